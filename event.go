@@ -1,0 +1,38 @@
+package gatehouse
+
+import "time"
+
+// An Event is the one record of one request: opened first, filled in by whoever
+// learns something, written once by gateway's close. It never holds a token, a
+// key, a header's or a body's content.
+type Event struct {
+	ID        string        // decision id, sortable by time: see auditlog.NewID
+	Time      time.Time     // when the request's head had been read
+	Node      string        // this gateway's name
+	Config    string        // digest of the config that decided
+	Address   string        // the caller's address, trusted hops resolved
+	Host      string        // authority asked for
+	Method    string        // HTTP method, as received
+	Path      string        // the operation's template; of an unmatched request the raw path, cut at 256 bytes
+	Protocol  string        // "HTTP/1.1", "HTTP/2.0"
+	TLS       string        // version and cipher suite; "" without
+	API       string        // "" when nothing matched
+	Operation string        // "" when nothing matched
+	Subject   string        // of the principal
+	Issuer    string        // of the principal
+	Client    string        // of the principal
+	Auth      Method        // how the principal was authenticated
+	KeyID     string        // of the principal
+	Allow     bool          // let through to the service
+	Status    int           // sent to the caller
+	Reason    string        // of the problem; "" when there was none
+	Cause     string        // the hidden error, for the operator
+	Reasons   []Reason      // of the decision
+	Fields    []FieldError  // what the input check refused
+	Reported  []FieldError  // what a check in report mode would have refused
+	Upstream  string        // which upstream answered
+	Duration  time.Duration // whole
+	Service   time.Duration // of it, waiting for the service
+	In, Out   int64         // body bytes received and sent
+	TraceID   string        // W3C traceparent's trace-id, if sent or made
+}

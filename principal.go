@@ -1,0 +1,44 @@
+package gatehouse
+
+import "time"
+
+// A Method names how a caller proved who it is.
+type Method string
+
+// The methods of authentication. The zero Method is an anonymous caller.
+const (
+	MethodNone   Method = ""
+	MethodJWT    Method = "jwt"
+	MethodAPIKey Method = "apikey"
+	MethodMTLS   Method = "mtls"
+)
+
+// A Principal is who a request acts for, as authenticated. The zero Principal
+// is nobody. A Principal may be shared by many requests at once (the
+// verified-token cache hands out the same one): it is read-only.
+type Principal struct {
+	Subject  string         // the token's sub, the key's owner, the certificate's name
+	Issuer   string         // the configured issuer's name; "keys" or "mtls" for the others
+	Client   string         // OAuth client_id, when the token says it
+	Tenant   string         // the claim the issuer's config names as tenant
+	Roles    []string       // roles as the gateway's own config knows them
+	Scopes   []string       // OAuth scopes (RFC 6749 §3.3), or the scopes of the key
+	Claims   map[string]any // every claim of the token as decoded; nil for keys and certificates
+	Method   Method         // how it was authenticated
+	KeyID    string         // the API key's id or the certificate's SHA-256 (RFC 8705 x5t#S256)
+	AuthTime time.Time      // when the user authenticated, if known
+	Expires  time.Time      // when the proof stops being valid; zero if never
+}
+
+// Anonymous reports whether nobody was authenticated.
+func (p *Principal) Anonymous() bool { return p == nil || p.Method == MethodNone }
+
+// HasScope reports whether s is among the granted scopes.
+func (p *Principal) HasScope(s string) bool {
+	for _, have := range p.Scopes {
+		if have == s {
+			return true
+		}
+	}
+	return false
+}

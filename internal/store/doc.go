@@ -1,0 +1,26 @@
+// Package store keeps what Gatehouse must remember: the ground under practices
+// 1, 4, 6, 7 and 11.
+//
+// It owns the database file, its connections and the record of migrations, and
+// hides which engine it is (today SQLite, without cgo). Rooms bring their own
+// tables as numbered .sql files and speak plain SQL in $1 style, portable to
+// PostgreSQL: times are BIGINT Unix milliseconds, digests are hex TEXT, no
+// dialect words.
+//
+// It trusts the folder: who can write there can forge every key, user and
+// setting, and who can read there sees them (secrets are stored only hashed or
+// sealed by the rooms). Hence files are 0600, a folder made here is 0700, and a
+// folder every user may write to is refused. A change whose [DB.Write] returned
+// nil survives kill -9 and loss of power (WAL, synchronous=FULL). Losing the
+// file loses all keys: everyone is refused until it is restored.
+//
+// Errors are plain, wrapped and for the operator; callers of an API never see
+// them. A busy, full or broken database is an error, never an empty answer.
+//
+//	db, err := store.Open(ctx, store.Config{Path: "data/gatehouse.db"})
+//	err = db.Migrate(ctx, "keys", migrations) // an fs.FS with 0001_keys.sql, 0002_….sql
+//	err = db.Write(ctx, func(tx *sql.Tx) error {
+//		_, err := tx.ExecContext(ctx, `UPDATE api_keys SET note = $1 WHERE id = $2`, note, id)
+//		return err
+//	})
+package store

@@ -1,0 +1,94 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+const versionQuery = `PRAGMA data_version`
+
+// prepare makes the folder and the file, with modes that keep strangers out
+// before the first byte is written. SQLite gives -wal and -shm the mode of the file.
+func prepare(path string) (string, os.FileInfo, error) {
+	if path == "" {
+		return "", nil, errors.New("no database path: set `data` in the config to a folder")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", nil, err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", nil, err
+	}
+	d, err := os.Stat(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	if d.Mode().Perm()&0o002 != 0 && d.Mode()&fs.ModeSticky == 0 {
+		return "", nil, fmt.Errorf("%s may be written by every user, who could put another database there: chmod o-w it", dir)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return "", nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return "", nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := f.Chmod(0o600); err != nil {
+			return "", nil, fmt.Errorf("%s can be read by others and can not be changed to 0600: %w", path, err)
+		}
+	}
+	if info.Size() == 0 { // the name of a new file must survive a power loss too
+		if err := syncDir(dir); err != nil {
+			return "", nil, err
+		}
+	}
+	return path, info, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// dsn carries every setting, so that no connection of the pool can be without
+// them: a pragma run once after Open would hold for one connection only.
+func dsn(path string, readOnly bool) string {
+	q := url.Values{
+		"_busy_timeout": {"2000"},
+		"_journal_mode": {"WAL"},
+		"_synchronous":  {"FULL"}, // NORMAL would forget the last commits at a power loss: a revoked key would live again
+		"_foreign_keys": {"on"},
+		"_defensive":    {"1"},
+		"_dqs":          {"0"}, // a misspelt "column" is an error, not a string
+		"_error_rc":     {"1"},
+		"_txlock":       {"immediate"},
+		"_pragma":       {"trusted_schema(off)"},
+	}
+	if readOnly {
+		q.Set("_query_only", "1")
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+}
+
+func isBusy(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == sqlite3.SQLITE_BUSY || e.Code()&0xff == sqlite3.SQLITE_LOCKED)
+}

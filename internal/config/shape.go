@@ -1,0 +1,145 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// The tags of a field are its whole definition; decode.go and schema.go read them:
+//
+//	yaml      its key; "-" is not in the file
+//	doc       one sentence for the reader, in the schema
+//	required  "true": must be given
+//	default   the text taken when left out
+//	enum      the words it takes, separated by spaces
+//	format    a shape of text, see format.go; on a list or map: of each element
+//	keys      the format of a map's keys
+//	min, max  bounds of a number, a duration, a size or a list's length, inclusive
+//
+// A field of type Place is filled with where its struct began.
+
+// A File is a whole configuration: gatehouse.yaml and what it includes. It is
+// read-only after [Load].
+type File struct {
+	Version            int                `yaml:"gatehouse" required:"true" min:"1" max:"1" doc:"Version of this file's format: 1."`
+	Environment        string             `yaml:"environment" default:"live" format:"environment" doc:"Names this environment in API keys: gk_live_…"`
+	Data               Path               `yaml:"data" default:"./data" doc:"Folder for the database, the local CA and the events."`
+	Include            []Text             `yaml:"include" max:"64" doc:"Files or globs, relative to this file, which hold only apis and tests: one file for each API's team."`
+	Listeners          []Listener         `yaml:"listeners" max:"64" doc:"Where callers connect. Default: 127.0.0.1:8443 with a certificate of our own CA."`
+	Admin              Admin              `yaml:"admin" doc:"Where /healthz, /livez, /readyz and /metrics are served: never on a caller's listener."`
+	Issuers            map[string]*Issuer `yaml:"issuers" keys:"name" doc:"Authorization servers whose JWTs are taken, by the name used in authenticate."`
+	APIKeys            APIKeys            `yaml:"api_keys" doc:"API keys, as 'gatehouse keys create' makes them."`
+	ClientCertificates ClientCertificates `yaml:"client_certificates" doc:"Whom a verified client certificate stands for."`
+	Roles              map[string]*Role   `yaml:"roles" keys:"name" doc:"Roles and what they may do."`
+	Guardrails         []Guardrail        `yaml:"guardrails" max:"256" doc:"Rules which every operation of every API must satisfy, public ones included."`
+	Events             Events             `yaml:"events" doc:"The record of every request."`
+	APIs               map[string]*API    `yaml:"apis" keys:"name" doc:"The APIs, by name."`
+	Tests              []Test             `yaml:"tests" max:"10000" doc:"What must be allowed and denied: run by 'gatehouse test' and before each reload."`
+	Digest             string             `yaml:"-"` // SHA-256 in hex over the names and contents of all files read, secrets' files excepted
+	Files              []string           `yaml:"-"` // absolute paths of the files read, the main one first
+	Place              Place              `yaml:"-"`
+}
+
+// A Listener is one address callers connect to.
+type Listener struct {
+	Address            string         `yaml:"address" required:"true" format:"address" doc:"host:port; port 0 takes a free one."`
+	TLS                *TLS           `yaml:"tls" doc:"How this listener proves itself. Default: a certificate of our own CA for localhost."`
+	Plaintext          string         `yaml:"plaintext" doc:"Why this listener has no TLS, in a sentence: anyone on the way can read and change what passes."`
+	ClientCertificates *ClientAuth    `yaml:"client_certificates" doc:"Ask callers for certificates (mutual TLS)."`
+	TrustedHops        []netip.Prefix `yaml:"trusted_hops" max:"256" doc:"Networks of the proxies in front of us, whose word on the caller's address is believed."`
+	ForwardedHeader    string         `yaml:"forwarded_header" default:"x-forwarded-for" enum:"x-forwarded-for forwarded" doc:"The one header in which trusted hops tell the caller's address."`
+	Timeouts           Timeouts       `yaml:"timeouts" doc:"How long a caller may take."`
+	Limits             ListenerLimits `yaml:"limits" doc:"How much a caller may take."`
+	Place              Place          `yaml:"-"`
+}
+
+// TLS is how a listener proves itself: by a certificate from files, or by one of
+// the gateway's own local CA.
+type TLS struct {
+	Self        []string `yaml:"self" format:"host" max:"100" doc:"Names for a certificate of our own local CA, renewed by itself."`
+	Certificate *Path    `yaml:"certificate" doc:"PEM file with the certificate and its chain; read again when it changes."`
+	Key         *Path    `yaml:"key" doc:"PEM file with the private key."`
+	Place       Place    `yaml:"-"`
+}
+
+// ClientAuth is what a listener asks callers for in the TLS handshake.
+type ClientAuth struct {
+	Mode  string `yaml:"mode" default:"optional" enum:"optional required" doc:"required: no handshake without a certificate."`
+	CA    Path   `yaml:"ca" required:"true" doc:"PEM file with the CA certificates that sign callers' certificates."`
+	Place Place  `yaml:"-"`
+}
+
+// Timeouts bound what one caller can hold.
+type Timeouts struct {
+	Head     time.Duration `yaml:"head" default:"5s" min:"100ms" max:"1m" doc:"For the whole head of a request."`
+	Idle     time.Duration `yaml:"idle" default:"60s" min:"1s" max:"1h" doc:"Between two requests of a connection."`
+	BodyIdle time.Duration `yaml:"body_idle" default:"10s" min:"100ms" max:"10m" doc:"Without a byte of a body."`
+}
+
+// ListenerLimits bound what callers can occupy.
+type ListenerLimits struct {
+	HeaderBytes           Size `yaml:"header_bytes" default:"32KiB" min:"1KiB" max:"1MiB" doc:"Of one request's head."`
+	Connections           int  `yaml:"connections" default:"10000" min:"1" max:"10000000" doc:"Open at once."`
+	ConnectionsPerAddress int  `yaml:"connections_per_address" default:"256" min:"1" max:"10000000" doc:"Open at once from one address (an IPv6 /64)."`
+}
+
+// Admin is the operator's listener.
+type Admin struct {
+	Address string  `yaml:"address" default:"127.0.0.1:9443" format:"address" doc:"host:port. Beyond loopback it needs tls and token."`
+	TLS     *TLS    `yaml:"tls" doc:"How the admin listener proves itself."`
+	Token   *Secret `yaml:"token" doc:"Bearer token asked for by /metrics and the details of /healthz."`
+	Place   Place   `yaml:"-"`
+}
+
+// An Issuer is an authorization server whose JWTs are accepted (RFC 9068, RFC 8725).
+type Issuer struct {
+	Issuer     Text                 `yaml:"issuer" required:"true" format:"issuer" doc:"Exact value of iss (RFC 8414): an https URL."`
+	Audience   OneOrMany            `yaml:"audience" required:"true" min:"1" doc:"One of these must be in aud; a token for somebody else is refused."`
+	JWKS       Text                 `yaml:"jwks" format:"jwks" doc:"URL or file of its keys. Default: found by discovery (RFC 8414) at the issuer."`
+	Algorithms []string             `yaml:"algorithms" default:"ES256 EdDSA RS256 PS256" enum:"ES256 ES384 ES512 EdDSA RS256 RS384 RS512 PS256 PS384 PS512" doc:"Signature algorithms taken; symmetric ones and none never are."`
+	Type       string               `yaml:"typ" default:"at+jwt" enum:"at+jwt any" doc:"What the token's typ must be (RFC 9068 §2.1); any: for issuers that do not set it."`
+	Leeway     time.Duration        `yaml:"leeway" default:"30s" min:"0s" max:"5m" doc:"Difference of clocks allowed."`
+	Claims     map[string]*Claim    `yaml:"claims" keys:"claim" doc:"Claims that rules may use, with their types: string, integer, number, boolean, any, [type] or {name: type}."`
+	Roles      string               `yaml:"roles" default:"roles" format:"claim" doc:"Claim with the caller's roles, like roles, groups or realm_access.roles."`
+	RoleMap    map[string]OneOrMany `yaml:"role_map" doc:"The issuer's role: ours. Without it names are taken as they are; a role not under roles: is dropped."`
+	Tenant     string               `yaml:"tenant" format:"claim" doc:"Claim that names the tenant."`
+	Place      Place                `yaml:"-"`
+}
+
+// APIKeys says whether keys made by the gateway are accepted.
+type APIKeys struct {
+	Enabled bool   `yaml:"enabled" default:"true" doc:"Take API keys where an operation's security asks for one."`
+	Header  string `yaml:"header" default:"X-API-Key" format:"header" doc:"Header in which callers send them; Authorization: Bearer gk_… works too."`
+	Place   Place  `yaml:"-"`
+}
+
+// ClientCertificates maps certificates to what their holders may do.
+type ClientCertificates struct {
+	Subjects map[string]*CertificateSubject `yaml:"subjects" doc:"By exact subject alternative name: a spiffe:// URI, a DNS name or an e-mail address."`
+}
+
+// A CertificateSubject is what one certificate name stands for.
+type CertificateSubject struct {
+	Roles  []Text `yaml:"roles" doc:"Roles of the holder."`
+	Scopes []Text `yaml:"scopes" format:"scope" doc:"Scopes of the holder."`
+	Tenant string `yaml:"tenant" doc:"Tenant of the holder."`
+	Place  Place  `yaml:"-"`
+}
+
+// A Guardrail is a rule of the organisation: every API must also satisfy it.
+// Exactly one of Deny and Require is given.
+type Guardrail struct {
+	ID      string `yaml:"id" required:"true" format:"name" doc:"Name of the rule, in decisions and tests."`
+	Deny    *Text  `yaml:"deny" doc:"CEL expression; when it is true, or fails, the request is denied."`
+	Require *Text  `yaml:"require" doc:"CEL expression; unless it is true the request is denied."`
+	Because string `yaml:"because" doc:"The reason, in a sentence for the operator."`
+	Place   Place  `yaml:"-"`
+}
+
+// Events says where the record goes.
+type Events struct {
+	Path   Path          `yaml:"path" doc:"Folder of the event files. Default: events in the data folder."`
+	Rotate Size          `yaml:"rotate" default:"100MiB" min:"1MiB" max:"16GiB" doc:"Start a new file at this size."`
+	Keep   int           `yaml:"keep" default:"30" min:"1" max:"100000" doc:"Files kept; the oldest is deleted."`
+	Sync   time.Duration `yaml:"sync" default:"1s" min:"10ms" max:"1m" doc:"How often events are forced to disk: what a power failure may take. A crash of the gateway takes nothing."`
+}

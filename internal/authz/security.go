@@ -1,0 +1,148 @@
+package authz
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-api/gatehouse"
+)
+
+// An alternative is one Security Requirement Object that a single principal can
+// satisfy: how it must have authenticated, and with which scopes.
+type alternative struct {
+	method gatehouse.Method
+	scopes []string
+}
+
+// setSecurity compiles the document's security. A requirement that no method of
+// ours serves is dropped: it can never hold. If none is left, nobody could ever
+// call, which is an error and not a closed door nobody understands.
+func (p *Policy) setSecurity(schemes map[string]gatehouse.Method) error {
+	if !documentNeedsCaller(p.op.Security) {
+		return nil
+	}
+	p.secured = true
+	var why []string
+	for _, requirement := range p.op.Security {
+		alt, problem := alternativeOf(requirement, schemes)
+		if problem != "" {
+			why = append(why, problem)
+			continue
+		}
+		p.alternatives = append(p.alternatives, alt)
+	}
+	if len(p.alternatives) == 0 {
+		return fmt.Errorf("nobody can satisfy the document's security: %s", strings.Join(why, "; "))
+	}
+	return nil
+}
+
+func alternativeOf(requirement gatehouse.Requirement, schemes map[string]gatehouse.Method) (alternative, string) {
+	var alt alternative
+	for i, use := range requirement {
+		method, ok := schemes[use.Scheme]
+		if !ok {
+			method = methodOf(use.Kind)
+		}
+		switch {
+		case method == gatehouse.MethodNone:
+			return alt, fmt.Sprintf("no method of authentication serves scheme %q (%s)", use.Scheme, use.Kind)
+		case i > 0 && method != alt.method:
+			return alt, fmt.Sprintf("one caller cannot be authenticated by %s and %s at once", alt.method, method)
+		}
+		alt.method = method
+		for _, s := range use.Scopes {
+			if !slices.Contains(alt.scopes, s) {
+				alt.scopes = append(alt.scopes, s)
+			}
+		}
+	}
+	return alt, ""
+}
+
+// methodOf says which method serves a kind of scheme when the config does not.
+func methodOf(kind string) gatehouse.Method {
+	switch kind {
+	case "oauth2", "openIdConnect", "http:bearer":
+		return gatehouse.MethodJWT
+	case "apiKey":
+		return gatehouse.MethodAPIKey
+	case "mutualTLS":
+		return gatehouse.MethodMTLS
+	}
+	return gatehouse.MethodNone
+}
+
+// documentNeedsCaller reports whether the document's security keeps anybody
+// out. An empty requirement among the alternatives means "or nobody".
+func documentNeedsCaller(security []gatehouse.Requirement) bool {
+	return len(security) > 0 && !slices.ContainsFunc(security, func(r gatehouse.Requirement) bool { return len(r) == 0 })
+}
+
+func (p *Policy) scoped(who *gatehouse.Principal) bool {
+	if !p.secured {
+		return true
+	}
+	for i := range p.alternatives {
+		if p.alternatives[i].holds(who) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *alternative) holds(who *gatehouse.Principal) bool {
+	if who.Method != a.method {
+		return false
+	}
+	for _, s := range a.scopes {
+		if !who.HasScope(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// Scopes returns the scopes of the first alternative that a caller
+// authenticated by method could satisfy, for a challenge (RFC 6750 §3).
+func (p *Policy) Scopes(method gatehouse.Method) []string {
+	if p == nil {
+		return nil
+	}
+	for _, a := range p.alternatives {
+		if a.method == method {
+			return a.scopes
+		}
+	}
+	return nil
+}
+
+func (p *Policy) neededSecurity(who *gatehouse.Principal) string {
+	var out []string
+	for _, a := range p.alternatives {
+		var parts []string
+		if who.Method != a.method {
+			parts = append(parts, "method "+string(a.method))
+		}
+		for _, s := range a.scopes {
+			if !who.HasScope(s) {
+				parts = append(parts, fmt.Sprintf("scope %q", s))
+			}
+		}
+		out = append(out, strings.Join(parts, " and "))
+	}
+	return strings.Join(out, " or ")
+}
+
+func describeSecurity(security []gatehouse.Requirement) string {
+	var out []string
+	for _, r := range security {
+		var parts []string
+		for _, use := range r {
+			parts = append(parts, use.Scheme)
+		}
+		out = append(out, strings.Join(parts, " and "))
+	}
+	return strings.Join(out, " or ")
+}

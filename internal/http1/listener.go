@@ -1,0 +1,340 @@
+package http1
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+)
+
+// A Config bounds what callers may take of a [Server]. A zero number or
+// duration means the default named beside it, never "without limit".
+type Config struct {
+	MaxConns           int           // open connections; 10,000
+	MaxConnsPerAddress int           // of one IPv4 address or IPv6 /64; 256
+	MaxHandshakes      int           // TLS handshakes at once, one address has a sixteenth; 1,024
+	HandshakeTimeout   time.Duration // 5 s
+	HeadTimeout        time.Duration // from a head's first byte to its last; 5 s
+	IdleTimeout        time.Duration // between requests; 60 s
+	BodyIdle           time.Duration // without a byte of a body under way; 10 s
+	MinBodyRate        int           // bytes a second of a body, after BodyIdle of waiting; 240
+	WriteIdle          time.Duration // for the peer to take what is written; 30 s
+	MaxHeadBytes       int           // request line and headers; 32 KiB
+	MaxStreams         int           // HTTP/2 requests at once on a connection; 100
+
+	// Trusted tells the addresses of hops that speak for many callers, such as
+	// a load balancer; they are not held to the caps of one address.
+	Trusted func(netip.Addr) bool
+	// OnRefuse is told of every head, handshake and connection that was refused before the
+	// handler could see it, and returns the decision id shown in the answer.
+	// It is called on the connection's goroutine and must not block.
+	OnRefuse func(Refusal) (id string)
+	// Log receives what net/http has to say; nil discards it.
+	Log *slog.Logger
+}
+
+// A Refusal is a request that never became one.
+type Refusal struct {
+	Address string // host:port of the peer
+	Local   string // host:port it came to
+	TLS     bool
+	Line    string // first line, cut at 256 bytes and before '?', escaped; "" when none was read
+	Problem *gatehouse.Problem
+}
+
+func (c Config) withDefaults() Config {
+	number := func(n *int, d int) {
+		if *n <= 0 {
+			*n = d
+		}
+	}
+	span := func(n *time.Duration, d time.Duration) {
+		if *n <= 0 {
+			*n = d
+		}
+	}
+	number(&c.MaxConns, 10_000)
+	number(&c.MaxConnsPerAddress, 256)
+	number(&c.MaxHandshakes, 1024)
+	number(&c.MinBodyRate, 240)
+	number(&c.MaxHeadBytes, 32<<10)
+	number(&c.MaxStreams, 100)
+	span(&c.HandshakeTimeout, 5*time.Second)
+	span(&c.HeadTimeout, 5*time.Second)
+	span(&c.IdleTimeout, time.Minute)
+	span(&c.BodyIdle, 10*time.Second)
+	span(&c.WriteIdle, 30*time.Second)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// A Server accepts connections, checks HTTP/1.1 heads byte by byte, and hands
+// what is in order to a handler through net/http. HTTP/2 is spoken on TLS when
+// the client asks for it.
+type Server struct {
+	cfg     Config
+	http    *http.Server
+	table   *listenTable
+	buffers sync.Pool
+	ctx     context.Context // ends handshakes when the server stops
+	stop    context.CancelFunc
+}
+
+// NewServer returns a server of h.
+func NewServer(cfg Config, h http.Handler) *Server {
+	cfg = cfg.withDefaults()
+	s := &Server{
+		cfg: cfg,
+		table: &listenTable{
+			conns: map[*listenConn]struct{}{}, byAddress: map[netip.Addr]int{}, shaking: map[netip.Addr]int{},
+		},
+		buffers: sync.Pool{New: func() any { return new([headBufferSize]byte) }},
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:                      listenPaced{h, &s.cfg},
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" is the gateway's to refuse
+		ReadHeaderTimeout:            cfg.HeadTimeout,
+		IdleTimeout:                  cfg.IdleTimeout,
+		MaxHeaderBytes:               cfg.MaxHeadBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: cfg.MaxStreams,
+			SendPingTimeout:      30 * time.Second, // a dead peer is found though its streams are idle
+			PingTimeout:          15 * time.Second,
+			WriteByteTimeout:     cfg.WriteIdle,
+		},
+		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if h, ok := c.(interface{ hijacked() }); ok && state == http.StateHijacked {
+				h.hijacked()
+			}
+		},
+	}
+	return s
+}
+
+// Serve accepts from l until the server stops or l fails, and closes l. With
+// conf it speaks TLS, and offers h2 and http/1.1 unless conf names protocols.
+// It may be called for several listeners. After Shutdown or Close it returns
+// [http.ErrServerClosed].
+func (s *Server) Serve(l net.Listener, conf *tls.Config) error {
+	if conf != nil && len(conf.NextProtos) == 0 {
+		conf = conf.Clone()
+		conf.NextProtos = []string{"h2", "http/1.1"}
+	}
+	feed := &listenFeed{Listener: l, conns: make(chan net.Conn), done: make(chan struct{})}
+	go s.accept(feed, conf)
+	err := s.http.Serve(feed)
+	if errors.Is(err, net.ErrClosed) && s.ctx.Err() != nil {
+		return http.ErrServerClosed
+	}
+	return err
+}
+
+// Shutdown stops accepting, closes idle connections and waits until the
+// requests under way have been answered or ctx ends. Hijacked connections are
+// the handler's to end; Close ends them too.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop()
+	return s.http.Shutdown(ctx)
+}
+
+// Close ends everything at once.
+func (s *Server) Close() error {
+	s.stop()
+	err := s.http.Close()
+	s.table.closeAll()
+	return err
+}
+
+// accept takes connections from the listener until it fails for good.
+func (s *Server) accept(feed *listenFeed, conf *tls.Config) {
+	const shortest, longest = 5 * time.Millisecond, time.Second
+	wait := shortest
+	for {
+		nc, err := feed.Listener.Accept()
+		if err != nil {
+			// Out of file descriptors is a state that passes; a closed listener is not.
+			if errors.Is(err, net.ErrClosed) || s.ctx.Err() != nil {
+				feed.fail(err)
+				return
+			}
+			s.cfg.Log.Warn("accept failed", "err", err, "retry", wait)
+			select {
+			case <-time.After(wait):
+				wait = min(2*wait, longest)
+				continue
+			case <-feed.done:
+				return
+			}
+		}
+		wait = shortest
+		c, err := s.table.admit(nc, &s.cfg)
+		if err != nil {
+			s.refused(nc, conf != nil, "", &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "too_many_connections", Err: err})
+			_ = nc.Close()
+			continue
+		}
+		if conf == nil {
+			feed.give(s.checked(c, false))
+			continue
+		}
+		go s.handshake(feed, c, conf)
+	}
+}
+
+// handshake does TLS before net/http sees the connection, so that HTTP/1.1 can
+// be checked above TLS while HTTP/2 goes to net/http as the *tls.Conn it needs.
+func (s *Server) handshake(feed *listenFeed, c *listenConn, conf *tls.Config) {
+	done, ok := s.table.shake(c, &s.cfg)
+	if !ok {
+		s.refused(c, true, "", &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "too_many_handshakes"})
+		_ = c.Close()
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.HandshakeTimeout)
+	tc := tls.Server(c, conf)
+	err := tc.HandshakeContext(ctx)
+	cancel()
+	done()
+	if err != nil {
+		s.refused(c, true, "", &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "tls_handshake_failed", Err: err})
+		if re, ok := errors.AsType[tls.RecordHeaderError](err); ok && re.Conn != nil && listenLooksLikeHTTP(re.RecordHeader) {
+			_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nThis port speaks HTTPS.\n")
+		}
+		_ = c.Close()
+		return
+	}
+	if tc.ConnectionState().NegotiatedProtocol == "h2" {
+		feed.give(tc)
+		return
+	}
+	feed.give(headTLSConn{s.checked(tc, true), tc})
+}
+
+func listenLooksLikeHTTP(b [5]byte) bool {
+	return slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "DELET", "PATCH"}, string(b[:]))
+}
+
+func (s *Server) checked(c net.Conn, secure bool) *headConn {
+	return &headConn{
+		Conn: c, cfg: &s.cfg, buffers: &s.buffers,
+		refuser: func(c net.Conn, p *gatehouse.Problem, line string) string { return s.refused(c, secure, line, p) },
+	}
+}
+
+func (s *Server) refused(c net.Conn, secure bool, line string, p *gatehouse.Problem) string {
+	if s.cfg.OnRefuse == nil {
+		return ""
+	}
+	return s.cfg.OnRefuse(Refusal{
+		Address: c.RemoteAddr().String(), Local: c.LocalAddr().String(), TLS: secure, Line: line, Problem: p,
+	})
+}
+
+// A listenFeed is the listener net/http sees: it yields what has been accepted,
+// counted and shaken hands with.
+type listenFeed struct {
+	net.Listener
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+	err   error
+}
+
+// Accept waits for a connection that is ready.
+func (f *listenFeed) Accept() (net.Conn, error) {
+	select {
+	case c := <-f.conns:
+		return c, nil
+	case <-f.done:
+		return nil, f.err
+	}
+}
+
+// Close stops the listener.
+func (f *listenFeed) Close() error {
+	err := f.Listener.Close()
+	f.fail(net.ErrClosed)
+	return err
+}
+
+func (f *listenFeed) fail(err error) {
+	f.once.Do(func() {
+		f.err = err
+		close(f.done)
+	})
+}
+
+func (f *listenFeed) give(c net.Conn) {
+	select {
+	case f.conns <- c:
+	case <-f.done:
+		_ = c.Close()
+	}
+}
+
+// listenPaced holds the bodies of HTTP/2 to the pace that headConn holds those
+// of HTTP/1.1 to.
+type listenPaced struct {
+	http.Handler
+	cfg *Config
+}
+
+func (p listenPaced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A gRPC stream may be silent for hours; pings tell whether its peer lives.
+	// An operation that is not gRPC refuses this content type before it reads.
+	if r.ProtoMajor == 2 && r.Body != http.NoBody && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		rc := http.NewResponseController(w)
+		var mu sync.Mutex
+		over := false // net/http's response may not be touched once the handler has returned
+		t := time.AfterFunc(p.cfg.BodyIdle, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if !over {
+				_ = rc.SetReadDeadline(time.Unix(1, 0))
+			}
+		})
+		t.Stop()
+		defer func() {
+			t.Stop()
+			mu.Lock()
+			defer mu.Unlock()
+			over = true
+		}()
+		r.Body = &listenBody{ReadCloser: r.Body, cfg: p.cfg, timer: t}
+	}
+	p.Handler.ServeHTTP(w, r)
+}
+
+type listenBody struct {
+	io.ReadCloser
+	cfg   *Config
+	timer *time.Timer
+	pace  headPace
+}
+
+func (b *listenBody) Read(p []byte) (int, error) {
+	start := time.Now()
+	b.timer.Reset(b.cfg.BodyIdle)
+	n, err := b.ReadCloser.Read(p)
+	stopped := b.timer.Stop()
+	if !b.pace.fits(b.cfg, n, time.Since(start)) && err == nil || !stopped && err != nil && err != io.EOF {
+		return 0, headSlowBody.problem()
+	}
+	return n, err
+}
+
+func listenStatusText(status int) string { return http.StatusText(status) }

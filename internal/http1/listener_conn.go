@@ -1,0 +1,174 @@
+package http1
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A listenTable counts the connections there are. It is locked when one comes
+// or goes, never for a request.
+type listenTable struct {
+	mu        sync.Mutex
+	conns     map[*listenConn]struct{}
+	byAddress map[netip.Addr]int
+	shaking   map[netip.Addr]int // TLS handshakes under way
+	shakes    int
+}
+
+// admit registers nc unless a cap is reached.
+func (t *listenTable) admit(nc net.Conn, cfg *Config) (*listenConn, error) {
+	c := &listenConn{Conn: nc, table: t, idle: cfg.WriteIdle, opened: time.Now()}
+	if ap, ok := listenAddr(nc.RemoteAddr()); ok {
+		c.addr = listenKey(ap)
+		c.exempt = cfg.Trusted != nil && cfg.Trusted(ap)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case len(t.conns) >= cfg.MaxConns:
+		return nil, errors.New("too many connections")
+	case !c.exempt && t.byAddress[c.addr] >= cfg.MaxConnsPerAddress:
+		return nil, errors.New("too many connections from one address")
+	}
+	t.conns[c] = struct{}{}
+	t.byAddress[c.addr]++
+	return c, nil
+}
+
+// shake registers a handshake unless too many are under way; done ends it.
+func (t *listenTable) shake(c *listenConn, cfg *Config) (done func(), ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.shakes >= cfg.MaxHandshakes || !c.exempt && t.shaking[c.addr] >= max(1, cfg.MaxHandshakes/16) {
+		return nil, false
+	}
+	t.shakes++
+	t.shaking[c.addr]++
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.shakes--
+		listenLess(t.shaking, c.addr)
+	}, true
+}
+
+func (t *listenTable) leave(c *listenConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.conns, c)
+	listenLess(t.byAddress, c.addr)
+}
+
+func (t *listenTable) closeAll() {
+	t.mu.Lock()
+	var all []*listenConn
+	for c := range t.conns {
+		all = append(all, c)
+	}
+	t.mu.Unlock()
+	for _, c := range all {
+		_ = c.Close()
+	}
+}
+
+func listenLess(m map[netip.Addr]int, a netip.Addr) {
+	if m[a]--; m[a] <= 0 {
+		delete(m, a)
+	}
+}
+
+func listenAddr(a net.Addr) (netip.Addr, bool) {
+	if t, ok := a.(*net.TCPAddr); ok {
+		ip := t.AddrPort().Addr().Unmap().WithZone("")
+		return ip, ip.IsValid()
+	}
+	return netip.Addr{}, false
+}
+
+// listenKey is who is counted: an IPv4 address, or the /64 of an IPv6 one,
+// which is the least a customer gets and all of it is free to use.
+func listenKey(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}
+
+// A listenConn is one accepted connection, below TLS. It is counted until it is
+// closed, and it bounds how long a write may find the peer not reading.
+type listenConn struct {
+	net.Conn
+	table  *listenTable
+	addr   netip.Addr
+	exempt bool // from the caps of one address: it is a trusted hop
+	idle   time.Duration
+	opened time.Time
+	closed atomic.Bool
+	theirs atomic.Bool  // someone above set a write deadline: it is left alone
+	until  atomic.Int64 // our write deadline, after opened
+}
+
+// Close closes the connection and stops counting it.
+func (c *listenConn) Close() error {
+	if c.closed.CompareAndSwap(false, true) {
+		c.table.leave(c)
+	}
+	return c.Conn.Close()
+}
+
+// CloseWrite closes the sending half.
+func (c *listenConn) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SetWriteDeadline takes a deadline from above; the zero time gives the
+// connection back to the write timeout of the server.
+func (c *listenConn) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() {
+		if c.theirs.CompareAndSwap(true, false) {
+			c.until.Store(0)
+			return c.Conn.SetWriteDeadline(t)
+		}
+		return nil
+	}
+	c.theirs.Store(true)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline sets both deadlines.
+func (c *listenConn) SetDeadline(t time.Time) error {
+	if err := c.Conn.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// Write writes p in pieces, each of which the peer must take within the write
+// timeout: a caller that does not read its answers holds memory and an upstream.
+func (c *listenConn) Write(p []byte) (n int, err error) {
+	const piece = 64 << 10
+	for {
+		if !c.theirs.Load() {
+			// Moving the deadline costs as much as the check; a quarter's slack is enough.
+			if now := time.Since(c.opened); int64(now+c.idle*3/4) > c.until.Load() {
+				c.until.Store(int64(now + c.idle))
+				if err := c.Conn.SetWriteDeadline(c.opened.Add(now + c.idle)); err != nil {
+					return n, err
+				}
+			}
+		}
+		m, err := c.Conn.Write(p[n:min(len(p), n+piece)])
+		if n += m; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}

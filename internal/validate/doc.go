@@ -1,0 +1,31 @@
+// Package validate decides whether the input is right. Practice 8.
+//
+// It owns OpenAPI documents compiled into operations: the [Router] that finds
+// one, the strict parsers of paths, queries, headers, cookies, forms and media
+// types, and the check of bodies and answers. It hides how schemas are compiled
+// (the inner package jsonschema) and which library reads the file.
+//
+// What is not in the document is refused: undeclared operations, parameters and
+// content types, bodies nobody asked for. What could be read in two ways is
+// refused before any schema is asked: doubled scalars and keys, bad escapes,
+// invalid UTF-8, ';' in a query, charset=utf-16, a second document behind the
+// first. What passes is written afresh ([Operation.AppendPath], the query of
+// [Operation.Head], [Body.Bytes]) so that the service cannot read another
+// message than the gateway did.
+//
+// It trusts the document, which the operator wrote; local files it refers to
+// must lie beside or below it, and references to other hosts are refused. It
+// keeps nothing about requests. Who can change the document decides what the
+// gateway lets through.
+//
+// Errors while loading name file, line and column. Errors of requests are
+// [*gatehouse.Problem]: 400 for a fault of form, 422 for one of the schema, 413
+// and 415 for the body's size and type, 502 bad_response for an answer, 503
+// when a check could not finish.
+//
+//	doc, err := validate.Load(validate.Source{Path: "orders.yaml"}, validate.Options{API: "orders"})
+//	route, path, err := router.Match(r.Host, r.Method, r.URL.EscapedPath(), nil)
+//	op := doc.Operations()[route]
+//	values, query, err := op.Head(r, path, nil, nil)
+//	body, err := op.Body(r, nil)
+package validate

@@ -1,0 +1,205 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
+)
+
+// An Outbound is one request on its way to a service: what the checks let
+// through, not what the caller sent.
+type Outbound struct {
+	Request  *http.Request // as received; its fields are copied by rule and never changed
+	Path     string        // canonical, escaped, beginning with /; put behind the upstream's own path
+	RawQuery string        // canonical, without ?
+
+	Header http.Header // end-to-end fields that replace the caller's; a name with no value removes it
+	Cookie string      // the Cookie field, unless the token mode is pass; "" sends none
+
+	Body   []byte    // as validated; used when Stream is nil
+	Stream io.Reader // a body nobody buffers
+	Length int64     // of Stream; -1 when unknown
+
+	Principal *gatehouse.Principal
+	Audience  string // of the internal token
+	Operation string // operation id, for the internal token
+	Decision  string // decision id
+
+	ClientAddr netip.Addr // trusted hops resolved
+	Proto      string     // "http" or "https", as the caller used it
+	Host       string     // as the caller asked for it, checked
+
+	Upgrade bool // the operation permits WebSocket
+
+	// CheckResponse, when set, has the answer read whole before any of it is
+	// sent: up to CheckLimit bytes, 1 MiB if 0. Its error is returned by Forward.
+	CheckResponse func(status int, h http.Header, body []byte) error
+	CheckLimit    int64
+	CheckReport   bool // pass an answer too long to check, or an event stream, unchecked
+}
+
+// A Result tells what became of an [Outbound].
+type Result struct {
+	Upstream  string        // scheme://host; "" when none was asked
+	Status    int           // of the service's answer; 0 when there was none
+	Bytes     int64         // of the body sent to the caller
+	Service   time.Duration // from sending the request to the answer's head, in the last attempt
+	Attempts  int
+	TraceID   string // of the traceparent sent
+	Committed bool   // the answer's head is on its way to the caller: an error can no longer be told, only the connection cut
+}
+
+// flight is one Forward: what it works with, and what all attempts share.
+type flight struct {
+	u   *Upstreams
+	w   http.ResponseWriter
+	x   *Outbound
+	ctx context.Context //nolint:containedctx // it is the request's and dies with this call
+	res Result
+
+	token    string // the internal token
+	computed computed
+	upgrade  bool
+	grpc     bool
+}
+
+// Forward carries x to one of the services and the answer to w. An error is a
+// [*gatehouse.Problem]. With Committed false nothing was sent to w, so that the
+// problem can be; with Committed true the caller holds the start of an answer
+// that has no end, and must be cut off (http.ErrAbortHandler) lest it looks whole.
+func (u *Upstreams) Forward(w http.ResponseWriter, x *Outbound) (Result, error) {
+	f := flight{u: u, w: w, x: x, ctx: x.Request.Context()}
+	err := f.fly()
+	return f.res, err
+}
+
+func (f *flight) fly() error {
+	if err := f.prepare(); err != nil {
+		return err
+	}
+	f.u.budget.pay()
+	var tried *endpoint
+	for {
+		now := time.Now().UnixNano()
+		e := f.u.choose(now, tried)
+		if e == nil {
+			return f.u.unavailable(now)
+		}
+		f.res.Attempts++
+		f.res.Upstream = e.name
+		again, err := f.attempt(e)
+		if err == nil || !again || f.res.Attempts > f.u.cfg.Retries || f.ctx.Err() != nil || !f.u.budget.spend() {
+			return err
+		}
+		tried = e
+	}
+}
+
+// prepare does what is the same for every attempt, the token before all: no
+// request goes to a service without the credential it was promised.
+func (f *flight) prepare() error {
+	x, u := f.x, f.u
+	switch {
+	case len(x.Path) == 0 || x.Path[0] != '/' || !lineSafe(x.Path) || !lineSafe(x.RawQuery) || !lineSafe(x.Host):
+		return &gatehouse.Problem{Reason: "internal", Err: errors.New("forward: path, query or host is not canonical")}
+	case x.Stream != nil && x.Body != nil:
+		return &gatehouse.Problem{Reason: "internal", Err: errors.New("forward: two bodies")}
+	}
+	f.upgrade = x.Upgrade && wantsWebSocket(x.Request)
+	f.grpc = isGRPC(x.Request.Header)
+	if u.cfg.Token == TokenInternal && !x.Principal.Anonymous() {
+		token, err := u.minter.Mint(f.ctx, x.Principal, x.Audience, x.Operation, x.Decision)
+		if err == nil && (token == "" || !lineSafe(token)) {
+			err = errors.New("forward: the minter gave no token")
+		}
+		if err != nil {
+			return &gatehouse.Problem{
+				Kind: gatehouse.Overloaded, Reason: "internal_token_failed", Detail: "The request could not be prepared for the service.",
+				RetryAfter: time.Second, Err: err,
+			}
+		}
+		f.token = token
+	}
+	f.computed.make(x)
+	f.res.TraceID = f.computed.traceID
+	return nil
+}
+
+// attempt tries e once. again says that the failure leaves it certain that
+// trying once more does no harm.
+func (f *flight) attempt(e *endpoint) (again bool, err error) {
+	e.attempts.Add(1)
+	if !e.slots.take(f.ctx, f.u.cfg.QueueWait) {
+		if f.ctx.Err() != nil {
+			return false, f.problem(f.ctx.Err())
+		}
+		return true, &gatehouse.Problem{
+			Kind: gatehouse.Overloaded, Reason: "upstream_busy", Detail: "The service has too much to do at the moment.",
+			RetryAfter: time.Second, Err: errors.New("max_in_flight reached, and the line is full or too slow"),
+		}
+	}
+	defer e.slots.give()
+	var heard bool // the service answered, whatever it was
+	if e.h2 || f.grpc {
+		again, heard, err = f.over2(e)
+	} else {
+		again, heard, err = f.over1(e)
+	}
+	switch p := gatehouse.AsProblem(err); {
+	case heard:
+		e.breaker.succeed()
+	case p.Kind == gatehouse.BadUpstream || p.Kind == gatehouse.UpstreamTimeout:
+		e.breaker.fail(time.Now().UnixNano())
+	}
+	return again, err
+}
+
+// repeatable reports whether the whole request can be sent again and may be:
+// its method is idempotent (RFC 9110 §9.2.2) and its body still here.
+func (f *flight) repeatable() bool {
+	if f.x.Stream != nil {
+		return false
+	}
+	switch f.x.Request.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// problem says what a failure means to the caller.
+func (f *flight) problem(err error) *gatehouse.Problem {
+	if p, ok := errors.AsType[*gatehouse.Problem](err); ok {
+		return p
+	}
+	gone := &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "client_gone", Detail: "The request ended before it was complete.", Err: err}
+	late := &gatehouse.Problem{Kind: gatehouse.UpstreamTimeout, Reason: "upstream_timeout", Detail: "The service did not answer in time.", Err: err}
+	if _, ok := errors.AsType[*http1.BodyError](err); ok {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return &gatehouse.Problem{Kind: gatehouse.TooLarge, Reason: "body_too_large", Detail: "The request's body is longer than is allowed.", Err: err}
+		}
+		return gone
+	}
+	switch cause := f.ctx.Err(); {
+	case errors.Is(cause, context.DeadlineExceeded):
+		return late
+	case cause != nil:
+		return gone
+	}
+	if ne, ok := errors.AsType[net.Error](err); errors.Is(err, http1.ErrTimeout) || ok && ne.Timeout() {
+		return late
+	}
+	return &gatehouse.Problem{Kind: gatehouse.BadUpstream, Reason: "upstream_failed", Detail: "The service failed to answer.", Err: err}
+}
+
+// callerLeft is the problem of an answer that could not be delivered.
+func callerLeft(err error) *gatehouse.Problem {
+	return &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "client_gone", Detail: "The caller left before the answer was complete.", Err: err}
+}

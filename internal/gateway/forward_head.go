@@ -1,0 +1,326 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/gatehouse-api/gatehouse/internal/http1"
+)
+
+// pseudonym is our name in Via (RFC 9110 §7.6.3).
+const pseudonym = "1.1 gatehouse"
+
+// lineSafe reports whether s can stand in a head's line: nothing in it ends the line.
+func lineSafe(s string) bool {
+	return strings.IndexByte(s, '\n') < 0 && strings.IndexByte(s, '\r') < 0 && strings.IndexByte(s, 0) < 0
+}
+
+// requestFieldStays reports whether the caller's field may go to the service.
+// What stays behind, by reason: it is about this connection (RFC 9110 §7.6.1);
+// it claims what only we know (who the caller is, what was asked for), and is
+// written anew; or it makes a framework read another method, path or host than
+// the one that was checked.
+func requestFieldStays(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Expect",
+		"Host", "Content-Length", "Forwarded", "Via", "X-Forwarded", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip",
+		"True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Client-Cert", "Client-Cert-Chain", "X-Client-Cert",
+		"X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Original-Method", "X-Host",
+		"X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
+		"X-Request-Id", "Traceparent", "Tracestate":
+		return false
+	}
+	switch name[0] {
+	case 'P':
+		return !strings.HasPrefix(name, "Proxy") // Proxy-*, and Proxy itself, which CGI turns into HTTP_PROXY
+	case 'X':
+		return !strings.HasPrefix(name, "X-Forwarded-") && !strings.HasPrefix(name, "X-Ssl-")
+	case 'S':
+		return !strings.HasPrefix(name, "Ssl-Client-")
+	case 'G':
+		return !strings.HasPrefix(name, "Gatehouse-")
+	}
+	return true
+}
+
+// eachField gives every field of the request to a service but Host and those of
+// the framing, the same for all lanes.
+func (f *flight) eachField(emit func(name, value string)) {
+	x, u, c := f.x, f.u, &f.computed
+	in := x.Request.Header
+	listed := in["Connection"]
+	for name, values := range in {
+		if name == "" || !requestFieldStays(name) || u.removed[name] || strings.IndexByte(name, '_') >= 0 {
+			continue // many servers read X_A as X-A
+		}
+		if _, replaced := x.Header[name]; replaced || listed != nil && isListed(listed, name) {
+			continue
+		}
+		if name == "Accept-Encoding" && x.CheckResponse != nil {
+			continue
+		}
+		for _, v := range values {
+			emit(name, v)
+		}
+	}
+	for name, values := range x.Header {
+		for _, v := range values {
+			emit(name, v)
+		}
+	}
+	if x.CheckResponse != nil {
+		emit("Accept-Encoding", "identity") // what cannot be read cannot be checked
+	}
+	if u.cfg.Token != TokenPass && x.Cookie != "" {
+		emit("Cookie", x.Cookie)
+	}
+	if f.token != "" {
+		emit("Authorization", c.bearer(f.token))
+	}
+	emit("Via", c.via)
+	if c.address != "" {
+		emit("Forwarded", c.forwarded)
+		emit("X-Forwarded-For", c.address)
+		emit("X-Forwarded-Host", x.Host)
+		emit("X-Forwarded-Proto", x.Proto)
+	}
+	emit("Traceparent", c.traceparent)
+	if c.tracestate != nil {
+		emit("Tracestate", strings.Join(c.tracestate, ","))
+	}
+	emit("X-Request-Id", c.requestID)
+	if x.Decision != "" {
+		emit("Gatehouse-Decision", x.Decision)
+	}
+}
+
+// isListed reports whether a Connection field names name as hop-by-hop.
+func isListed(connection []string, name string) bool {
+	for _, v := range connection {
+		if http1.HasToken(v, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// computed are the field values we write ourselves. They are substrings of one
+// string, so that they cost one allocation.
+type computed struct {
+	via, address, forwarded   string
+	traceparent, traceID, tok string
+	requestID                 string
+	tracestate                []string
+}
+
+func (c *computed) bearer(token string) string {
+	if c.tok == "" {
+		c.tok = "Bearer " + token
+	}
+	return c.tok
+}
+
+func (c *computed) make(x *Outbound) {
+	h := x.Request.Header
+	var room [512]byte
+	b := room[:0]
+	for _, v := range h["Via"] {
+		b = append(append(b, v...), ", "...)
+	}
+	b = append(b, pseudonym...)
+	endVia := len(b)
+	b = appendForwarded(b, x.ClientAddr, x.Host, x.Proto)
+	endForwarded := len(b)
+	if x.ClientAddr.IsValid() {
+		b = x.ClientAddr.Unmap().WithZone("").AppendTo(b)
+	}
+	endAddress := len(b)
+	b, sampled := appendTrace(b, h["Traceparent"])
+	s := string(b)
+	c.via, c.forwarded, c.address = s[:endVia], s[endVia:endForwarded], s[endForwarded:endAddress]
+	c.traceparent = s[endAddress:]
+	c.traceID = c.traceparent[3:35]
+	if sampled {
+		c.tracestate = h["Tracestate"]
+	}
+	c.requestID = x.Decision
+	if id := h["X-Request-Id"]; len(id) == 1 && plainID(id[0]) || x.Decision == "" {
+		c.requestID = c.traceID
+		if len(id) == 1 && plainID(id[0]) {
+			c.requestID = id[0]
+		}
+	}
+}
+
+// plainID reports whether an id of the caller's may go to the service's logs.
+func plainID(s string) bool {
+	if s == "" || len(s) > 128 {
+		return false
+	}
+	for i := range len(s) {
+		switch b := s[i]; {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9', b == '-', b == '_', b == '.', b == ':', b == '=', b == '+', b == '/':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// appendTrace appends a traceparent (W3C Trace Context §3.2): the caller's
+// trace with a new parent, or a new trace. kept reports the former, where the
+// tracestate stays valid.
+func appendTrace(b []byte, in []string) (_ []byte, kept bool) {
+	var fresh [24]byte
+	_, _ = rand.Read(fresh[:]) // never fails: crypto/rand
+	b = append(b, "00-"...)
+	if len(in) == 1 && validTraceparent(in[0]) {
+		b = append(append(b, in[0][3:35]...), '-')
+		b = append(hex.AppendEncode(b, fresh[16:]), '-')
+		return append(b, in[0][53:55]...), true
+	}
+	b = append(hex.AppendEncode(b, fresh[:16]), '-')
+	return append(hex.AppendEncode(b, fresh[16:]), "-00"...), false
+}
+
+// validTraceparent takes version 00 only: others may be longer, and are started anew.
+func validTraceparent(s string) bool {
+	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' {
+		return false
+	}
+	trace, parent := false, false // not all zero
+	for i := 3; i < len(s); i++ {
+		if i == 35 || i == 52 {
+			continue
+		}
+		if b := s[i]; (b < '0' || b > '9') && (b < 'a' || b > 'f') {
+			return false
+		}
+		if s[i] != '0' {
+			trace = trace || i < 35
+			parent = parent || 35 < i && i < 52
+		}
+	}
+	return trace && parent
+}
+
+// appendForwarded appends the value of a Forwarded field (RFC 7239 §4).
+func appendForwarded(b []byte, address netip.Addr, host, proto string) []byte {
+	if !address.IsValid() {
+		return b
+	}
+	address = address.Unmap().WithZone("")
+	b = append(b, "for="...)
+	if address.Is6() {
+		b = append(address.AppendTo(append(b, `"[`...)), `]"`...)
+	} else {
+		b = address.AppendTo(b)
+	}
+	if host != "" {
+		b = append(b, ";host="...)
+		b = strconv.AppendQuote(b, host)
+	}
+	return append(append(b, ";proto="...), proto...)
+}
+
+// appendHead appends the head of an HTTP/1.1 request, without its end when the
+// fields of a body are still to come. A field that could break out of its line
+// makes it fail: none comes from the network so, but a config or a claim might.
+func (f *flight) appendHead(b []byte, e *endpoint) (_ []byte, ok bool) {
+	x := f.x
+	b = append(append(b, x.Request.Method...), ' ')
+	b = append(append(b, e.base...), x.Path...)
+	if x.RawQuery != "" {
+		b = append(append(b, '?'), x.RawQuery...)
+	}
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(append(b, f.host(e)...), "\r\n"...)
+	ok = true
+	f.eachField(func(name, value string) {
+		ok = ok && lineSafe(value)
+		b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
+	})
+	for name := range x.Header {
+		ok = ok && http1.ValidField(name, "")
+	}
+	switch {
+	case f.upgrade:
+		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+	case isListed(x.Request.Header["Te"], "trailers"):
+		b = append(b, "Connection: TE\r\nTE: trailers\r\n"...)
+	}
+	switch n := f.length(); {
+	case n < 0:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+		b = appendTrailerNames(b, x.Request.Trailer)
+	case n > 0 || bodyExpected(x.Request.Method):
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), n, 10), "\r\n"...)
+	}
+	return append(b, "\r\n"...), ok
+}
+
+func (f *flight) host(e *endpoint) string {
+	if f.u.cfg.OriginalHost && f.x.Host != "" {
+		return f.x.Host
+	}
+	return e.host
+}
+
+// length is the request body's; -1 when unknown.
+func (f *flight) length() int64 {
+	if f.x.Stream != nil {
+		return f.x.Length
+	}
+	return int64(len(f.x.Body))
+}
+
+// bodyExpected reports whether a request of that method without a body should
+// say so (RFC 9110 §8.6).
+func bodyExpected(method string) bool {
+	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch
+}
+
+func appendTrailerNames(b []byte, trailer http.Header) []byte {
+	sep := "Trailer: "
+	for name := range trailer {
+		if trailerStays(name) {
+			b = append(append(b, sep...), name...)
+			sep = ", "
+		}
+	}
+	if sep == ", " {
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+// trailerStays reports whether a field may come behind a body, in either
+// direction. One that frames, routes or authenticates must be known before
+// (RFC 9110 §6.5.1), or it gets past the checks.
+func trailerStays(name string) bool {
+	switch name {
+	case "Authorization", "Cookie", "Set-Cookie", "Content-Encoding", "Content-Type", "Content-Range", "Cache-Control",
+		"Www-Authenticate", "Location", "Max-Forwards", "Range", "If-Match", "If-None-Match", "Dpop":
+		return false
+	}
+	return name != "" && requestFieldStays(name) && answerFieldStays(name) && strings.IndexByte(name, '_') < 0
+}
+
+// requestTrailer gives the trailer fields that came behind the request's body.
+func (f *flight) requestTrailer() http.Header {
+	return passTrailer(f.x.Request.Trailer, f.u.removed)
+}
+
+func passTrailer(in http.Header, removed map[string]bool) http.Header {
+	out := http.Header{}
+	for name, values := range in {
+		if trailerStays(name) && !removed[name] {
+			out[name] = values
+		}
+	}
+	return out
+}

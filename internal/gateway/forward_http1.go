@@ -1,0 +1,159 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
+)
+
+// maxInline is the longest body sent in one write with its head, by the
+// goroutine that reads the answer. A longer one could fill the service's buffers
+// while the service waits for us to read its answer, and is sent beside.
+const maxInline = 32 << 10
+
+// scratch holds the buffers in which requests are put together.
+var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// over1 carries the request over an HTTP/1.1 connection. heard reports that the
+// service answered.
+func (f *flight) over1(e *endpoint) (again, heard bool, err error) {
+	buf := scratch.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= 4*maxInline {
+			scratch.Put(buf)
+		}
+	}()
+	head, ok := f.appendHead((*buf)[:0], e)
+	*buf = head
+	if !ok {
+		return false, false, &gatehouse.Problem{Reason: "internal", Err: errors.New("forward: a field would break its line")}
+	}
+	beside := f.x.Stream != nil || len(f.x.Body) > maxInline
+	if !beside {
+		head = append(head, f.x.Body...)
+		*buf = head
+	}
+	for fresh := false; ; fresh = true {
+		c, err := e.pool.Get(f.ctx, fresh)
+		if err != nil {
+			return true, false, f.problem(err) // nothing was sent: safe for any request
+		}
+		start := time.Now()
+		n, err := c.Send(head)
+		if err == nil && beside {
+			return f.stream(c, start)
+		}
+		// A service that refuses a request may close before it has read it
+		// whole: what it said is still to be read.
+		if err == nil || n > 0 {
+			resp, rerr := f.readHead(c)
+			if rerr == nil {
+				f.res.Service = time.Since(start)
+				err = f.answer1(c, resp)
+				c.Release()
+				return false, true, err
+			}
+			if err == nil || !errors.Is(rerr, io.EOF) {
+				err = rerr
+			}
+		}
+		safe := !c.Heard() && f.ctx.Err() == nil && !errors.Is(err, http1.ErrTimeout) && (n == 0 || f.repeatable())
+		stale := c.Reused()
+		c.Close()
+		if safe && stale {
+			continue // the service closed a connection it held idle: no failure of its
+		}
+		return safe, false, f.problem(err)
+	}
+}
+
+// stream sends the body beside reading the answer, which may come before the
+// body's end.
+func (f *flight) stream(c *http1.Conn, start time.Time) (again, heard bool, err error) {
+	body, length, trailer := f.x.Stream, f.x.Length, f.requestTrailer
+	if body == nil {
+		body, length = bytes.NewReader(f.x.Body), int64(len(f.x.Body))
+	}
+	sent := make(chan error, 1)
+	go func() {
+		err := c.SendStream(body, length, trailer)
+		if _, ok := errors.AsType[*http1.BodyError](err); ok {
+			c.Interrupt() // the service must not take half a request for a whole one
+		}
+		sent <- err
+	}()
+	resp, err := f.readHead(c)
+	if err == nil {
+		heard = true
+		f.res.Service = time.Since(start)
+		err = f.answer1(c, resp)
+	}
+	select {
+	case serr := <-sent:
+		if serr == nil && err == nil {
+			c.Release()
+			return false, heard, nil
+		}
+		if _, ok := errors.AsType[*http1.BodyError](serr); ok && err != nil {
+			err = serr // the cause
+		}
+	default:
+		// The answer is over, its request is not. Nobody needs the rest.
+		c.Interrupt()
+		if f.x.Stream != nil {
+			_ = http.NewResponseController(f.w).SetReadDeadline(time.Unix(1, 0))
+		}
+		<-sent
+	}
+	c.Close()
+	if err != nil {
+		return false, heard, f.problem(err)
+	}
+	return false, heard, nil
+}
+
+// readHead reads up to the final answer's head and passes interim ones on.
+func (f *flight) readHead(c *http1.Conn) (*http1.Response, error) {
+	for {
+		resp, err := c.ReadHead(f.ctx, f.x.Request.Method)
+		switch {
+		case err != nil:
+			return nil, err
+		case resp.Status == http.StatusSwitchingProtocols:
+			if !f.upgrade {
+				return nil, &http1.ResponseError{Fault: "101 nobody asked for"}
+			}
+			return resp, nil
+		case resp.Status >= 200:
+			return resp, nil
+		case resp.Status != http.StatusContinue: // which answers an Expect we never sent
+			f.interim(resp.Status, resp.Fields)
+		}
+	}
+}
+
+func (f *flight) answer1(c *http1.Conn, resp *http1.Response) error {
+	if resp.Status == http.StatusSwitchingProtocols {
+		return f.join(c, resp)
+	}
+	if f.x.CheckResponse == nil {
+		if err := c.Await(f.ctx); err != nil {
+			return f.problem(err)
+		}
+	}
+	return f.answer(answer{status: resp.Status, fields: resp.Fields, length: resp.Length, body: conn1{c}})
+}
+
+// conn1 is an answer's body on an HTTP/1.1 connection.
+type conn1 struct{ *http1.Conn }
+
+func (c conn1) next(ctx context.Context) ([]byte, error) { return c.Next(ctx) }
+func (c conn1) waiting() bool                            { return c.Waiting() }
+func (c conn1) trailer() []http1.Field                   { return c.Trailer() }

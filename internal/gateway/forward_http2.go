@@ -1,0 +1,243 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
+)
+
+// newTransport2 speaks HTTP/2 only, over TLS or in the clear.
+func newTransport2(c *UpstreamConfig, secure bool, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
+	t := &http.Transport{
+		DisableCompression:     true,
+		ResponseHeaderTimeout:  c.Timeout,
+		IdleConnTimeout:        c.Idle,
+		MaxIdleConnsPerHost:    c.MaxIdle,
+		MaxResponseHeaderBytes: 64 << 10,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+		Protocols:              new(http.Protocols),
+	}
+	if secure {
+		t.DialTLSContext = dial
+		t.Protocols.SetHTTP2(true)
+	} else {
+		t.DialContext = dial
+		t.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return t
+}
+
+// isGRPC reports whether the request can only be carried over HTTP/2.
+func isGRPC(h http.Header) bool {
+	v := h["Content-Type"]
+	return len(v) == 1 && strings.HasPrefix(v[0], "application/grpc") && !strings.HasPrefix(v[0], "application/grpc-web")
+}
+
+func (e *endpoint) url2(path, query string) string {
+	s := e.scheme2() + "://" + e.host + path
+	if query != "" {
+		s += "?" + query
+	}
+	return s
+}
+
+func (e *endpoint) scheme2() string {
+	if strings.HasPrefix(e.name, "https:") || strings.HasPrefix(e.name, "h2:") {
+		return "https"
+	}
+	return "http"
+}
+
+// over2 carries the request over HTTP/2: gRPC, and services that speak nothing else.
+func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
+	x := f.x
+	if f.upgrade {
+		return false, false, f.problem(errors.New("WebSocket needs a service that speaks HTTP/1.1"))
+	}
+	ctx, cancel := context.WithCancelCause(f.ctx)
+	defer cancel(nil)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
+		if status != http.StatusContinue {
+			f.interim(status, fieldsOf(http.Header(h)))
+		}
+		return nil
+	}})
+	path := e.base + x.Path
+	opaque := path // sent as it is, never encoded anew
+	if strings.HasPrefix(path, "//") {
+		opaque = "//" + e.host + path
+	}
+	r := (&http.Request{
+		Method: x.Request.Method, Host: f.host(e), Header: http.Header{}, ContentLength: f.length(),
+		URL: &url.URL{Scheme: e.scheme2(), Host: e.host, Opaque: opaque, RawQuery: x.RawQuery},
+	}).WithContext(ctx)
+	ok := true
+	f.eachField(func(name, value string) {
+		ok = ok && http1.ValidField(name, value)
+		r.Header[name] = append(r.Header[name], value)
+	})
+	if !ok {
+		return false, false, &gatehouse.Problem{Reason: "internal", Err: errors.New("forward: a field would break its line")}
+	}
+	if isListed(x.Request.Header["Te"], "trailers") {
+		r.Header["Te"] = []string{"trailers"}
+	}
+	if r.Header["User-Agent"] == nil {
+		r.Header["User-Agent"] = []string{""} // or the transport would name itself
+	}
+	body := &body2{from: x.Stream}
+	switch {
+	case x.Stream != nil:
+		r.Body = body
+		if len(x.Request.Trailer) > 0 {
+			r.Trailer = http.Header{}
+			for name := range x.Request.Trailer {
+				if trailerStays(name) && !f.u.removed[name] {
+					r.Trailer[name] = nil
+				}
+			}
+			body.atEnd = func() {
+				for name := range r.Trailer {
+					r.Trailer[name] = x.Request.Trailer[name]
+				}
+			}
+		}
+	case len(x.Body) > 0:
+		r.Body = io.NopCloser(bytes.NewReader(x.Body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.Body)), nil }
+	}
+	start := time.Now()
+	res, err := e.over2.RoundTrip(r)
+	if err != nil {
+		if berr := body.failed(); berr != nil {
+			err = berr
+		}
+		// The transport repeats by itself what the service has not begun.
+		safe := f.ctx.Err() == nil && (body.untouched() && isDial(err) || f.repeatable() && !isTimeout(err))
+		return safe, false, f.problem(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	f.res.Service = time.Since(start)
+	b := &answer2{res: res, idle: f.u.cfg.BodyIdle, cancel: cancel}
+	defer b.end()
+	return false, true, f.answer(answer{status: res.StatusCode, fields: fieldsOf(res.Header), length: knownLength(res), body: b})
+}
+
+// knownLength is what the service said; of an answer without body the transport says 0.
+func knownLength(res *http.Response) int64 {
+	if res.ContentLength == 0 && len(res.Header["Content-Length"]) == 0 && len(res.Trailer) > 0 {
+		return -1
+	}
+	return res.ContentLength
+}
+
+func isDial(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
+func isTimeout(err error) bool {
+	ne, ok := errors.AsType[net.Error](err)
+	return ok && ne.Timeout()
+}
+
+func fieldsOf(h http.Header) []http1.Field {
+	out := make([]http1.Field, 0, len(h))
+	for name, values := range h {
+		for _, v := range values {
+			out = append(out, http1.Field{Name: name, Value: v})
+		}
+	}
+	return out
+}
+
+// body2 is the caller's body on its way into the transport. It remembers a
+// failure to read it, which is not the service's.
+type body2 struct {
+	from  io.Reader
+	atEnd func()
+
+	mu   sync.Mutex
+	read bool
+	err  error
+}
+
+func (b *body2) Read(p []byte) (int, error) {
+	n, err := b.from.Read(p)
+	if errors.Is(err, io.EOF) && b.atEnd != nil {
+		b.atEnd()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read = true
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = &http1.BodyError{Err: err}
+		return n, b.err
+	}
+	return n, err
+}
+
+// Close does nothing: the server owns the caller's body.
+func (b *body2) Close() error { return nil }
+
+func (b *body2) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+func (b *body2) untouched() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.read
+}
+
+var buffers2 = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// answer2 is an answer's body on an HTTP/2 stream.
+type answer2 struct {
+	res    *http.Response
+	idle   time.Duration
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	buf    *[32 << 10]byte
+}
+
+func (a *answer2) next(context.Context) ([]byte, error) {
+	if a.buf == nil {
+		a.buf = buffers2.Get().(*[32 << 10]byte)
+		a.timer = time.AfterFunc(a.idle, func() { a.cancel(http1.ErrTimeout) })
+	}
+	a.timer.Reset(a.idle)
+	n, err := a.res.Body.Read(a.buf[:])
+	a.timer.Stop()
+	if err != nil && !errors.Is(err, io.EOF) {
+		if cause := context.Cause(a.res.Request.Context()); errors.Is(cause, http1.ErrTimeout) {
+			err = http1.ErrTimeout
+		}
+	}
+	return a.buf[:n], err
+}
+
+func (a *answer2) waiting() bool { return true }
+
+func (a *answer2) trailer() []http1.Field { return fieldsOf(a.res.Trailer) }
+
+func (a *answer2) end() {
+	if a.buf != nil {
+		a.timer.Stop()
+		buffers2.Put(a.buf)
+	}
+}

@@ -62,6 +62,10 @@ func headField[T headText](name T) (once uint, v headVerdict) {
 		if headFold(name, "origin") {
 			return headSeenOrigin, headOK
 		}
+	case 7:
+		if headFold(name, "trailer") {
+			return 0, headTrailer
+		}
 	case 12:
 		if headFold(name, "content-type") {
 			return headSeenType, headOK

@@ -145,6 +145,8 @@ var wires = []struct{ name, raw, want string }{
 	{"a tab inside a value is served", "GET / HTTP/1.1\r\nHost: a\r\nX: a\tb\r\n\r\n", `<GET / a "">`},
 	{"brackets in a query are served", "GET /?f[a]=b HTTP/1.1\r\nHost: a\r\n\r\n", `<GET /?f[a]=b a "">`},
 	{"encoded UTF-8 in a path is served", "GET /caf%C3%A9 HTTP/1.1\r\nHost: a\r\n\r\n", `<GET /caf%C3%A9 a "">`},
+	{"headers of 20 KiB are served", "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 20<<10) + "\r\n\r\n", `<GET / a "">`},
+	{"a body of 20 KiB after its head is served", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20480\r\n\r\n" + strings.Repeat("a", 20<<10), `<POST / a "` + strings.Repeat("a", 20<<10) + `">`},
 
 	{"length and chunked are refused", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 ambiguous_length"},
 	{"chunked and length are refused", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "400 ambiguous_length"},
@@ -183,6 +185,7 @@ var wires = []struct{ name, raw, want string }{
 	{"a chunk size that overflows is refused", chunked("10000000000000005\r\nhello\r\n0\r\n\r\n"), "body bad_chunk"},
 	{"an empty chunk size is refused", chunked("\r\nhello\r\n0\r\n\r\n"), "body bad_chunk"},
 	{"a trailer is refused", chunked("5\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n"), "body trailer_refused"},
+	{"an announced trailer is refused", "POST / HTTP/1.1\r\nHost: a\r\nTrailer: X\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 trailer_refused"},
 	{"an end of body without its CR is refused", chunked("5\r\nhello\r\n0\r\n\n"), "body bad_chunk"},
 
 	{"a folded header is refused", "GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", "400 folded_header"},

@@ -32,6 +32,8 @@ func headCheckRequest(r *http.Request) headVerdict {
 		return headBadHost
 	case from != to && (r.ProtoMajor > 1 || !headSame(r.RequestURI[from:to], r.Host)):
 		return headHostMismatch
+	case len(r.Trailer) > 0: // announced: net/http has moved them out of Header
+		return headTrailer
 	}
 	fields := 0
 	for name, values := range r.Header {

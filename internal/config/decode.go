@@ -290,13 +290,15 @@ func (d *decoder) fields(p any, n *yaml.Node, at spot) {
 	}
 	given := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
+		given[n.Content[i].Value] = true
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		f, ok := fieldOf(v.Type(), key.Value)
 		if !ok {
-			d.unknown(key, keysOf(v.Type()), at)
+			d.unknown(key, v.Type(), given, at)
 			continue
 		}
-		given[key.Value] = true
 		here := at.key(key.Value)
 		here.tag = f.Tag
 		d.value(v.FieldByIndex(f.Index), value, here)
@@ -523,14 +525,29 @@ func (d *decoder) expected(n *yaml.Node, at spot, what string) {
 	d.errorf(n, "%s: expected %s, found %s%s", at, what, describe(n), hint)
 }
 
-func (d *decoder) unknown(key *yaml.Node, known []string, at spot) {
+// unknown refuses a key. What is still missing is the likeliest to have been meant.
+func (d *decoder) unknown(key *yaml.Node, t reflect.Type, given map[string]bool, at spot) {
+	var missing, open []string
+	for f := range structFields(t) {
+		name := f.Tag.Get("yaml")
+		if given[name] {
+			continue
+		}
+		open = append(open, name)
+		if f.Tag.Get("required") != "" {
+			missing = append(missing, name)
+		}
+	}
+	hint := didYouMean(key.Value, missing)
+	if hint == "" {
+		hint = didYouMean(key.Value, open)
+	}
+	if hint == "" {
+		hint = "; it takes " + strings.Join(keysOf(t), ", ")
+	}
 	in := ""
 	if at.path != "" {
 		in = " in " + at.path
-	}
-	hint := didYouMean(key.Value, known)
-	if hint == "" {
-		hint = "; it takes " + strings.Join(known, ", ")
 	}
 	d.errorf(key, "unknown key %q%s%s", cut(key.Value), in, hint)
 }

@@ -1,0 +1,223 @@
+package auditlog
+
+import (
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	gatehouse "github.com/gatehouse-api/gatehouse"
+)
+
+// Bounds of one line: strangers choose paths and hosts, and a refused body can
+// have any number of faults.
+const (
+	maxText  = 1024 // bytes of one string
+	cutText  = 128  // of one string in an event that was too large
+	listText = 256  // of one string in a list
+	maxList  = 64   // entries of one list
+	maxEvent = 32 << 10
+)
+
+// appendEvent appends e as one line of JSON with its newline. Fields are in a
+// fixed order, the id first; empty ones are left out, except allow and status.
+func appendEvent(dst []byte, e *gatehouse.Event) []byte {
+	start := len(dst)
+	dst = appendAll(dst, e, maxText)
+	if len(dst)-start > maxEvent { // the record says that it is cut, rather than not at all
+		dst = appendAll(dst[:start], e, cutText)
+	}
+	return dst
+}
+
+func appendAll(dst []byte, e *gatehouse.Event, limit int) []byte {
+	dst = append(dst, `{"id":`...)
+	dst = appendString(dst, e.ID, limit)
+	dst = append(dst, `,"time":"`...)
+	dst = appendTime(dst, e.Time)
+	dst = append(dst, '"')
+	dst = appendText(dst, `,"node":`, e.Node, limit)
+	dst = appendText(dst, `,"config":`, e.Config, limit)
+	dst = appendText(dst, `,"address":`, e.Address, limit)
+	dst = appendText(dst, `,"host":`, e.Host, limit)
+	dst = appendText(dst, `,"method":`, e.Method, limit)
+	dst = appendText(dst, `,"path":`, e.Path, limit)
+	dst = appendText(dst, `,"protocol":`, e.Protocol, limit)
+	dst = appendText(dst, `,"tls":`, e.TLS, limit)
+	dst = appendText(dst, `,"api":`, e.API, limit)
+	dst = appendText(dst, `,"operation":`, e.Operation, limit)
+	dst = appendText(dst, `,"subject":`, e.Subject, limit)
+	dst = appendText(dst, `,"issuer":`, e.Issuer, limit)
+	dst = appendText(dst, `,"client":`, e.Client, limit)
+	dst = appendText(dst, `,"auth":`, string(e.Auth), limit)
+	dst = appendText(dst, `,"key_id":`, e.KeyID, limit)
+	dst = append(dst, `,"allow":`...)
+	dst = strconv.AppendBool(dst, e.Allow)
+	dst = append(dst, `,"status":`...)
+	dst = strconv.AppendInt(dst, int64(e.Status), 10)
+	dst = appendText(dst, `,"reason":`, e.Reason, limit)
+	dst = appendText(dst, `,"cause":`, e.Cause, limit)
+	if limit == maxText {
+		dst = appendReasons(dst, e.Reasons)
+		dst = appendFields(dst, `,"fields":[`, e.Fields)
+		dst = appendFields(dst, `,"reported":[`, e.Reported)
+	} else {
+		dst = append(dst, `,"truncated":true`...)
+	}
+	dst = appendText(dst, `,"upstream":`, e.Upstream, limit)
+	dst = appendNumber(dst, `,"duration_ns":`, int64(e.Duration))
+	dst = appendNumber(dst, `,"service_ns":`, int64(e.Service))
+	dst = appendNumber(dst, `,"in":`, e.In)
+	dst = appendNumber(dst, `,"out":`, e.Out)
+	dst = appendText(dst, `,"trace_id":`, e.TraceID, limit)
+	return append(dst, "}\n"...)
+}
+
+func appendReasons(dst []byte, reasons []gatehouse.Reason) []byte {
+	for i := range reasons[:min(len(reasons), maxList)] {
+		r := &reasons[i]
+		dst = append(dst, separator(i, `,"reasons":[`)...)
+		dst = append(dst, `{"rule":`...)
+		dst = appendString(dst, r.Rule, listText)
+		dst = append(dst, `,"effect":`...)
+		dst = appendString(dst, string(r.Effect), listText)
+		dst = appendText(dst, `,"text":`, r.Text, listText)
+		dst = appendText(dst, `,"saw":`, r.Saw, listText)
+		dst = appendText(dst, `,"needed":`, r.Needed, listText)
+		dst = append(dst, '}')
+	}
+	return closeList(dst, len(reasons))
+}
+
+func appendFields(dst []byte, name string, fields []gatehouse.FieldError) []byte {
+	for i := range fields[:min(len(fields), maxList)] {
+		f := &fields[i]
+		dst = append(dst, separator(i, name)...)
+		dst = append(dst, `{"in":`...)
+		dst = appendString(dst, f.In, listText)
+		dst = appendText(dst, `,"name":`, f.Name, listText)
+		dst = appendText(dst, `,"pointer":`, f.Pointer, listText)
+		dst = append(dst, `,"rule":`...)
+		dst = appendString(dst, f.Rule, listText)
+		dst = append(dst, `,"detail":`...)
+		dst = appendString(dst, f.Detail, listText)
+		dst = append(dst, '}')
+	}
+	return closeList(dst, len(fields))
+}
+
+func separator(i int, open string) string {
+	if i == 0 {
+		return open
+	}
+	return ","
+}
+
+func closeList(dst []byte, n int) []byte {
+	if n == 0 {
+		return dst
+	}
+	return append(dst, ']')
+}
+
+func appendText(dst []byte, name, s string, limit int) []byte {
+	if s == "" {
+		return dst
+	}
+	return appendString(append(dst, name...), s, limit)
+}
+
+func appendNumber(dst []byte, name string, v int64) []byte {
+	if v == 0 {
+		return dst
+	}
+	return strconv.AppendInt(append(dst, name...), v, 10)
+}
+
+// appendTime writes t in UTC with nine decimals (RFC 3339), so that lines sort. A
+// year outside 0 to 9999 is not RFC 3339 and is written as the zero time.
+func appendTime(dst []byte, t time.Time) []byte {
+	t = t.UTC()
+	if y := t.Year(); y < 0 || y > 9999 {
+		t = time.Time{}
+	}
+	return t.AppendFormat(dst, "2006-01-02T15:04:05.000000000Z")
+}
+
+// plain are the ASCII bytes that stand for themselves in a string of a line.
+var plain = func() (p [256]bool) {
+	for c := 0x20; c < 0x7f; c++ {
+		p[c] = c != '"' && c != '\\'
+	}
+	return p
+}()
+
+// appendString writes s as a JSON string, cut at limit bytes. Control
+// characters, line separators and the marks that turn the direction of text are
+// escaped: a line stays one line, and shows in a terminal what it holds. Invalid
+// UTF-8 becomes U+FFFD.
+func appendString(dst []byte, s string, limit int) []byte {
+	dst = append(dst, '"')
+	cut := len(s) > limit
+	if cut {
+		end := limit
+		for end > limit-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s = s[:end]
+	}
+	begin := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if plain[c] {
+			i++
+			continue
+		}
+		if c < utf8.RuneSelf {
+			dst = append(dst, s[begin:i]...)
+			dst = appendEscaped(dst, c)
+			i++
+			begin = i
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if invalid := r == utf8.RuneError && size == 1; invalid || unsafeRune(r) {
+			dst = append(dst, s[begin:i]...)
+			dst = appendRune(dst, r)
+			begin = i + size
+		}
+		i += size
+	}
+	dst = append(dst, s[begin:]...)
+	if cut {
+		dst = append(dst, "…"...)
+	}
+	return append(dst, '"')
+}
+
+func appendEscaped(dst []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, `\n`...)
+	case '\r':
+		return append(dst, `\r`...)
+	case '\t':
+		return append(dst, `\t`...)
+	}
+	return appendRune(dst, rune(c))
+}
+
+// appendRune writes \uXXXX; r is in the Basic Multilingual Plane.
+func appendRune(dst []byte, r rune) []byte {
+	const hex = "0123456789abcdef"
+	return append(dst, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+}
+
+// unsafeRune reports what must not reach a reader's terminal as it is: C1
+// controls, line and paragraph separators, marks of direction ("trojan source"),
+// the byte order mark.
+func unsafeRune(r rune) bool {
+	return r >= 0x80 && r <= 0x9f || r == 0x61c || r >= 0x200b && r <= 0x200f ||
+		r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0xfeff
+}

@@ -350,18 +350,20 @@ func headLine(b []byte) string {
 	return q[1 : len(q)-1]
 }
 
-// headAnswer is the smallest problem document (RFC 9457). Nothing of the
-// request is in it; id comes from the gateway, Detail and Reason from here.
+// headAnswer is the gateway's problem document (RFC 9457) at its smallest.
+// Nothing of the request is in it: id comes from the gateway, the rest from here.
 func headAnswer(p *gatehouse.Problem, id string) []byte {
 	status := p.Kind.Status()
-	body := `{"type":"about:blank","title":` + strconv.Quote(http.StatusText(status)) + `,"status":` + strconv.Itoa(status) +
+	body := `{"type":"urn:gatehouse:problem:` + p.Reason + `","title":` + strconv.Quote(http.StatusText(status)) + `,"status":` + strconv.Itoa(status) +
 		`,"detail":` + strconv.Quote(p.Detail) + `,"reason":"` + p.Reason + `"`
+	decision := ""
 	if id != "" {
 		body += `,"decision":` + strconv.Quote(id)
+		decision = "\r\nGatehouse-Decision: " + id
 	}
 	body += "}\n"
 	return []byte("HTTP/1.1 " + strconv.Itoa(status) + " " + http.StatusText(status) +
-		"\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: " +
+		"\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff" + decision + "\r\nConnection: close\r\nContent-Length: " +
 		strconv.Itoa(len(body)) + "\r\n\r\n" + body)
 }
 

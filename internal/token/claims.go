@@ -144,6 +144,9 @@ func listClaim(raw map[string]any, name string, words bool, dst *[]string) error
 			if !ok {
 				return fmt.Errorf("the claim %s has a member that is not a string", name)
 			}
+			if words && strings.Contains(s, " ") {
+				return fmt.Errorf("the claim %s has a member with a space", name)
+			}
 			list[i] = s
 		}
 		*dst = list

@@ -1,0 +1,144 @@
+package token
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// A keyFile is the signing key file: private JWKs (RFC 7517), mode 0600.
+type keyFile struct {
+	Current jwk   `json:"current"`
+	Next    jwk   `json:"next"`
+	Retired []jwk `json:"retired"`
+}
+
+// LoadOrCreateSigner reads the signing keys at path, or makes them there, of
+// mode 0600 in a folder of mode 0700. Two processes that start at once end up
+// with the same keys. A file that others may read is refused, since whoever has
+// read it is the issuer. Another alg than the file's takes over by rotation.
+func LoadOrCreateSigner(path string, alg Algorithm) (*Signer, error) {
+	if alg == "" {
+		alg = ES256
+	}
+	r, err := loadRing(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if r, err = newRing(alg); err != nil {
+			return nil, err
+		}
+		err = r.save(path, os.Link) // unlike a rename, a link never replaces
+		if errors.Is(err, fs.ErrExist) {
+			r, err = loadRing(path)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("signing keys: %w", err)
+	}
+	s := &Signer{alg: alg, path: path}
+	if r.next.alg != alg {
+		next, err := newKey(alg)
+		if err != nil {
+			return nil, err
+		}
+		if r, err = makeRing(r.current.jwk, next, r.retired); err != nil {
+			return nil, err
+		}
+		if err := r.save(path, os.Rename); err != nil {
+			return nil, fmt.Errorf("signing keys: %w", err)
+		}
+	}
+	s.ring.Store(r)
+	return s, nil
+}
+
+// Rotate makes the next key the current one if that has signed for longer than
+// age, and reports whether it did. The new ring is on disk before it signs.
+// Leave the next key time to be seen: at least as long as verifiers cache sets.
+func (s *Signer) Rotate(age time.Duration) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.ring.Load()
+	now := time.Now().UTC().Truncate(time.Second)
+	if now.Sub(old.current.Since) < age {
+		return false, nil
+	}
+	next, err := newKey(s.alg)
+	if err != nil {
+		return false, err
+	}
+	retired := []jwk{{Key: old.current.Key.Public(), Since: now}}
+	for _, k := range old.retired {
+		if now.Sub(k.Since) < retain {
+			retired = append(retired, k)
+		}
+	}
+	r, err := makeRing(jwk{Key: old.next.Key, Since: now}, next, retired)
+	if err != nil {
+		return false, fmt.Errorf("rotating signing keys: %w", err)
+	}
+	if s.path != "" {
+		if err := r.save(s.path, os.Rename); err != nil {
+			return false, fmt.Errorf("rotating signing keys: %w", err)
+		}
+	}
+	s.ring.Store(r)
+	return true, nil
+}
+
+func loadRing(path string) (*ring, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s can be read by others (mode %v); run: chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var f keyFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		// The cause could quote the file; the place is enough.
+		return nil, fmt.Errorf("%s is not a signing key file; restore it, or move it away to have new keys made", path)
+	}
+	r, err := makeRing(f.Current, f.Next, f.Retired)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; restore it, or move it away to have new keys made", path, err)
+	}
+	return r, nil
+}
+
+// save writes the ring beside path, forces it to disk, and lets publish put it
+// there in one step: a crash at any moment leaves the old file or the new one.
+func (r *ring) save(path string, publish func(from, to string) error) (err error) {
+	b, err := json.MarshalIndent(keyFile{r.current.jwk, r.next.jwk, r.retired}, "", "  ")
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, filepath.Base(path)+".*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(append(b, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := publish(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,295 @@
+package token
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// retain is how long a retired key stays in the published set: as long as
+// anybody may still hold a token it signed, or a set without its successor.
+const retain = 48 * time.Hour
+
+// A Signer signs what Gatehouse itself issues. It holds three generations of
+// keys: the next one is published before it is used, so that everybody who
+// caches the set knows it in time; the current one signs; the retired ones only
+// verify, and their private halves are gone. It is safe for concurrent use.
+type Signer struct {
+	alg  Algorithm
+	path string // "" in memory
+
+	mu   sync.Mutex // held while rotating
+	ring atomic.Pointer[ring]
+}
+
+// A ring is the keys at one time, read-only.
+type ring struct {
+	current, next signingKey
+	retired       []jwk
+	published     []byte
+}
+
+type signingKey struct {
+	jwk
+	alg     Algorithm
+	private crypto.Signer
+	access  string // the encoded header of access tokens
+}
+
+// A jwk is a key with the time its present role began, as kept in the file.
+type jwk struct {
+	Key   jose.JSONWebKey `json:"key"`
+	Since time.Time       `json:"since"`
+}
+
+// NewSigner makes a Signer whose keys live in memory only, for tests and the
+// demo. The algorithm is ES256 or EdDSA; "" is ES256.
+func NewSigner(alg Algorithm) (*Signer, error) {
+	r, err := newRing(alg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Signer{alg: r.current.alg}
+	s.ring.Store(r)
+	return s, nil
+}
+
+func newRing(alg Algorithm) (*ring, error) {
+	current, err := newKey(alg)
+	if err != nil {
+		return nil, err
+	}
+	next, err := newKey(alg)
+	if err != nil {
+		return nil, err
+	}
+	return makeRing(current, next, nil)
+}
+
+func newKey(alg Algorithm) (jwk, error) {
+	var private crypto.Signer
+	var err error
+	switch alg {
+	case ES256, "":
+		alg = ES256
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case EdDSA:
+		_, private, err = ed25519.GenerateKey(rand.Reader)
+	default:
+		// RSA signs thirty times slower, which every request of a fresh principal would pay.
+		err = fmt.Errorf("tokens are signed with %s or %s, not %q", ES256, EdDSA, string(alg))
+	}
+	if err != nil {
+		return jwk{}, fmt.Errorf("signing key: %w", err)
+	}
+	k := jose.JSONWebKey{Key: private, Algorithm: string(alg), Use: "sig"}
+	sum, err := k.Thumbprint(crypto.SHA256)
+	if err != nil {
+		return jwk{}, fmt.Errorf("signing key: %w", err)
+	}
+	k.KeyID = base64.RawURLEncoding.EncodeToString(sum)
+	return jwk{Key: k, Since: time.Now().UTC().Truncate(time.Second)}, nil
+}
+
+// makeRing checks the keys, which may come from a file, and prepares what each
+// signature needs.
+func makeRing(current, next jwk, retired []jwk) (*ring, error) {
+	r := &ring{retired: retired}
+	var err error
+	if r.current, err = prepare(current); err != nil {
+		return nil, fmt.Errorf("the current key: %w", err)
+	}
+	if r.next, err = prepare(next); err != nil {
+		return nil, fmt.Errorf("the next key: %w", err)
+	}
+	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{current.Key.Public(), next.Key.Public()}}
+	for _, k := range retired {
+		if !k.Key.Valid() || !k.Key.IsPublic() {
+			return nil, errors.New("a retired key is not a public key")
+		}
+		set.Keys = append(set.Keys, k.Key)
+	}
+	if r.published, err = json.Marshal(set); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func prepare(k jwk) (signingKey, error) {
+	s := signingKey{jwk: k, alg: Algorithm(k.Key.Algorithm)}
+	switch private := k.Key.Key.(type) {
+	case *ecdsa.PrivateKey:
+		s.private = private
+	case ed25519.PrivateKey:
+		s.private = private
+	default:
+		return s, fmt.Errorf("of type %T, which does not sign tokens here", k.Key.Key)
+	}
+	algs, err := fits(s.private.Public())
+	if err != nil {
+		return s, err
+	}
+	if algs[0] != s.alg || s.alg != ES256 && s.alg != EdDSA {
+		return s, fmt.Errorf("its alg %q does not fit its type", k.Key.Algorithm)
+	}
+	if k.Key.KeyID == "" {
+		return s, errors.New("it has no kid")
+	}
+	s.access = s.header("at+jwt")
+	return s, nil
+}
+
+// header encodes a JOSE header with its dot.
+func (k *signingKey) header(typ string) string {
+	var w writer
+	w.text(`{"alg":`, string(k.alg))
+	w.text(`,"typ":`, typ)
+	w.text(`,"kid":`, k.Key.KeyID)
+	return strict64.EncodeToString(append(w.b, '}')) + "."
+}
+
+// JWKS returns the public keys as a JWK Set document (RFC 7517 §5): current,
+// next and retired. The caller must not change it.
+func (s *Signer) JWKS() []byte { return s.ring.Load().published }
+
+// Sign returns claims, a JSON object, as a compact JWS of the given typ.
+func (s *Signer) Sign(typ string, claims []byte) (string, error) {
+	k := &s.ring.Load().current
+	header := k.access
+	if typ != "at+jwt" {
+		header = k.header(typ)
+	}
+	return k.sign(header, claims)
+}
+
+func (k *signingKey) sign(header string, claims []byte) (string, error) {
+	b := make([]byte, 0, len(header)+strict64.EncodedLen(len(claims))+1+strict64.EncodedLen(ed25519.SignatureSize))
+	b = append(b, header...)
+	b = strict64.AppendEncode(b, claims)
+	var sig [64]byte // both algorithms make 64 bytes
+	switch private := k.private.(type) {
+	case *ecdsa.PrivateKey:
+		var buf [64]byte
+		_, sum := digest(k.alg, b, &buf)
+		r, v, err := ecdsa.Sign(rand.Reader, private, sum)
+		if err != nil {
+			return "", fmt.Errorf("sign: %w", err)
+		}
+		r.FillBytes(sig[:32])
+		v.FillBytes(sig[32:])
+	case ed25519.PrivateKey:
+		copy(sig[:], ed25519.Sign(private, b))
+	default:
+		return "", errors.New("sign: no key")
+	}
+	b = append(b, '.')
+	return string(strict64.AppendEncode(b, sig[:])), nil
+}
+
+// An AccessToken is what a token says (RFC 9068 §2.2). Issuer, Subject,
+// Audience and Expires are required; of the rest, what is empty is left out.
+type AccessToken struct {
+	Issuer   string
+	Subject  string
+	Audience string
+	ClientID string
+	Scopes   []string
+	Roles    []string // roles (RFC 9068 §2.2.3.1)
+	Tenant   string   // tenant
+	Provider string   // idp: who authenticated the subject; subjects of two providers may be spelled alike
+	IssuedAt time.Time
+	Expires  time.Time
+	AuthTime time.Time
+}
+
+// AccessToken signs t with a fresh random jti.
+func (s *Signer) AccessToken(t *AccessToken) (string, error) {
+	if t.Issuer == "" || t.Subject == "" || t.Audience == "" || t.Expires.IsZero() || !t.Expires.After(t.IssuedAt) {
+		return "", errors.New("access token: iss, sub, aud and an exp after iat are required")
+	}
+	w := writer{b: make([]byte, 0, 512)}
+	w.claims(t)
+	if w.err != nil {
+		return "", fmt.Errorf("access token: %w", w.err)
+	}
+	k := &s.ring.Load().current
+	return k.sign(k.access, w.b)
+}
+
+// A writer appends JSON. It is written by hand because a token is minted for
+// every new principal on the way of its request.
+type writer struct {
+	b   []byte
+	err error
+}
+
+func (w *writer) claims(t *AccessToken) {
+	w.text(`{"iss":`, t.Issuer)
+	w.text(`,"sub":`, t.Subject)
+	w.text(`,"aud":`, t.Audience)
+	w.date(`,"exp":`, t.Expires)
+	if !t.IssuedAt.IsZero() {
+		w.date(`,"iat":`, t.IssuedAt)
+	}
+	if !t.AuthTime.IsZero() {
+		w.date(`,"auth_time":`, t.AuthTime)
+	}
+	if t.ClientID != "" {
+		w.text(`,"client_id":`, t.ClientID)
+	}
+	if t.Tenant != "" {
+		w.text(`,"tenant":`, t.Tenant)
+	}
+	if t.Provider != "" {
+		w.text(`,"idp":`, t.Provider)
+	}
+	if len(t.Scopes) > 0 {
+		for _, s := range t.Scopes {
+			// A space would make two scopes of one, the second of the caller's choice.
+			if s == "" || strings.Contains(s, " ") {
+				w.err = errors.New("a scope is empty or has a space")
+			}
+		}
+		w.text(`,"scope":`, strings.Join(t.Scopes, " "))
+	}
+	for i, r := range t.Roles {
+		if i == 0 {
+			w.text(`,"roles":[`, r)
+		} else {
+			w.text(`,`, r)
+		}
+	}
+	if len(t.Roles) > 0 {
+		w.b = append(w.b, ']')
+	}
+	w.text(`,"jti":`, rand.Text())
+	w.b = append(w.b, '}')
+}
+
+// text appends a JSON string. Invalid UTF-8 is refused, not replaced: two
+// subjects must not become one.
+func (w *writer) text(before, s string) {
+	w.b = append(w.b, before...)
+	b, err := jsontext.AppendQuote(w.b, s)
+	if w.b = b; err != nil {
+		w.err = err
+	}
+}
+
+func (w *writer) date(before string, t time.Time) {
+	w.b = strconv.AppendInt(append(w.b, before...), t.Unix(), 10)
+}

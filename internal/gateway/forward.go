@@ -29,7 +29,6 @@ type Outbound struct {
 
 	Principal *gatehouse.Principal
 	Audience  string // of the internal token
-	Operation string // operation id, for the internal token
 	Decision  string // decision id
 
 	ClientAddr netip.Addr // trusted hops resolved
@@ -115,7 +114,7 @@ func (f *flight) prepare() error {
 	f.upgrade = x.Upgrade && wantsWebSocket(x.Request)
 	f.grpc = isGRPC(x.Request.Header)
 	if u.cfg.Token == TokenInternal && !x.Principal.Anonymous() {
-		token, err := u.minter.Mint(f.ctx, x.Principal, x.Audience, x.Operation, x.Decision)
+		token, err := u.minter.Mint(x.Principal, x.Audience)
 		if err == nil && (token == "" || !lineSafe(token)) {
 			err = errors.New("forward: the minter gave no token")
 		}

@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,8 +22,8 @@ import (
 // minter gives a token that says what it was asked for.
 type minter struct{ err error }
 
-func (m minter) Mint(_ context.Context, who *gatehouse.Principal, audience, operation, decision string) (string, error) {
-	return "internal." + who.Subject + "." + audience + "." + operation + "." + decision, m.err
+func (m minter) Mint(who *gatehouse.Principal, audience string) (string, error) {
+	return "internal." + who.Subject + "." + audience, m.err
 }
 
 // front is a gateway reduced to its last step: what Forward leaves to its caller
@@ -52,7 +51,7 @@ func newFront(t testing.TB, cfg gateway.UpstreamConfig, edit func(*gateway.Outbo
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &gateway.Outbound{
-		Request: r, Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery, Audience: "orders", Operation: "op", Decision: "d1",
+		Request: r, Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery, Audience: "orders", Decision: "d1",
 		ClientAddr: netip.MustParseAddrPort(r.RemoteAddr).Addr(), Proto: "http", Host: r.Host,
 	}
 	if r.Body != http.NoBody {

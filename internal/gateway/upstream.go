@@ -73,9 +73,10 @@ type HealthCheck struct {
 }
 
 // A Minter makes the internal token a service gets instead of the caller's
-// credential: a JWT for audience that speaks of who, valid for one operation.
+// credential: a short-lived JWT for audience that speaks of who. It is called
+// for every request and may hand out the same token until it gets old.
 type Minter interface {
-	Mint(ctx context.Context, who *gatehouse.Principal, audience, operation, decision string) (string, error)
+	Mint(who *gatehouse.Principal, audience string) (string, error)
 }
 
 // Upstreams carries requests to one API's services and their answers back. It

@@ -1,0 +1,66 @@
+package ratelimit
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+)
+
+// AppendPolicy appends a limit to the value of a RateLimit-Policy header
+// (draft-ietf-httpapi-ratelimit-headers-11 §3): `"per-user";q=100;w=60`. A
+// second limit becomes the next member of the list.
+func AppendPolicy(dst []byte, l *Limit) []byte {
+	dst = appendName(dst, l.name)
+	dst = append(dst, ";q="...)
+	dst = strconv.AppendInt(dst, l.count, 10)
+	dst = append(dst, ";w="...)
+	return strconv.AppendInt(dst, seconds(l.window), 10)
+}
+
+// AppendResult appends what is left of a limit to the value of a RateLimit
+// header (draft §4): `"per-user";r=50;t=30`. t is the time until the whole burst
+// is back, or of a refusal the time to wait.
+func AppendResult(dst []byte, r Result) []byte {
+	if r.Limit == nil {
+		return dst
+	}
+	dst = appendName(dst, r.Limit.name)
+	dst = append(dst, ";r="...)
+	dst = strconv.AppendInt(dst, r.Remaining, 10)
+	dst = append(dst, ";t="...)
+	t := r.Reset
+	if !r.OK {
+		t = r.RetryAfter
+	}
+	return strconv.AppendInt(dst, seconds(t), 10)
+}
+
+// AppendRetryAfter appends the value of a Retry-After header (RFC 9110 §10.2.3)
+// in seconds, at least 1.
+func AppendRetryAfter(dst []byte, r Result) []byte {
+	return strconv.AppendInt(dst, max(1, seconds(r.RetryAfter)), 10)
+}
+
+// Problem is what a caller that was refused sees: rate_limited (429).
+func Problem(r Result) *gatehouse.Problem {
+	detail := "Too many requests."
+	if r.Limit != nil {
+		detail = fmt.Sprintf("Too many requests: %d in %s are allowed.", r.Limit.count, time.Duration(r.Limit.window))
+	}
+	wait := time.Duration(max(1, seconds(r.RetryAfter))) * time.Second
+	return &gatehouse.Problem{Kind: gatehouse.RateLimited, Reason: "rate_limited", Detail: detail, RetryAfter: wait}
+}
+
+func appendName(dst []byte, name string) []byte {
+	if len(dst) > 0 {
+		dst = append(dst, ", "...)
+	}
+	dst = append(dst, '"')
+	dst = append(dst, name...)
+	return append(dst, '"')
+}
+
+// seconds rounds up: who comes back when told must not be refused again.
+func seconds(ns int64) int64 { return (ns + int64(time.Second) - 1) / int64(time.Second) }

@@ -1,0 +1,267 @@
+package ratelimit
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math/bits"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+)
+
+const (
+	shards = 256 // a power of two: the low byte of a hash names the shard
+	probes = 24  // slots a key may live in
+)
+
+// Config sizes a Limiter.
+type Config struct {
+	// Entries is how many keys are counted at once, 0 for 262,144. One takes 24
+	// bytes, and frees its place as soon as its caller has its whole burst back.
+	Entries int
+}
+
+// A Limiter remembers how far ahead of its schedule each key is. It is safe for
+// concurrent use, bounded in memory and owns no goroutine.
+type Limiter struct {
+	seed     [2]maphash.Seed
+	start    time.Time
+	mask     uint64
+	overflow atomic.Uint64
+	shard    [shards]shard
+}
+
+// A shard is a part of the table with its own lock, held for one look through a
+// key's slots. A lock and not two compare-and-swaps, because a slot's key and
+// schedule must change as one, or an evicted key's debt falls on its successor.
+type shard struct {
+	mu    sync.Mutex
+	slots []slot
+	_     [64]byte // its own cache line
+}
+
+// A slot with a schedule in the past is free: its key is as good as new.
+type slot struct {
+	key [2]uint64
+	tat int64
+}
+
+// New makes an empty Limiter.
+func New(cfg Config) (*Limiter, error) {
+	if cfg.Entries == 0 {
+		cfg.Entries = 1 << 18
+	}
+	if cfg.Entries < shards*probes || cfg.Entries > 1<<28 {
+		return nil, fmt.Errorf("ratelimit: %d entries: expected between %d and %d", cfg.Entries, shards*probes, 1<<28)
+	}
+	perShard := 1 << bits.Len(uint(cfg.Entries/shards-1))
+	l := &Limiter{seed: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, start: time.Now(), mask: uint64(perShard - 1)}
+	for i := range l.shard {
+		l.shard[i].slots = make([]slot, perShard)
+	}
+	return l, nil
+}
+
+// Now returns the time to pass to Take: nanoseconds that never go back, whatever
+// happens to the wall clock.
+func (l *Limiter) Now() int64 { return int64(time.Since(l.start)) + 1 }
+
+// Overflowed counts the calls that found no room for their key and were counted
+// against the bucket all newcomers share. It grows under a flood of fresh keys,
+// or when Entries is too small.
+func (l *Limiter) Overflowed() uint64 { return l.overflow.Load() }
+
+// A Key says who is asking; fill what is known. Strings are compared whole,
+// never joined.
+type Key struct {
+	Address        netip.Addr
+	Issuer         string
+	Subject        string
+	KeyID          string
+	Client         string
+	Tenant         string
+	API, Operation string
+}
+
+// KeyOf collects what is known of a request. p and op may be nil.
+func KeyOf(address netip.Addr, p *gatehouse.Principal, op *gatehouse.Operation) Key {
+	k := Key{Address: address}
+	if p != nil {
+		k.Issuer, k.Subject, k.KeyID, k.Client, k.Tenant = p.Issuer, p.Subject, p.KeyID, p.Client, p.Tenant
+	}
+	if op != nil {
+		k.API, k.Operation = op.API, op.ID
+	}
+	return k
+}
+
+// A Result is the state of one limit for one key after a call. Times are in
+// nanoseconds. The zero Result refuses.
+type Result struct {
+	OK         bool
+	Limit      *Limit
+	Remaining  int64 // tokens left
+	Reset      int64 // until the whole burst is back
+	RetryAfter int64 // until it is worth trying again; 0 if OK
+}
+
+// Take spends cost tokens, or none if there are not that many. A cost below one
+// or above the burst is refused.
+func (l *Limiter) Take(limit *Limit, key Key, cost, now int64) Result {
+	return l.update(limit, &key, cost, now, (*Limit).take)
+}
+
+// Charge spends cost tokens that have been used already, as after a failed
+// login or a long answer. OK tells whether the key is still within its limit; a
+// debt delays its next tokens by at most one more burst.
+func (l *Limiter) Charge(limit *Limit, key Key, cost, now int64) Result {
+	return l.update(limit, &key, cost, now, (*Limit).charge)
+}
+
+// Peek tells whether Take with a cost of one would be granted, and spends nothing.
+func (l *Limiter) Peek(limit *Limit, key Key, now int64) Result {
+	return l.update(limit, &key, 1, now, nil)
+}
+
+// update looks the key's schedule up and moves it. A nil move only looks.
+func (l *Limiter) update(limit *Limit, key *Key, cost, now int64, move func(*Limit, int64, int64, int64) (int64, Result)) Result {
+	if limit == nil || limit.interval == 0 {
+		return Result{RetryAfter: int64(time.Second)}
+	}
+	hash, known := l.hash(limit, key)
+	if !known {
+		return limit.result(false, limit.tolerance, limit.window)
+	}
+	s := &l.shard[hash[0]%shards]
+	s.mu.Lock()
+	at, found := s.find(hash, l.mask)
+	entry := &s.slots[at]
+	switch {
+	case found:
+	case entry.tat <= now:
+		if move != nil {
+			s.slots[at] = slot{key: hash}
+		}
+	default:
+		s.mu.Unlock()
+		return l.spill(limit, cost, now, move)
+	}
+	if move == nil {
+		tat := entry.tat
+		s.mu.Unlock()
+		if !found {
+			tat = 0
+		}
+		return limit.peek(tat, now)
+	}
+	next, r := move(limit, entry.tat, now, cost)
+	entry.tat = next
+	s.mu.Unlock()
+	return r
+}
+
+// find returns the key's slot, or the one that has been free for longest.
+func (s *shard) find(hash [2]uint64, mask uint64) (at uint64, found bool) {
+	start := hash[0] >> 8
+	at = start & mask
+	oldest := s.slots[at].tat
+	for i := range uint64(probes) {
+		j := (start + i) & mask
+		if s.slots[j].key == hash {
+			return j, true
+		}
+		if s.slots[j].tat < oldest {
+			at, oldest = j, s.slots[j].tat
+		}
+	}
+	return at, false
+}
+
+// spill counts a key the table has no room for. All such keys share one
+// schedule: an attacker who fills the table with fresh keys gains one burst, not
+// one for each key, and resets nobody.
+func (l *Limiter) spill(limit *Limit, cost, now int64, move func(*Limit, int64, int64, int64) (int64, Result)) Result {
+	l.overflow.Add(1)
+	for {
+		tat := limit.overflow.Load()
+		if move == nil {
+			return limit.peek(tat, now)
+		}
+		next, r := move(limit, tat, now, cost)
+		if limit.overflow.CompareAndSwap(tat, next) {
+			return r
+		}
+	}
+}
+
+// hash names the key's count: the limit's name and each dimension in turn, in
+// two keyed 64-bit hashes. Only what a caller can choose needs the key. The
+// second result is false if nothing tells who is asking.
+func (l *Limiter) hash(limit *Limit, key *Key) (h [2]uint64, ok bool) {
+	h = limit.id
+	for _, d := range limit.by {
+		var in, name string
+		switch d {
+		case byPrincipal:
+			in, name = key.Issuer, key.Subject
+		case byKey:
+			in, name = key.Issuer, key.KeyID
+		case byClient:
+			in, name = key.Issuer, key.Client
+		case byTenant:
+			name = key.Tenant
+		case byOperation:
+			if in, name = key.API, key.Operation; name == "" {
+				return h, false
+			}
+		}
+		// Who lacks a name is counted by address, under a mark of its own: an
+		// anonymous caller is not the principal whose name is that address.
+		if name == "" {
+			if !key.Address.IsValid() {
+				return h, false
+			}
+			h = l.foldAddress(mark(h, byAddress), key.Address)
+			continue
+		}
+		h = mark(h, d)
+		if in != "" {
+			h = mark(l.fold(h, in), 0)
+		}
+		h = l.fold(h, name)
+	}
+	return h, true
+}
+
+func mark(h [2]uint64, d dimension) [2]uint64 {
+	return [2]uint64{mix(h[0], uint64(d)+1), mix(h[1], uint64(d)+1)}
+}
+
+func (l *Limiter) fold(h [2]uint64, s string) [2]uint64 {
+	h[0] = mix(h[0], maphash.String(l.seed[0], s))
+	h[1] = mix(h[1], maphash.String(l.seed[1], s))
+	return h
+}
+
+// foldAddress counts an IPv6 network of /64 as one caller: whoever has one has
+// all its 2^64 addresses.
+func (l *Limiter) foldAddress(h [2]uint64, a netip.Addr) [2]uint64 {
+	a = a.Unmap()
+	b := a.As16()
+	n := 16
+	if a.Is6() {
+		n = 8
+	}
+	h[0] = mix(h[0], maphash.Bytes(l.seed[0], b[:n]))
+	h[1] = mix(h[1], maphash.Bytes(l.seed[1], b[:n]))
+	return h
+}
+
+// mix makes the order of what is folded count.
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a^0x9e3779b97f4a7c15, b|1)
+	return hi ^ lo ^ b
+}

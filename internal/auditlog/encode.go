@@ -140,7 +140,26 @@ func appendTime(dst []byte, t time.Time) []byte {
 	if y := t.Year(); y < 0 || y > 9999 {
 		t = time.Time{}
 	}
-	return t.AppendFormat(dst, "2006-01-02T15:04:05.000000000Z")
+	y, m, d := t.Date()
+	hour, minute, second := t.Clock()
+	dst = appendDigits(dst, y, 4)
+	dst = appendDigits(append(dst, '-'), int(m), 2)
+	dst = appendDigits(append(dst, '-'), d, 2)
+	dst = appendDigits(append(dst, 'T'), hour, 2)
+	dst = appendDigits(append(dst, ':'), minute, 2)
+	dst = appendDigits(append(dst, ':'), second, 2)
+	dst = appendDigits(append(dst, '.'), t.Nanosecond(), 9)
+	return append(dst, 'Z')
+}
+
+// appendDigits appends v with n digits.
+func appendDigits(dst []byte, v, n int) []byte {
+	var b [9]byte
+	for i := n - 1; i >= 0; i-- {
+		b[i] = byte('0' + v%10)
+		v /= 10
+	}
+	return append(dst, b[:n]...)
 }
 
 // plain are the ASCII bytes that stand for themselves in a string of a line.
@@ -167,11 +186,13 @@ func appendString(dst []byte, s string, limit int) []byte {
 	}
 	begin := 0
 	for i := 0; i < len(s); {
-		c := s[i]
-		if plain[c] {
+		for i < len(s) && plain[s[i]] {
 			i++
-			continue
 		}
+		if i == len(s) {
+			break
+		}
+		c := s[i]
 		if c < utf8.RuneSelf {
 			dst = append(dst, s[begin:i]...)
 			dst = appendEscaped(dst, c)

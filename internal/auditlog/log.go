@@ -359,14 +359,11 @@ func (l *Log) writeBatch() error {
 			return err
 		}
 	}
-	n, err := l.file.WriteAt(l.batch, l.size)
-	if err != nil {
-		if n > 0 { // no torn line for those who read along
-			err = errors.Join(err, l.file.Truncate(l.size))
-		}
-		return err
+	if _, err := l.file.WriteAt(l.batch, l.size); err != nil {
+		// Part of it may be there, whatever the count says: no torn line for those who read along.
+		return errors.Join(err, l.file.Truncate(l.size))
 	}
-	l.size += int64(n)
+	l.size += int64(len(l.batch))
 	if !l.dirty {
 		l.dirty, l.synced = true, time.Now()
 	}

@@ -1,0 +1,7 @@
+package auditlog
+
+// The encoder is fuzzed without a disk.
+var (
+	AppendEvent = appendEvent
+	DecodeEvent = decodeEvent
+)

@@ -28,7 +28,7 @@ type key struct {
 // A table is a parsed key set, read-only.
 type table struct {
 	keys    []*key
-	jwks    int // JWKs that gave at least one record
+	jwks    int // different JWKs that gave at least one record
 	byName  map[string][]*key
 	headers headerCache
 }
@@ -152,20 +152,22 @@ func (t *table) add(v any, allowed []Algorithm) error {
 			return errors.New("none of its algorithms is configured for this issuer")
 		}
 	}
-	same := func(k *key) bool { return k.print == print }
+	fresh := false
 	for _, a := range algs {
-		named := t.find(id, a)
-		if id != "" && slices.ContainsFunc(named, same) {
+		if slices.ContainsFunc(t.byName[id], func(k *key) bool { return k.alg == a && k.print == print }) {
 			continue
 		}
-		if id != "" && len(named) >= maxSameName {
+		if id != "" && len(t.find(id, a)) >= maxSameName {
 			return fmt.Errorf("more than %d keys share its kid", maxSameName)
 		}
 		k := &key{id: id, alg: a, public: pub, print: print}
 		t.keys = append(t.keys, k)
 		t.byName[id] = append(t.byName[id], k)
+		fresh = true
 	}
-	t.jwks++
+	if fresh {
+		t.jwks++
+	}
 	return nil
 }
 

@@ -35,7 +35,8 @@ type Outbound struct {
 	Proto      string     // "http" or "https", as the caller used it
 	Host       string     // as the caller asked for it, checked
 
-	Upgrade bool // the operation permits WebSocket
+	Upgrade bool          // the operation permits WebSocket
+	Timeout time.Duration // until the answer's head has come; 0: the upstreams' own
 
 	// CheckResponse, when set, has the answer read whole before any of it is
 	// sent: up to CheckLimit bytes, 1 MiB if 0. Its error is returned by Forward.

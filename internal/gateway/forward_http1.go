@@ -46,7 +46,7 @@ func (f *flight) over1(e *endpoint) (again, heard bool, err error) {
 			return true, false, f.problem(err) // nothing was sent: safe for any request
 		}
 		start := time.Now()
-		n, err := c.Send(head)
+		n, err := c.Send(head, f.x.Timeout)
 		if err == nil && beside {
 			return f.stream(c, start)
 		}

@@ -22,7 +22,6 @@ import (
 func newTransport2(c *UpstreamConfig, secure bool, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
 	t := &http.Transport{
 		DisableCompression:     true,
-		ResponseHeaderTimeout:  c.Timeout,
 		IdleConnTimeout:        c.Idle,
 		MaxIdleConnsPerHost:    c.MaxIdle,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -97,10 +96,19 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 	if r.Header["User-Agent"] == nil {
 		r.Header["User-Agent"] = []string{""} // or the transport would name itself
 	}
-	body := &body2{from: x.Stream}
+	// As over HTTP/1.1 the answer is due from the request's end on: a caller who
+	// streams is not late.
+	due := time.AfterFunc(time.Hour, func() { cancel(http1.ErrTimeout) })
+	defer due.Stop()
+	wait := x.Timeout
+	if wait == 0 {
+		wait = f.u.cfg.Timeout
+	}
+	body := &body2{from: x.Stream, sent: func() { due.Reset(wait) }}
 	switch {
 	case x.Stream != nil:
 		r.Body = body
+		due.Stop()
 		if len(x.Request.Trailer) > 0 {
 			r.Trailer = http.Header{}
 			for name := range x.Request.Trailer {
@@ -114,18 +122,25 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 				}
 			}
 		}
-	case len(x.Body) > 0:
+	case len(x.Body) == 0:
+		due.Reset(wait)
+	default:
+		due.Reset(wait)
 		r.Body = io.NopCloser(bytes.NewReader(x.Body))
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.Body)), nil }
 	}
 	start := time.Now()
 	res, err := e.over2.RoundTrip(r)
+	body.answered()
+	due.Stop()
 	if err != nil {
 		if berr := body.failed(); berr != nil {
 			err = berr
+		} else if cause := context.Cause(ctx); errors.Is(cause, http1.ErrTimeout) {
+			err = cause
 		}
 		// The transport repeats by itself what the service has not begun.
-		safe := f.ctx.Err() == nil && (body.untouched() && isDial(err) || f.repeatable() && !isTimeout(err))
+		safe := f.ctx.Err() == nil && (body.untouched() && isDial(err) || f.repeatable() && !errors.Is(err, http1.ErrTimeout) && !isTimeout(err))
 		return safe, false, f.problem(err)
 	}
 	defer func() { _ = res.Body.Close() }()
@@ -167,10 +182,12 @@ func fieldsOf(h http.Header) []http1.Field {
 // failure to read it, which is not the service's.
 type body2 struct {
 	from  io.Reader
-	atEnd func()
+	atEnd func() // before the end is told
+	sent  func() // after it, unless the answer has come
 
 	mu   sync.Mutex
 	read bool
+	done bool // nobody waits for the answer any more
 	err  error
 }
 
@@ -182,6 +199,9 @@ func (b *body2) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.read = true
+	if errors.Is(err, io.EOF) && !b.done {
+		b.sent()
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.err = &http1.BodyError{Err: err}
 		return n, b.err
@@ -191,6 +211,12 @@ func (b *body2) Read(p []byte) (int, error) {
 
 // Close does nothing: the server owns the caller's body.
 func (b *body2) Close() error { return nil }
+
+func (b *body2) answered() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done = true
+}
 
 func (b *body2) failed() error {
 	b.mu.Lock()

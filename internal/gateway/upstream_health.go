@@ -68,7 +68,7 @@ func (u *Upstreams) probe(ctx context.Context, e *endpoint) error {
 	defer c.Close()
 	defer context.AfterFunc(ctx, c.Interrupt)()
 	head := "GET " + e.base + u.cfg.Health.Path + " HTTP/1.1\r\nHost: " + e.host + "\r\nUser-Agent: gatehouse-health\r\nConnection: close\r\n\r\n"
-	if _, err := c.Send([]byte(head)); err != nil {
+	if _, err := c.Send([]byte(head), u.cfg.Health.Timeout); err != nil {
 		return err
 	}
 	for {

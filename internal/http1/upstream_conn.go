@@ -48,7 +48,8 @@ type Conn struct {
 	readBy    time.Time         // deadlines as the kernel's poller knows them
 	writeBy   time.Time
 	headBy    atomic.Int64 // when the response's head is due, unix nanoseconds
-	heard     bool         // a byte of the response has come
+	within    time.Duration
+	heard     bool // a byte of the response has come
 	broken    bool
 	interim   int
 	resp      Response
@@ -68,13 +69,18 @@ func (c *Conn) Reused() bool { return c.reused }
 func (c *Conn) Heard() bool { return c.heard }
 
 // Send starts an exchange with one write of b: the request's head, and its body
-// if that is short. n tells how much went out before an error.
-func (c *Conn) Send(b []byte) (n int, err error) {
+// if that is short. The final response's head is due within the given time after
+// the request was sent whole; 0 stands for the pool's HeadTimeout. n tells how
+// much went out before an error.
+func (c *Conn) Send(b []byte, within time.Duration) (n int, err error) {
 	if c.nc == nil {
 		return 0, errSpent
 	}
 	c.heard, c.broken, c.interim, c.ended = false, false, 0, false
-	c.headDue(c.pool.cfg.HeadTimeout)
+	if c.within = within; within == 0 {
+		c.within = c.pool.cfg.HeadTimeout
+	}
+	c.headDue()
 	n, err = c.write(b)
 	if err != nil {
 		c.broken = true
@@ -82,7 +88,7 @@ func (c *Conn) Send(b []byte) (n int, err error) {
 	return n, err
 }
 
-func (c *Conn) headDue(in time.Duration) { c.headBy.Store(time.Now().Add(in).UnixNano()) }
+func (c *Conn) headDue() { c.headBy.Store(time.Now().Add(c.within).UnixNano()) }
 
 func (c *Conn) write(b []byte) (int, error) {
 	idle := c.pool.cfg.BodyTimeout
@@ -108,7 +114,7 @@ func (c *Conn) SendStream(body io.Reader, length int64, trailer func() http.Head
 	// The service need not answer before it has the whole request. A sender or
 	// receiver that stalls is found out by its own timeout.
 	c.headBy.Store(math.MaxInt64)
-	defer c.headDue(c.pool.cfg.HeadTimeout)
+	defer c.headDue()
 	p := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(p)
 	if length >= 0 {

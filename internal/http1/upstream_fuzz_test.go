@@ -51,7 +51,7 @@ func upReadOurs(data []byte, method string, piece int) (*upRead, error) {
 		return nil, err
 	}
 	defer c.Release()
-	if _, err := c.Send([]byte("x")); err != nil {
+	if _, err := c.Send([]byte("x"), 0); err != nil {
 		return nil, err
 	}
 	r, err := c.ReadHead(ctx, method)

@@ -65,7 +65,7 @@ func upExchange(t testing.TB, p *http1.Pool) (body string, reused bool, err erro
 	}
 	defer c.Release()
 	reused = c.Reused()
-	if _, err := c.Send([]byte(upGet)); err != nil {
+	if _, err := c.Send([]byte(upGet), 0); err != nil {
 		return "", reused, err
 	}
 	if _, err := c.ReadHead(t.Context(), "GET"); err != nil {
@@ -193,7 +193,7 @@ func TestPoolKeepsNoMoreThanItMayAndNothingAfterClose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Send([]byte(upGet)); err != nil {
+		if _, err := c.Send([]byte(upGet), 0); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.ReadHead(t.Context(), "GET"); err != nil {
@@ -251,7 +251,7 @@ func TestSilence(t *testing.T) {
 			defer conn.Release()
 			gone := errors.New("gone")
 			ctx, cancel := context.WithCancelCause(t.Context())
-			if _, err := conn.Send([]byte(upGet)); err != nil {
+			if _, err := conn.Send([]byte(upGet), 0); err != nil {
 				t.Fatal(err)
 			}
 			cancel(gone)
@@ -327,7 +327,7 @@ func TestSendStream(t *testing.T) {
 			if c.length >= 0 {
 				head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + map[int64]string{5: "5", 6: "6"}[c.length] + "\r\n\r\n"
 			}
-			if _, err := conn.Send([]byte(head)); err != nil {
+			if _, err := conn.Send([]byte(head), 0); err != nil {
 				t.Fatal(err)
 			}
 			err = conn.SendStream(strings.NewReader(c.body), c.length, func() http.Header { return c.trailer })

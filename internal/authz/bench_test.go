@@ -28,6 +28,23 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
+// A loop up to its cost is the most a request can make a rule do.
+func BenchmarkLoopPastItsCost(b *testing.B) {
+	p := compile(b, refund(), require("body.items.all(i, i.qty < 3)"))
+	items := make([]any, 100_000)
+	for i := range items {
+		items[i] = map[string]any{"qty": int64(1)}
+	}
+	in := input(caller())
+	in.Body.(map[string]any)["items"] = items
+	b.ReportAllocs()
+	for b.Loop() {
+		if decide(p, in).Allow {
+			b.Fatal("let through")
+		}
+	}
+}
+
 func BenchmarkDeny(b *testing.B) {
 	p := compile(b, refund(), require(`body.amount <= 500 || (role("manager") && claims.acr == "mfa")`))
 	in := input(caller("support"))

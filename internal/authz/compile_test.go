@@ -33,6 +33,7 @@ func TestCompileRefuses(t *testing.T) {
 		"a rule that is no condition":              {require("body.amount"), []string{"gives int, not true or false"}},
 		"a pattern out of the request":             {require("claims.sub.matches(claims.tenant)"), []string{"pattern in quotes"}},
 		"a pattern that is none":                   {require("claims.sub.matches('(')"), []string{"gatehouse.yaml:7:9", "invalid matches argument"}},
+		"text that two inputs multiply":            {require("claims.sub.replace('a', claims.tenant) == 'x'"), []string{"replace() is not for rules"}},
 		"a prefix that is none":                    {require("request.address.in_cidr('10.0.0.0/99')"), []string{"prefix in quotes"}},
 		"three loops within each other":            {require("body.items.all(i, body.items.all(j, body.items.all(k, i.qty + j.qty + k.qty > 0)))"), []string{"gatehouse.yaml:7:9", "comprehension"}},
 		"an unknown name":                          {require("boddy.x == 1"), []string{`unknown name "boddy"; did you mean "body"?`}},

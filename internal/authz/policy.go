@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/gatehouse-api/gatehouse"
 )
@@ -86,11 +87,11 @@ func (p *Policy) Decide(phase Phase, in *Input) gatehouse.Decision {
 		in = withTypedBody(in, p.op.Body)
 	}
 	if phase == Caller && !p.knowsCaller(in.Principal) {
-		return p.deny(phase, in)
+		return p.deny(phase, in, nil, outcome{})
 	}
 	for _, r := range p.rules[phase] {
-		if !r.allows(in) {
-			return p.deny(phase, in)
+		if out := r.eval(in); !out.allows(r.want) {
+			return p.deny(phase, in, r, out)
 		}
 	}
 	return gatehouse.Decision{Allow: true}
@@ -123,25 +124,37 @@ func (p *Policy) knowsCaller(who *gatehouse.Principal) bool {
 	return true
 }
 
-func (r *rule) allows(in *Input) bool {
-	out, _, err := r.prog.Eval((*activation)(in))
-	if err != nil {
-		return false
-	}
-	b, ok := out.(types.Bool)
-	return ok && bool(b) == r.want
+// An outcome is what an expression gave. The zero outcome allows nothing.
+type outcome struct {
+	value ref.Val
+	err   error
 }
 
-// deny explains. It looks at everything again, with recording on: a denial may
-// cost more than an allow, but not without bound.
-func (p *Policy) deny(phase Phase, in *Input) gatehouse.Decision {
+func (r *rule) eval(in *Input) outcome {
+	value, _, err := r.prog.Eval((*activation)(in))
+	return outcome{value, err}
+}
+
+func (o outcome) allows(want bool) bool {
+	b, ok := o.value.(types.Bool)
+	return o.err == nil && ok && bool(b) == want
+}
+
+// deny explains. It looks at everything in the phase, with recording on: a
+// denial may cost more than an allow, but not without bound. failed, if any, is
+// the rule that has been found to deny, and how.
+func (p *Policy) deny(phase Phase, in *Input, failed *rule, found outcome) gatehouse.Decision {
 	var d gatehouse.Decision
 	if phase == Caller && !p.public {
 		d.Reasons = p.explainCaller(in.Principal)
 	}
 	for _, r := range p.rules[phase] {
-		if reason, denied := r.explainTo(in); denied {
-			d.Reasons = append(d.Reasons, reason)
+		out := found
+		if r != failed {
+			out = r.eval(in)
+		}
+		if !out.allows(r.want) {
+			d.Reasons = append(d.Reasons, r.explainTo(in, out))
 		}
 	}
 	return d

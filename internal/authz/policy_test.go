@@ -3,6 +3,7 @@ package authz_test
 import (
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -331,5 +332,36 @@ func TestPhases(t *testing.T) {
 	}
 	if d := p.Decide(authz.Body, input(caller())); !d.Allow {
 		t.Error("a phase without rules denies")
+	}
+}
+
+// Explanations are planned at the first denial, while other requests run.
+func TestConcurrentDenialsExplainAlike(t *testing.T) {
+	p := compile(t, refund(), authz.Access{Rules: authz.Rules{Require: []authz.Rule{
+		{ID: "a", Expr: `body.card.pan == "1" || body.amount < 0`}, {ID: "b", Expr: `body.items.all(i, i.qty < 0)`}, {ID: "c", Expr: `claims.level > 5`},
+	}}})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				d := p.Decide(authz.Body, input(caller()))
+				if d.Allow || len(d.Reasons) != 2 || d.Reasons[1].Effect != gatehouse.EffectError {
+					t.Errorf("%+v", d)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestLoopsOfOrdinarySizeAreAffordable(t *testing.T) {
+	items := make([]any, 2000)
+	for i := range items {
+		items[i] = map[string]any{"qty": int64(1)}
+	}
+	in := input(caller())
+	in.Body.(map[string]any)["items"] = items
+	if d := decide(compile(t, refund(), require("body.items.all(i, i.qty < 3)")), in); !d.Allow {
+		t.Fatalf("%+v", d.Reasons)
 	}
 }

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -201,17 +202,16 @@ func (w *walker) text(e ast.Expr, want bool) string {
 	return "!" + exprText(e, w.info)
 }
 
-// explainTo says what the rule did with in. The second result is false if it allowed.
-func (r *rule) explainTo(in *Input) (gatehouse.Reason, bool) {
-	out, _, err := r.prog.Eval((*activation)(in))
-	b, isBool := out.(types.Bool)
-	if err == nil && isBool && bool(b) == r.want {
-		return gatehouse.Reason{}, false
-	}
+// explainTo says what the rule did with in, having given out.
+func (r *rule) explainTo(in *Input, out outcome) gatehouse.Reason {
 	reason := gatehouse.Reason{Rule: r.id, Effect: gatehouse.EffectDeny, Text: orElse(r.Because, cut(r.Expr, 200))}
-	if err != nil || !isBool {
+	if !out.allows(!r.want) {
 		reason.Effect = gatehouse.EffectError
-		reason.Text = fmt.Sprintf("%s (cannot be evaluated: %s)", reason.Text, r.failure(err))
+		reason.Text = fmt.Sprintf("%s (cannot be evaluated: %s)", reason.Text, r.failure(out.err))
+	}
+	// What ran past its cost is not run again for the sake of an explanation.
+	if _, cancelled := errors.AsType[interpreter.EvalCancelledError](out.err); cancelled {
+		return reason
 	}
 	w := walker{info: r.ast.NativeRep().SourceInfo()}
 	if explainer := r.explain(); explainer != nil {
@@ -224,7 +224,7 @@ func (r *rule) explainTo(in *Input) (gatehouse.Reason, bool) {
 	if needed := w.until(r.ast.NativeRep().Expr(), r.want); needed.state == open {
 		reason.Needed = cut(needed.String(), 512)
 	}
-	return reason, true
+	return reason
 }
 
 // failure tells why an evaluation failed. A conversion's error quotes its input,

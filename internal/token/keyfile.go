@@ -72,7 +72,7 @@ func (s *Signer) Rotate(age time.Duration) (bool, error) {
 	}
 	retired := []jwk{{Key: old.current.Key.Public(), Since: now}}
 	for _, k := range old.retired {
-		if now.Sub(k.Since) < retain {
+		if now.Sub(k.Since) < retain && len(retired) < maxRetired {
 			retired = append(retired, k)
 		}
 	}

@@ -259,6 +259,17 @@ func (s *KeySet) find(ctx context.Context, t *table, kid string, alg Algorithm) 
 	return nil, nil, noKey
 }
 
+// suspect is told that a signature failed under a key that exists. An issuer
+// may have put a new key under an old name, or under none; so the keys are
+// fetched again if they are not fresh, but nobody waits for what is most likely
+// a forgery.
+func (s *KeySet) suspect() {
+	g := s.current.Load()
+	if s.source != nil && g != nil && time.Since(g.fetched) >= minRefresh {
+		s.refresh()
+	}
+}
+
 // refresh starts a fetch and returns what to wait for: the one under way if
 // there is one already, nil if the last began too short a time ago.
 func (s *KeySet) refresh() <-chan struct{} {

@@ -2,6 +2,10 @@ package token_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +19,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/token"
@@ -295,6 +301,49 @@ func TestRotationAtTheIssuer(t *testing.T) {
 		synctest.Wait()
 		c, err = v.Verify(t.Context(), second)
 		refused(t, c, err, "token_invalid", "no key of this kid")
+	})
+}
+
+// Some issuers put a new key under the old kid, or have no kid at all.
+func TestANewKeyUnderAnOldName(t *testing.T) {
+	old := jwks(t, token.ES256)
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: stranger.Public(), KeyID: "ES256", Algorithm: "ES256"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		u := &upstream{doc: old}
+		v := newVerifier(t, remoteKeys(t, u, nil), nil)
+		if _, err := v.Verify(t.Context(), longLived(t, token.ES256, "ES256")); err != nil {
+			t.Fatal(err)
+		}
+		u.set(next, nil)
+		raw := sign(t, token.ES256, stranger, head(token.ES256), claims(nil))
+		for range 100 {
+			c, err := v.Verify(t.Context(), raw)
+			refused(t, c, err, "token_invalid", "signature")
+		}
+		synctest.Wait()
+		if n := u.count(); n != 1 {
+			t.Fatalf("%d fetches: bad signatures make us ask for fresh keys", n)
+		}
+		time.Sleep(5 * time.Minute)
+		c, err := v.Verify(t.Context(), raw)
+		refused(t, c, err, "token_invalid", "signature")
+		synctest.Wait()
+		if _, err := v.Verify(t.Context(), raw); err != nil {
+			t.Fatalf("the new key is not fetched: %v", err)
+		}
+		c, err = v.Verify(t.Context(), longLived(t, token.ES256, "ES256"))
+		refused(t, c, err, "token_invalid", "signature")
+		synctest.Wait()
+		if n := u.count(); n != 2 {
+			t.Errorf("%d fetches, want 2", n)
+		}
 	})
 }
 

@@ -20,9 +20,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// retain is how long a retired key stays in the published set: as long as
-// anybody may still hold a token it signed, or a set without its successor.
-const retain = 48 * time.Hour
+const (
+	// retain is how long a retired key stays in the published set: as long as
+	// anybody may still hold a token it signed, or a set without its successor.
+	retain = 48 * time.Hour
+	// maxRetired keeps the set readable for everybody, us included, however
+	// often somebody rotates in that time.
+	maxRetired = 16
+)
 
 // A Signer signs what Gatehouse itself issues. It holds three generations of
 // keys: the next one is published before it is used, so that everybody who

@@ -1,11 +1,13 @@
 package token_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -254,6 +256,68 @@ func TestBadKeyFilesAreRefused(t *testing.T) {
 				t.Fatal("the file was changed")
 			}
 		})
+	}
+}
+
+// rotateForever is the environment variable that turns this test binary into a
+// process which does nothing but rotate the keys in the file it names.
+const rotateForever = "GATEHOUSE_TEST_ROTATE"
+
+func TestRotateForever(t *testing.T) {
+	path := os.Getenv(rotateForever)
+	if path == "" {
+		t.Skip("only run by TestKillNineWhileRotating")
+	}
+	s, err := token.LoadOrCreateSigner(path, token.ES256)
+	for err == nil {
+		if _, err = s.Rotate(0); err == nil {
+			_, err = os.Stdout.WriteString("rotated\n")
+		}
+	}
+	t.Fatal(err)
+}
+
+func TestKillNineWhileRotating(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signing.json")
+	for range 5 {
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRotateForever$")
+		child.Env = append(os.Environ(), rotateForever+"="+path)
+		out, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for range 8 {
+			if !lines.Scan() || lines.Text() != "rotated" {
+				t.Errorf("the child says %q", lines.Text())
+				break
+			}
+		}
+		if err := child.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = child.Wait() // killed: always an error
+		if t.Failed() {
+			return
+		}
+		s, err := token.LoadOrCreateSigner(path, token.ES256)
+		if err != nil {
+			t.Fatalf("after kill -9: %v", err)
+		}
+		raw, err := s.AccessToken(access(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := staticKeys(t, s.JWKS())
+		if _, err := newVerifier(t, keys, nil).Verify(t.Context(), raw); err != nil {
+			t.Fatal(err)
+		}
+		if n := keys.Status().Keys; n < 4 || n > 18 {
+			t.Fatalf("%d keys published, want the current, the next and at most 16 retired", n)
+		}
 	}
 }
 

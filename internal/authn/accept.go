@@ -1,0 +1,163 @@
+package authn
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// DefaultKeyHeader is where API keys stand unless the document names another header.
+const DefaultKeyHeader = "X-API-Key"
+
+// Ways says how callers of one operation may authenticate. The zero Ways is refused.
+type Ways struct {
+	Any              []Way  // one of them is enough
+	Anonymous        bool   // nobody may call too (public operation)
+	KeyHeader        string // of API keys; "": DefaultKeyHeader. Authorization: Bearer always works too.
+	ResourceMetadata string // URL of the RFC 9728 metadata to name in challenges; "": none
+}
+
+// A Way is what one request must show, all of it. Issuers and Key exclude each
+// other: a request carries one credential besides its connection's certificate.
+type Way struct {
+	Issuers     []string // a token of one of these issuers, by name
+	Key         bool     // an API key
+	Certificate bool     // a client certificate that is in the table of names
+}
+
+// An Accept is a compiled [Ways], made by [Authenticator.Accept]. The nil Accept
+// refuses everybody.
+type Accept struct {
+	owner       *Authenticator
+	issuers     []acceptIssuer
+	key         bool // API keys are taken
+	keyWithCert bool // but only beside a certificate
+	cert        bool // a certificate alone is enough
+	anonymous   bool
+	bearer      bool   // some way uses Authorization: Bearer
+	keyHeader   string // canonical
+	realm       string // `realm="…"`
+	metadata    string // `, resource_metadata="…"` or nothing
+}
+
+type acceptIssuer struct {
+	*issuer
+	withCert bool
+}
+
+// Accept compiles how callers of one operation may authenticate. It fails on
+// names that are not configured and on ways nobody could ever go.
+func (a *Authenticator) Accept(w Ways) (*Accept, error) {
+	acc := &Accept{owner: a, anonymous: w.Anonymous, keyHeader: http.CanonicalHeaderKey(w.KeyHeader)}
+	if w.KeyHeader == "" {
+		acc.keyHeader = http.CanonicalHeaderKey(DefaultKeyHeader)
+	}
+	if err := KeyPlace("header", acc.keyHeader); err != nil {
+		return nil, err
+	}
+	var err error
+	if acc.realm, err = quoted(a.realm); err != nil {
+		return nil, fmt.Errorf("authn: realm: %w", err)
+	}
+	acc.realm = "realm=" + acc.realm
+	if w.ResourceMetadata != "" {
+		u, err := url.Parse(w.ResourceMetadata)
+		if err != nil || u.Scheme != "https" || u.Host == "" {
+			return nil, fmt.Errorf("authn: resource metadata %q must be an https URL (RFC 9728 §3)", w.ResourceMetadata)
+		}
+		q, err := quoted(w.ResourceMetadata)
+		if err != nil {
+			return nil, fmt.Errorf("authn: resource metadata: %w", err)
+		}
+		acc.metadata = ", resource_metadata=" + q
+	}
+	if len(w.Any) == 0 && !w.Anonymous {
+		return nil, errors.New("authn: no way to authenticate; name one, or make the operation public")
+	}
+	for _, way := range w.Any {
+		if err := acc.add(way); err != nil {
+			return nil, fmt.Errorf("authn: %w", err)
+		}
+	}
+	return acc, nil
+}
+
+func (acc *Accept) add(w Way) error {
+	a := acc.owner
+	if w.Certificate && len(a.names) == 0 {
+		return errors.New("a client certificate is asked for, but no certificate name is configured")
+	}
+	switch {
+	case w.Key && len(w.Issuers) > 0:
+		return errors.New("one way can not ask for a token and an API key: a request carries one of them; make them two ways")
+	case w.Key:
+		if a.keys == nil {
+			return errors.New("API keys are asked for, but not configured")
+		}
+		acc.keyWithCert = w.Certificate && (!acc.key || acc.keyWithCert)
+		acc.key, acc.bearer = true, true
+	case len(w.Issuers) > 0:
+		acc.bearer = true
+		for _, name := range w.Issuers {
+			if err := acc.addIssuer(name, w.Certificate); err != nil {
+				return err
+			}
+		}
+	case w.Certificate:
+		acc.cert = true
+	default:
+		return errors.New("a way that asks for nothing; make the operation public instead")
+	}
+	return nil
+}
+
+func (acc *Accept) addIssuer(name string, withCert bool) error {
+	is := acc.owner.issuers[name]
+	if is == nil {
+		known := make([]string, 0, len(acc.owner.issuers))
+		for n := range acc.owner.issuers {
+			known = append(known, n)
+		}
+		slices.Sort(known)
+		return fmt.Errorf("issuer %q is not configured; there are: %s", name, strings.Join(known, ", "))
+	}
+	for i := range acc.issuers {
+		have := &acc.issuers[i]
+		switch {
+		case have.issuer == is:
+			have.withCert = have.withCert && withCert // the easier of the two ways is enough
+			return nil
+		case have.iss == is.iss:
+			return fmt.Errorf("issuers %s and %s have the same iss %q; which of them a token is for could not be told", have.name, is.name, is.iss)
+		}
+	}
+	acc.issuers = append(acc.issuers, acceptIssuer{is, withCert})
+	return nil
+}
+
+// KeyPlace says whether API keys may stand where an OpenAPI apiKey scheme wants
+// them (its `in` and `name`); the error says why not.
+func KeyPlace(in, name string) error {
+	switch in {
+	case "header":
+	case "query":
+		return fmt.Errorf("authn: API keys in the query (%q) are not accepted: URLs end up in logs, histories and Referer headers; use a header", name)
+	case "cookie":
+		return fmt.Errorf("authn: API keys in a cookie (%q) are not accepted: browsers send cookies along with requests other sites make; use a header", name)
+	default:
+		return fmt.Errorf("authn: an API key can not stand in %q", in)
+	}
+	for _, c := range []byte(name) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-') {
+			return fmt.Errorf("authn: %q is no name for an API key header: letters, digits and - only", name)
+		}
+	}
+	switch http.CanonicalHeaderKey(name) {
+	case "", "Cookie", "Host", "Proxy-Authorization", "Forwarded", "Connection", "Te", "Trailer", "Upgrade", "Content-Length", "Transfer-Encoding", "Content-Type":
+		return fmt.Errorf("authn: %q is no name for an API key header", name)
+	}
+	return nil
+}

@@ -1,0 +1,216 @@
+package authn
+
+import (
+	"context"
+	"crypto/subtle"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+)
+
+const (
+	pollEvery  = 250 * time.Millisecond // a revocation is to be known within a second
+	pollLimit  = 2 * time.Second        // a look at the database that takes longer has failed
+	trustFor   = 5 * time.Second        // how long keys are believed without a successful look
+	usedEvery  = time.Minute            // precision of last_used
+	keysIssuer = "keys"
+)
+
+// A liveKey is a key as requests need it; read-only but for used.
+type liveKey struct {
+	digest      [32]byte
+	environment string
+	expires     int64 // Unix milliseconds, 0: never
+	revoked     bool
+	principal   gatehouse.Principal
+	used        *lastUse
+}
+
+// A lastUse outlives the snapshots, in Unix milliseconds.
+type lastUse struct{ seen, kept atomic.Int64 }
+
+// Run watches the database until ctx ends, and writes once a minute when keys
+// were last used. Report is told the first error of each outage and, with nil,
+// its end.
+func (k *Keys) Run(ctx context.Context, report func(error)) {
+	poll, keep := time.NewTicker(pollEvery), time.NewTicker(usedEvery)
+	defer poll.Stop()
+	defer keep.Stop()
+	down := false
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), pollLimit)
+			defer cancel()
+			if err := k.keepUsed(last); err != nil {
+				report(err)
+			}
+			return
+		case <-poll.C:
+			err = k.look(ctx, k.refresh)
+			if err == nil && !down {
+				continue
+			}
+		case <-keep.C:
+			if err = k.look(ctx, k.keepUsed); err == nil {
+				continue
+			}
+		}
+		if ctx.Err() != nil {
+			continue
+		}
+		if wasDown := down; wasDown != (err != nil) {
+			down = err != nil
+			report(err)
+		}
+	}
+}
+
+func (k *Keys) look(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, pollLimit)
+	defer cancel()
+	return f(ctx)
+}
+
+// refresh makes what requests see what the database says.
+func (k *Keys) refresh(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	asked := time.Since(k.start)
+	version, err := k.cfg.DB.Version(ctx) // before the rows: a commit in between is seen by the next look
+	if err != nil {
+		return fmt.Errorf("authn: API keys: %w", err)
+	}
+	old := k.live.Load()
+	if old == nil || version != k.version {
+		if err := k.load(ctx, old); err != nil {
+			return fmt.Errorf("authn: API keys: %w", err)
+		}
+		k.version = version
+	}
+	k.checked.Store(int64(asked))
+	return nil
+}
+
+func (k *Keys) load(ctx context.Context, old *map[string]*liveKey) error {
+	var keys []Key
+	err := k.cfg.DB.Read(ctx, func(tx *sql.Tx) (err error) {
+		keys, err = selectKeys(ctx, tx, ``)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	next := make(map[string]*liveKey, len(keys))
+	for i := range keys {
+		key := &keys[i]
+		l := &liveKey{
+			digest: key.digest, environment: key.Environment, expires: millis(key.Expires), revoked: !key.Revoked.IsZero(),
+			principal: gatehouse.Principal{
+				Subject: key.Owner, Issuer: keysIssuer, Tenant: key.Tenant, Roles: key.Roles, Scopes: key.Scopes,
+				Method: gatehouse.MethodAPIKey, KeyID: key.ID, Expires: key.Expires,
+			},
+		}
+		if old != nil && (*old)[key.ID] != nil {
+			l.used = (*old)[key.ID].used
+		} else {
+			l.used = new(lastUse)
+			l.used.seen.Store(millis(key.LastUsed))
+			l.used.kept.Store(millis(key.LastUsed))
+		}
+		next[key.ID] = l
+	}
+	k.live.Store(&next)
+	return nil
+}
+
+// keepUsed writes when keys were last used, all in one transaction.
+func (k *Keys) keepUsed(ctx context.Context) error {
+	live := k.live.Load()
+	if live == nil {
+		return nil
+	}
+	kept := map[*lastUse]int64{}
+	for _, l := range *live {
+		if seen := l.used.seen.Load(); seen > l.used.kept.Load() {
+			kept[l.used] = seen
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	err := k.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
+		for id, l := range *live {
+			seen, ok := kept[l.used]
+			if !ok {
+				continue
+			}
+			// Another gateway may have seen it later.
+			if _, err := tx.ExecContext(ctx, `UPDATE api_keys SET last_used = $1 WHERE id = $2 AND last_used < $1`, seen, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("authn: last use of API keys: %w", err)
+	}
+	for u, seen := range kept {
+		u.kept.Store(seen)
+	}
+	return nil
+}
+
+var (
+	errKeyRandom      = errors.New("the id is known, the rest is not its key")
+	errKeyNotFound    = errors.New("no key has this id")
+	errKeyRevoked     = errors.New("the key is revoked")
+	errKeyExpired     = errors.New("the key expired")
+	errKeyEnvironment = errors.New("the key is for another environment")
+)
+
+// principal returns who the owner of raw is. It does no I/O. The error is a
+// *gatehouse.Problem with Kind Unauthenticated (key_invalid) or Overloaded
+// (keys_unavailable).
+func (k *Keys) principal(raw string) (*gatehouse.Principal, error) {
+	if k == nil {
+		return nil, keysUnavailable(errors.New("API keys are not configured"))
+	}
+	environment, id, err := parseKey(raw)
+	if err != nil {
+		return nil, keyInvalid(err)
+	}
+	now := time.Now()
+	live := k.live.Load()
+	if live == nil || now.Sub(k.start)-time.Duration(k.checked.Load()) > trustFor {
+		return nil, keysUnavailable(errors.New("the database could not be read, so a revocation may have been missed"))
+	}
+	sum := digest(raw)
+	l := (*live)[id]
+	if l == nil {
+		return nil, keyInvalid(fmt.Errorf("%s: %w", id, errKeyNotFound))
+	}
+	ms := now.UnixMilli()
+	switch {
+	case subtle.ConstantTimeCompare(sum[:], l.digest[:]) != 1:
+		err = errKeyRandom
+	case environment != k.cfg.Environment || l.environment != environment:
+		err = errKeyEnvironment
+	case l.revoked:
+		err = errKeyRevoked
+	case l.expires != 0 && ms >= l.expires:
+		err = errKeyExpired
+	default:
+		// A word shared by all requests of a key is written at most once a minute.
+		if ms-l.used.seen.Load() >= int64(usedEvery/time.Millisecond) {
+			l.used.seen.Store(ms)
+		}
+		return &l.principal, nil
+	}
+	return nil, keyInvalid(fmt.Errorf("%s: %w", id, err))
+}

@@ -1,0 +1,90 @@
+package authn
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+)
+
+// The error codes of RFC 6750 §3.1.
+const (
+	noCode       = "" // §3: a request without credentials learns nothing but that they are needed
+	invalidToken = "invalid_token"
+)
+
+// denial completes p to a 401. What the caller reads depends on the reason
+// alone, so that trying keys and tokens tells nothing; the cause is for the operator.
+func (acc *Accept) denial(code string, p gatehouse.Problem) *gatehouse.Problem {
+	p.Kind = gatehouse.Unauthenticated
+	p.Challenges = acc.challenges(code, p.Detail)
+	return &p
+}
+
+// challenges renders WWW-Authenticate (RFC 9110 §11.6.1). API keys travel in the
+// same Authorization: Bearer, so the challenge is the same for them.
+func (acc *Accept) challenges(code, description string) []string {
+	if !acc.bearer {
+		return []string{"ClientCertificate " + acc.realm}
+	}
+	c := "Bearer " + acc.realm
+	if code != noCode {
+		c += `, error="` + code + `", error_description="` + description + `"`
+	}
+	return []string{c + acc.metadata}
+}
+
+// complete adds what only the operation knows to a problem from deeper inside.
+func (acc *Accept) complete(err error) error {
+	p := gatehouse.AsProblem(err)
+	if p.Kind != gatehouse.Unauthenticated || len(p.Challenges) > 0 {
+		return p
+	}
+	q := *p
+	q.Challenges = acc.challenges(invalidToken, p.Detail)
+	return &q
+}
+
+func (acc *Accept) missing() *gatehouse.Problem {
+	if !acc.bearer {
+		return acc.denial(noCode, gatehouse.Problem{Reason: "certificate_required", Detail: "This operation needs a client certificate.", Err: errors.New("the connection has none that was verified")})
+	}
+	return acc.denial(noCode, gatehouse.Problem{Reason: "credentials_missing", Detail: "This operation needs credentials.", Err: errors.New("no credentials in the request")})
+}
+
+func (acc *Accept) notAccepted(cause error) *gatehouse.Problem {
+	return acc.denial(invalidToken, gatehouse.Problem{Reason: "credentials_not_accepted", Detail: "This operation takes other credentials.", Err: cause})
+}
+
+func ambiguous(cause string) *gatehouse.Problem {
+	return &gatehouse.Problem{
+		Kind:   gatehouse.Malformed,
+		Reason: "ambiguous_credentials",
+		Detail: "Send exactly one credential.",
+		Err:    errors.New(cause),
+	}
+}
+
+func keyInvalid(cause error) *gatehouse.Problem {
+	return &gatehouse.Problem{Kind: gatehouse.Unauthenticated, Reason: "key_invalid", Detail: "The API key is not valid here.", Err: cause}
+}
+
+func keysUnavailable(cause error) *gatehouse.Problem {
+	return &gatehouse.Problem{
+		Kind: gatehouse.Overloaded, Reason: "keys_unavailable", Detail: "API keys cannot be checked at the moment.",
+		RetryAfter: 5 * time.Second, Err: cause,
+	}
+}
+
+// quoted renders an RFC 9110 §5.6.4 quoted-string. Configured values only come
+// here, and what could end a header or a string is refused when they are loaded.
+func quoted(s string) (string, error) {
+	for _, c := range []byte(s) {
+		if c < ' ' || c >= 0x7f {
+			return "", fmt.Errorf("%q has characters a challenge can not carry", s)
+		}
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`, nil
+}

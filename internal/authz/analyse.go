@@ -19,7 +19,7 @@ import (
 // A Warning is something in a policy that compiles and is probably not meant.
 type Warning struct {
 	Place string // of the rule in the config
-	Rule  string // its id; "grant" for an operation's grants
+	Rule  string // its id; "grant" for an operation's grants, "scope" for the document's security
 	Text  string // one sentence
 }
 
@@ -38,6 +38,9 @@ func Analyse(p *Policy) []Warning {
 		if len(h) == 0 {
 			out = append(out, Warning{Place: p.place, Rule: ruleGrant, Text: fmt.Sprintf("no role gives %s: nobody may call %s%s", p.grants[i], p.op.ID, didYouMean(p.grants[i], p.roles.grants()))})
 		}
+	}
+	for _, why := range p.unserved {
+		out = append(out, Warning{Place: p.place, Rule: ruleScope, Text: "one of the document's security alternatives can never hold: " + why})
 	}
 	for _, rules := range p.rules {
 		for _, r := range rules {
@@ -79,10 +82,13 @@ func (e *typeEnv) folded(a *cel.Ast) *cel.Ast {
 	if err != nil {
 		return a
 	}
-	if out, iss := optimizer.Optimize(e.env, a); iss.Err() == nil {
-		return out
-	}
-	return a
+	out := a
+	e.with(func(env *cel.Env) {
+		if folded, iss := optimizer.Optimize(env, a); iss.Err() == nil {
+			out = folded
+		}
+	})
+	return out
 }
 
 type analysis struct {

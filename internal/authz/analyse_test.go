@@ -80,6 +80,15 @@ func TestAnalyse(t *testing.T) {
 	})
 }
 
+func TestAnalyseNamesUnservedSecurity(t *testing.T) {
+	op := refund()
+	op.Security = []gatehouse.Requirement{{{Scheme: "basic", Kind: "http:basic"}}, {{Scheme: "oauth", Kind: "oauth2"}}}
+	w := authz.Analyse(compile(t, op, authz.Access{}))
+	if len(w) != 1 || w[0].Rule != "scope" || !strings.Contains(w[0].Text, `serves scheme "basic"`) {
+		t.Fatalf("%+v", w)
+	}
+}
+
 // What analysis calls never true is never true, and so on: it is tried with
 // every combination of a few values.
 func TestAnalysisIsRight(t *testing.T) {

@@ -86,8 +86,9 @@ type Compiler struct {
 	guardrails Rules
 	caller     *typeEnv // knows what needs no operation
 
-	mu     sync.Mutex
-	shared map[Rule]*program // rules that look only at the caller, compiled once for all operations
+	mu       sync.Mutex
+	shared   map[Rule]*program   // rules that look only at the caller, compiled once for all operations
+	dialects map[string]*dialect // by the type of the body
 }
 
 // New checks what all operations share. Errors are joined; each names its place.
@@ -100,10 +101,12 @@ func New(cfg Config) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Compiler{roles: roles, claims: claims, guardrails: cfg.Guardrails, shared: map[Rule]*program{}}
-	if c.caller, err = newTypeEnv(nil, c.types(nil)); err != nil {
+	c := &Compiler{roles: roles, claims: claims, guardrails: cfg.Guardrails, shared: map[Rule]*program{}, dialects: map[string]*dialect{}}
+	callers, err := newDialect(nil, false, nil)
+	if err != nil {
 		return nil, err
 	}
+	c.caller = &typeEnv{callers, newTypeTable(claims, roles, nil)}
 	// A guardrail that looks only at the caller is judged here, once, and not
 	// again for each of ten thousand operations.
 	var errs []error
@@ -116,10 +119,6 @@ func New(cfg Config) (*Compiler, error) {
 		return nil, errors.Join(errs...)
 	}
 	return c, nil
-}
-
-func (c *Compiler) types(op *gatehouse.Operation) *typeTable {
-	return newTypeTable(c.claims, c.roles, op)
 }
 
 // Compile turns what op asks of its callers into a policy. All errors are
@@ -238,13 +237,33 @@ func (o *opEnv) get() (*typeEnv, error) {
 		return nil, errNeedsOperation
 	}
 	if o.env == nil {
-		env, err := newTypeEnv(o.c.caller.env, o.c.types(o.op))
+		env, err := o.c.typeEnv(o.op)
 		if err != nil {
 			return nil, err
 		}
 		o.env = env
 	}
 	return o.env, nil
+}
+
+// typeEnv finds the dialect for op, making it when it is the first of its kind.
+func (c *Compiler) typeEnv(op *gatehouse.Operation) (*typeEnv, error) {
+	table := newTypeTable(c.claims, c.roles, op)
+	var body *cel.Type
+	key := ""
+	if op.Body != nil {
+		body = table.typeOf(typeBody, op.Body)
+		key = body.String()
+	}
+	d := c.dialects[key]
+	if d == nil {
+		var err error
+		if d, err = newDialect(c.caller.env, true, body); err != nil {
+			return nil, err
+		}
+		c.dialects[key] = d
+	}
+	return &typeEnv{d, table}, nil
 }
 
 func (c *Compiler) compileRule(o *opEnv, r Rule) (*program, error) {

@@ -32,6 +32,8 @@ func TestCompileRefuses(t *testing.T) {
 		"an owner of another type":                 {authz.Access{Own: map[string]string{"query.limit": "claims.sub"}}, []string{"cannot write int == string"}},
 		"a rule that is no condition":              {require("body.amount"), []string{"gives int, not true or false"}},
 		"a pattern out of the request":             {require("claims.sub.matches(claims.tenant)"), []string{"pattern in quotes"}},
+		"a loop variable that hides the request":   {require("body.items.all(path, path.qty > 0)"), []string{"a loop variable cannot be named path"}},
+		"an int against a string says what to do":  {authz.Access{Own: map[string]string{"query.limit": "claims.sub"}}, []string{"string(…) makes text of a number"}},
 		"a pattern that is none":                   {require("claims.sub.matches('(')"), []string{"gatehouse.yaml:7:9", "invalid matches argument"}},
 		"text that two inputs multiply":            {require("claims.sub.replace('a', claims.tenant) == 'x'"), []string{"replace() is not for rules"}},
 		"a prefix that is none":                    {require("request.address.in_cidr('10.0.0.0/99')"), []string{"prefix in quotes"}},
@@ -144,6 +146,7 @@ func FuzzRule(f *testing.F) {
 		`body.amount <= 500 || (role("manager") && claims.acr == "mfa")`, "path.customerId == claims.sub", "has(query.limit)", "body.items.all(i, i.qty < 3)",
 		"claims.sub.matches('^a+$')", "request.address.in_cidr('10.0.0.0/8')", "role(", "@roles", "'\\xff'", "1/0", "[1,2,3].map(x, x*x)[0] == 1", "{'a': 1}.a == 1", "header.`x-region`",
 		"a ? b : c", "!!!!true", "((((((((true))))))))", "claims == claims", "dyn(body) == 1", "timestamp('x') < request.time", "body.extra.a.b[3].c", "type(body) == type(claims)",
+		`claims.tenant in ["a", "b"] && !(claims.tenant in ["a"])`, "size(body.items) > 3 ? body.rate < 1.5 : has(body.card.pan)", ".claims.sub == 'x'", "body.amount > 5 && body.amount < 3",
 	} {
 		f.Add(seed)
 	}
@@ -159,6 +162,9 @@ func FuzzRule(f *testing.F) {
 			}
 			return
 		}
+		authz.Analyse(p)
+		authz.Matrix([]*authz.Policy{p})
+		p.Effective()
 		for _, in := range []*authz.Input{input(caller("manager")), {}, {Principal: caller()}} {
 			if d := decide(p, in); !d.Allow && len(d.Reasons) == 0 {
 				t.Fatalf("%q denies without a reason", expr)

@@ -25,38 +25,54 @@ const (
 	maxCost       = 30_000 // of a rule with a loop, in CEL's units: one to two milliseconds, some thousand items
 )
 
-// A typeEnv checks and plans rules against one typeTable.
-type typeEnv struct {
-	env   *cel.Env
-	table *typeTable
+// A dialect is the rule language for all operations whose variables have the
+// same types. Which fields Path, Query or Body have it asks of the operation at
+// hand: an environment of its own for each of ten thousand operations would take
+// 13 KB of memory each.
+type dialect struct {
+	mu   sync.Mutex // held while rules are checked or planned, never while a request is decided
+	env  *cel.Env
+	hand *hand
 }
 
-// newTypeEnv extends parent with what one operation has; parent is nil for the
-// environment that knows only the caller.
-func newTypeEnv(parent *cel.Env, t *typeTable) (*typeEnv, error) {
-	opts := []cel.EnvOption{cel.CustomTypeProvider(t)}
-	if parent == nil {
-		opts = append(opts, baseOptions()...)
-	}
-	if t.op != nil {
+// A hand is the types.Provider that passes questions to the table at hand.
+type hand struct{ *typeTable }
+
+func newDialect(parent *cel.Env, operation bool, body *cel.Type) (*dialect, error) {
+	d := &dialect{hand: &hand{}}
+	opts := []cel.EnvOption{cel.CustomTypeProvider(d.hand)}
+	if operation {
 		for name, typ := range map[string]string{"path": typePath, "query": typeQuery, "header": typeHeader, "cookie": typeCookie} {
 			opts = append(opts, cel.Variable(name, types.NewObjectType(typ)))
 		}
-		if t.op.Body != nil {
-			opts = append(opts, cel.Variable("body", t.typeOf(typeBody, t.op.Body)))
-		}
 	}
-	var env *cel.Env
+	if body != nil {
+		opts = append(opts, cel.Variable("body", body))
+	}
 	var err error
 	if parent == nil {
-		env, err = cel.NewCustomEnv(opts...)
+		d.env, err = cel.NewCustomEnv(append(opts, baseOptions()...)...)
 	} else {
-		env, err = parent.Extend(opts...)
+		d.env, err = parent.Extend(opts...)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("authz: rule environment: %w", err)
 	}
-	return &typeEnv{env: env, table: t}, nil
+	return d, nil
+}
+
+// A typeEnv checks and plans rules against one typeTable.
+type typeEnv struct {
+	*dialect
+	table *typeTable
+}
+
+// with lends the environment with the table in it.
+func (e *typeEnv) with(f func(*cel.Env)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hand.typeTable = e.table
+	f(e.env)
 }
 
 func baseOptions() []cel.EnvOption {
@@ -67,6 +83,7 @@ func baseOptions() []cel.EnvOption {
 		cel.EnableMacroCallTracking(),
 		cel.EnableIdentifierEscapeSyntax(),
 		cel.DefaultUTCTimeZone(true),
+		cel.CrossTypeNumericComparisons(true),
 		cel.ParserExpressionSizeLimit(maxRuleLength),
 		cel.ExpressionNodeLimit(maxRuleNodes),
 		cel.ExpressionNestingDepthLimit(maxRuleDepth),
@@ -149,7 +166,9 @@ func (e *typeEnv) parse(r Rule) (*cel.Ast, error) {
 
 func (e *typeEnv) compile(r Rule, parsed *cel.Ast, phase Phase) (*program, error) {
 	clear(e.table.missing)
-	checked, iss := e.env.Check(parsed)
+	var checked *cel.Ast
+	var iss *cel.Issues
+	e.with(func(env *cel.Env) { checked, iss = env.Check(parsed) })
 	if err := e.translate(r, parsed, iss); err != nil {
 		return nil, err
 	}
@@ -160,30 +179,29 @@ func (e *typeEnv) compile(r Rule, parsed *cel.Ast, phase Phase) (*program, error
 	if err := refuseUnbounded(checked); err != nil {
 		return nil, fmt.Errorf("%s: rule %q: %w", place, r.ID, err)
 	}
-	prog, err := e.env.Program(checked, e.programOptions(checked, cel.OptOptimize)...)
+	prog, err := e.plan(checked, cel.OptOptimize)
 	if err != nil {
 		return nil, fmt.Errorf("%s: rule %q: %w", place, r.ID, err)
 	}
 	return &program{Phase: phase, ast: checked, prog: prog, env: e, attrs: attributesOf(checked)}, nil
 }
 
-// programOptions limits the cost where cost depends on the request in more than
-// its length: without a loop each part runs once. Counting is not free, so rules
-// without a loop do not pay it.
-func (e *typeEnv) programOptions(a *cel.Ast, o cel.EvalOption) []cel.ProgramOption {
+// plan makes a program. It limits the cost where cost depends on the request in
+// more than its length: without a loop each part runs once. Counting is not free,
+// so rules without a loop do not pay it.
+func (e *typeEnv) plan(a *cel.Ast, o cel.EvalOption) (prog cel.Program, err error) {
 	opts := []cel.ProgramOption{cel.EvalOptions(o)}
 	if hasLoop(a) {
 		opts = append(opts, cel.EvalOptions(o|cel.OptTrackCost), cel.CostLimit(maxCost))
 	}
-	return opts
+	e.with(func(env *cel.Env) { prog, err = env.Program(a, opts...) })
+	return prog, err
 }
 
 // explain returns the program that records the value of every part.
 func (p *program) explain() cel.Program {
 	p.explainOnce.Do(func() {
-		const o = cel.OptExhaustiveEval | cel.OptTrackState | cel.OptPartialEval
-		prog, err := p.env.env.Program(p.ast, p.env.programOptions(p.ast, o)...)
-		if err == nil {
+		if prog, err := p.env.plan(p.ast, cel.OptExhaustiveEval|cel.OptTrackState|cel.OptPartialEval); err == nil {
 			p.explainer = prog
 		}
 	})
@@ -205,6 +223,13 @@ func refuseUnbounded(a *cel.Ast) error {
 	var errs []error
 	ast.PreOrderVisit(a.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		switch e.Kind() {
+		case ast.ComprehensionKind:
+			// A loop variable named path would be taken for the parameters.
+			for _, name := range []string{e.AsComprehension().IterVar(), e.AsComprehension().IterVar2()} {
+				if slices.Contains(variables, name) {
+					errs = append(errs, fmt.Errorf("a loop variable cannot be named %s", name))
+				}
+			}
 		case ast.StructKind:
 			errs = append(errs, errors.New("rules do not make objects"))
 		case ast.CallKind:
@@ -269,12 +294,14 @@ func attributesOf(a *cel.Ast) []attribute {
 	return out
 }
 
+var variables = []string{"claims", "principal", "request", "path", "query", "header", "cookie", "body", varRoles, varGrants}
+
 // rootOf returns the variable at the bottom of a chain of selections, or "".
 func rootOf(e ast.Expr) string {
 	for e.Kind() == ast.SelectKind {
 		e = e.AsSelect().Operand()
 	}
-	if e.Kind() == ast.IdentKind && slices.Contains([]string{"claims", "principal", "request", "path", "query", "header", "cookie", "body", varRoles, varGrants}, e.AsIdent()) {
+	if e.Kind() == ast.IdentKind && slices.Contains(variables, e.AsIdent()) {
 		return e.AsIdent()
 	}
 	return ""
@@ -352,8 +379,17 @@ func friendly(message string) string {
 	if !ok {
 		return message
 	}
-	return fmt.Sprintf("cannot write %s %s %s: the two sides differ in type", left, symbol, right)
+	hint := ""
+	switch {
+	case (left == "string") != (right == "string") && (isNumber(left) || isNumber(right)):
+		hint = "; string(…) makes text of a number"
+	case isNumber(left) && isNumber(right):
+		hint = "; a number with a fraction is written with a point, as in 5.0"
+	}
+	return fmt.Sprintf("cannot write %s %s %s: the two sides differ in type%s", left, symbol, right, hint)
 }
+
+func isNumber(celType string) bool { return celType == "int" || celType == "double" }
 
 func quoted(message, before string) (string, bool) {
 	_, rest, ok := strings.Cut(message, before)

@@ -46,6 +46,7 @@ type Policy struct {
 	roles    *roleTable
 
 	alternatives []alternative // of the document's security; one must hold
+	unserved     []string      // why the document's other alternatives can never hold
 	secured      bool          // the document names security, so that no alternative denies
 	grants       []string      // all needed
 	holders      []roleSet     // of each of grants

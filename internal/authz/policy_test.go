@@ -129,6 +129,7 @@ func TestDecide(t *testing.T) {
 		"a header is named with underscores":          {require(`header.x_region == "eu"`), nil, nil, true},
 		"a header is named as it is, in backticks":    {require("header.`X-Region` == \"eu\""), nil, nil, true},
 		"items of a list are typed":                   {require(`body.items.all(i, i.qty < 3)`), func(in *authz.Input) { in.Body.(map[string]any)["items"] = []any{map[string]any{"qty": 2.0}} }, nil, true},
+		"a number is compared with an integer":        {require(`body.rate < 3 && body.amount > 1.5`), func(in *authz.Input) { in.Body.(map[string]any)["rate"] = 2.5 }, nil, true},
 		"a number field takes integers":               {require(`body.rate < 2.5`), func(in *authz.Input) { in.Body.(map[string]any)["rate"] = int64(2) }, nil, true},
 		"a deny rule that is true wins over grants":   {denyIf(`body.amount > 500`), nil, []string{"manager"}, false},
 		"a deny rule that is false changes nothing":   {denyIf(`body.amount > 900`), nil, []string{"manager"}, true},

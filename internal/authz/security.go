@@ -23,17 +23,16 @@ func (p *Policy) setSecurity(schemes map[string]gatehouse.Method) error {
 		return nil
 	}
 	p.secured = true
-	var why []string
 	for _, requirement := range p.op.Security {
 		alt, problem := alternativeOf(requirement, schemes)
 		if problem != "" {
-			why = append(why, problem)
+			p.unserved = append(p.unserved, problem)
 			continue
 		}
 		p.alternatives = append(p.alternatives, alt)
 	}
 	if len(p.alternatives) == 0 {
-		return fmt.Errorf("nobody can satisfy the document's security: %s", strings.Join(why, "; "))
+		return fmt.Errorf("nobody can satisfy the document's security: %s", strings.Join(p.unserved, "; "))
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -40,11 +39,11 @@ const (
 // evaluator how to read each. Fields are read from the Input itself, so that a
 // request pays only for what its rules name.
 //
-// It implements types.Provider. A getter checks the value against the type it
+// It implements types.Provider, and is used only by one goroutine at a time (see
+// dialect). A getter checks the value against the type it
 // promised: validate has done so already, but a rule that met another type
 // would compare apples with pears, and `!=` of those is true.
 type typeTable struct {
-	mu      sync.Mutex // guards nested and missing: explanations are planned while requests run
 	roles   *roleTable
 	op      *gatehouse.Operation
 	claims  *gatehouse.Shape
@@ -70,8 +69,6 @@ func (t *typeTable) FindIdent(string) (ref.Val, bool) { return nil, false }
 
 // FindStructType implements types.Provider.
 func (t *typeTable) FindStructType(name string) (*types.Type, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if _, ok := t.nested[name]; !ok && !slices.Contains([]string{typeClaims, typePrincipal, typeRequest, typeRoles, typeGrants, typePath, typeQuery, typeHeader, typeCookie}, name) {
 		return nil, false
 	}
@@ -80,12 +77,6 @@ func (t *typeTable) FindStructType(name string) (*types.Type, bool) {
 
 // FindStructFieldNames implements types.Provider.
 func (t *typeTable) FindStructFieldNames(name string) ([]string, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.names(name)
-}
-
-func (t *typeTable) names(name string) ([]string, bool) {
 	switch name {
 	case typeClaims:
 		return fieldNames(t.claims), true
@@ -115,8 +106,6 @@ func (t *typeTable) names(name string) ([]string, bool) {
 // FindStructFieldType implements types.Provider. It also remembers what was
 // missing, for a better message than the checker's.
 func (t *typeTable) FindStructFieldType(name, field string) (*types.FieldType, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	f := t.find(name, field)
 	if f == nil {
 		t.missing[field] = t.explainMissing(name, field)
@@ -211,7 +200,7 @@ func sameParam(p gatehouse.Param, field string) bool {
 }
 
 func (t *typeTable) explainMissing(name, field string) string {
-	names, _ := t.names(name)
+	names, _ := t.FindStructFieldNames(name)
 	near := didYouMean(field, names)
 	switch name {
 	case typeRoles:

@@ -38,6 +38,11 @@ func TestAnAllowedNameMayOnlyLeadInside(t *testing.T) {
 	if other("tcp", "10.1.2.3:443", nil) == nil {
 		t.Error("a name that is not allowed leads inside")
 	}
+	for _, address := range []string{"[::ffff:100.64.0.1]:443", "[::ffff:0.1.2.3]:443", "[::ffff:198.18.0.1]:443", "[::ffff:10.1.2.3]:443"} {
+		if other("tcp", address, nil) == nil {
+			t.Errorf("%s, an IPv4 address in an IPv6 one, is taken for public", address)
+		}
+	}
 	clear := c.control("idp.example", "80", true)
 	if clear("tcp", "10.1.2.3:80", nil) == nil {
 		t.Error("http is spoken to an address that is not loopback")

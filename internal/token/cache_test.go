@@ -83,6 +83,36 @@ func TestCache(t *testing.T) {
 	})
 }
 
+func TestAWithdrawnKeyEmptiesTheCache(t *testing.T) {
+	old, next := jwks(t, token.ES256), jwks(t, token.EdDSA)
+	synctest.Test(t, func(t *testing.T) {
+		u := &upstream{doc: old}
+		v := newVerifier(t, remoteKeys(t, u, nil), nil)
+		raw := longLived(t, token.ES256, "ES256")
+		c, err := v.Verify(t.Context(), raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache := token.NewCache[bool](0)
+		cache.Put(raw, c, true)
+		u.set(next, nil)
+		time.Sleep(time.Minute)
+		if _, ok := cache.Get(raw); !ok {
+			t.Fatal("forgotten too early")
+		}
+		if _, err := v.Verify(t.Context(), longLived(t, token.EdDSA, "EdDSA")); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := cache.Get(raw); ok {
+			t.Error("a token of a withdrawn key is still remembered")
+		}
+		cache.Put(raw, c, true)
+		if _, ok := cache.Get(raw); ok {
+			t.Error("a token of a withdrawn key can still be put")
+		}
+	})
+}
+
 func TestCacheIsBoundedAndSafe(t *testing.T) {
 	v := newVerifier(t, staticKeys(t, jwks(t, token.ES256)), nil)
 	c, err := v.Verify(t.Context(), good(t, token.ES256))

@@ -349,7 +349,9 @@ func (s *KeySet) fetch(ctx context.Context) error {
 	}
 	// An empty set is obeyed too: that is how an issuer withdraws all its keys.
 	s.current.Store(g)
-	s.epoch.Add(1)
+	if old != nil { // the first keys make nothing invalid
+		s.epoch.Add(1)
+	}
 	s.mu.Lock()
 	clear(s.unknown)
 	s.mu.Unlock()

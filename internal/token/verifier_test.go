@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -189,6 +190,43 @@ func TestHostileTokens(t *testing.T) {
 			}
 			c, err = v.Verify(t.Context(), tt.raw)
 			refused(t, c, err, tt.reason, tt.cause)
+		})
+	}
+}
+
+// A signature has one spelling: other salts and other lengths of the same
+// signature verify in lenient libraries.
+func TestASignatureHasOneForm(t *testing.T) {
+	v := newVerifier(t, staticKeys(t, jwks(t, token.ES256, token.PS256)), nil)
+	message := b64.EncodeToString([]byte(head(token.PS256))) + "." + b64.EncodeToString([]byte(claims(nil)))
+	sum := sha256.Sum256([]byte(message))
+	for _, salt := range []int{rsa.PSSSaltLengthAuto, 0, 20} {
+		opts := &rsa.PSSOptions{SaltLength: salt, Hash: crypto.SHA256}
+		if salt == 0 {
+			opts.SaltLength = 1 // 0 means auto
+		}
+		sig, err := privateKeys()[token.PS256].Sign(rand.Reader, sum[:], opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := v.Verify(t.Context(), message+"."+b64.EncodeToString(sig))
+		refused(t, c, err, "token_invalid", "signature")
+	}
+	raw := good(t, token.ES256)
+	cut := strings.LastIndexByte(raw, '.') + 1
+	sig, err := b64.DecodeString(raw[cut:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, other := range map[string][]byte{
+		"a zero before r":   slices.Concat([]byte{0}, sig),
+		"a zero before s":   slices.Concat(sig[:32], []byte{0}, sig[32:]),
+		"a zero after s":    slices.Concat(sig, []byte{0}),
+		"zeros before both": slices.Concat([]byte{0}, sig[:32], []byte{0}, sig[32:]),
+	} {
+		t.Run(name+" is refused", func(t *testing.T) {
+			c, err := v.Verify(t.Context(), raw[:cut]+b64.EncodeToString(other))
+			refused(t, c, err, "token_invalid", "signature")
 		})
 	}
 }

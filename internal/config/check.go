@@ -112,7 +112,8 @@ func (c *checker) admin() {
 
 func (c *checker) issuers() {
 	seen := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(c.f.Issuers)) {
+	inFile := func(a, b string) int { return c.f.Issuers[a].Place.compare(c.f.Issuers[b].Place) }
+	for _, name := range slices.SortedFunc(maps.Keys(c.f.Issuers), inFile) {
 		i := c.f.Issuers[name]
 		if name == withKeys || name == withCertificates {
 			c.errorf(i.Place, "issuers.%s: the name is taken; in authenticate it means %s", name,
@@ -170,6 +171,9 @@ func (c *checker) certificates() {
 func (c *checker) guardrails() {
 	seen := map[string]Place{}
 	for _, g := range c.f.Guardrails {
+		if g.ID == "" {
+			continue // said already
+		}
 		if first, ok := seen[g.ID]; ok {
 			c.errorf(g.Place, "guardrails: the id %s is already taken, see %s", g.ID, first)
 		}
@@ -182,13 +186,6 @@ func (c *checker) guardrails() {
 
 func (c *checker) api(name string, a *API) {
 	at := "apis." + name
-	seen := map[string]bool{}
-	for _, u := range a.Upstreams {
-		if seen[u.Value] {
-			c.errorf(u.Place, "%s.upstreams: %s is given twice", at, u.Value)
-		}
-		seen[u.Value] = true
-	}
 	if (a.Upstream.Certificate == nil) != (a.Upstream.Key == nil) {
 		c.errorf(a.Upstream.Place, "%s.upstream needs certificate and key together", at)
 	}
@@ -244,7 +241,7 @@ func (c *checker) limits(limits []Limit, at string) {
 	for i := range limits {
 		l := &limits[i]
 		if l.ID == "" {
-			l.ID = strings.Join(Values(l.Per), "-")
+			l.ID = "per-" + strings.Join(Values(l.Per), "-")
 		}
 		if seen[l.ID] && l.ID != "" {
 			c.errorf(l.Place, "%s.limits: the id %s is already taken; give one of them another id", at, l.ID)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"math"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,11 +125,27 @@ func (d *decoder) syntax(err error, b []byte) {
 			at.Line = 1 + strings.Count(string(b[:e.Mark.Index]), "\n")
 			at.Column = 0
 		}
+		if strings.HasPrefix(strings.TrimLeft(lineOf(b, at.Line), " "), "\t") {
+			text += "; YAML is indented with spaces, not tabs"
+		}
 		if strings.Contains(text, "no documents") {
 			text = "the file is empty; it begins with gatehouse: 1"
 		}
 	}
 	d.errorf(at, "not YAML: %s", text)
+}
+
+// lineOf gives a line of b, counted from 1.
+func lineOf(b []byte, line int) string {
+	for i := 1; i < line; i++ {
+		_, rest, ok := bytes.Cut(b, []byte("\n"))
+		if !ok {
+			return ""
+		}
+		b = rest
+	}
+	text, _, _ := bytes.Cut(b, []byte("\n"))
+	return string(text)
 }
 
 // refuse finds what YAML can do and a config must not: aliases multiply (a
@@ -172,6 +190,14 @@ func (d *decoder) refuse(n *yaml.Node, depth int) {
 	}
 }
 
+// durations are written as Go writes them, without sign.
+var durations = regexp.MustCompile(`^([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h))+$`)
+
+func parseDuration(s string) (time.Duration, bool) {
+	t, err := time.ParseDuration(s)
+	return t, err == nil && durations.MatchString(s)
+}
+
 var (
 	placeType    = reflect.TypeFor[Place]()
 	textType     = reflect.TypeFor[Text]()
@@ -202,9 +228,9 @@ func (d *decoder) value(v reflect.Value, n *yaml.Node, at spot) {
 		}
 		return
 	case durationType:
-		if t, err := time.ParseDuration(n.Value); n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && err == nil {
+		if t, ok := parseDuration(n.Value); n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && ok {
 			v.SetInt(int64(t))
-			d.bounds(n, at, float64(t), "")
+			d.bounds(n, at, float64(t))
 		} else {
 			d.expected(n, at, "a duration like 500ms, 5s or 1m")
 		}
@@ -212,7 +238,7 @@ func (d *decoder) value(v reflect.Value, n *yaml.Node, at spot) {
 	case sizeType:
 		if s, ok := parseSize(n.Value); n.Kind == yaml.ScalarNode && ok {
 			v.SetInt(int64(s))
-			d.bounds(n, at, float64(s), "")
+			d.bounds(n, at, float64(s))
 		} else {
 			d.expected(n, at, "a size like 512B, 32KiB or 1MiB")
 		}
@@ -242,7 +268,7 @@ func (d *decoder) value(v reflect.Value, n *yaml.Node, at spot) {
 			d.expected(n, at, "a list")
 			return
 		}
-		d.bounds(n, at, float64(len(n.Content)), "entries")
+		d.bounds(n, at, float64(len(n.Content)))
 		v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 		for i, c := range n.Content {
 			item := at.index(i)
@@ -268,7 +294,7 @@ func (d *decoder) value(v reflect.Value, n *yaml.Node, at spot) {
 			return
 		}
 		v.SetInt(int64(i))
-		d.bounds(n, at, float64(i), "")
+		d.bounds(n, at, float64(i))
 	case reflect.Interface:
 		if x, ok := d.any(n, at); ok && x != nil {
 			v.Set(reflect.ValueOf(x))
@@ -437,17 +463,14 @@ func (d *decoder) checkFormat(n *yaml.Node, at spot, name, s string) bool {
 	return true
 }
 
-// bounds checks x against the min and max of the tag, which are written like the value.
-func (d *decoder) bounds(n *yaml.Node, at spot, x float64, unit string) {
-	low, high := at.tag.Get("min"), at.tag.Get("max")
-	if unit != "" {
-		unit = " " + unit
+// bounds checks x against the min and max of the tag, which are written like the
+// value. For a list x is its length.
+func (d *decoder) bounds(n *yaml.Node, at spot, x float64) {
+	if low := at.tag.Get("min"); low != "" && x < quantity(low) {
+		d.errorf(n, "%s needs at least %s", at, low)
 	}
-	if low != "" && x < quantity(low) {
-		d.errorf(n, "%s: at least %s%s", at, low, unit)
-	}
-	if high != "" && x > quantity(high) {
-		d.errorf(n, "%s: at most %s%s", at, high, unit)
+	if high := at.tag.Get("max"); high != "" && x > quantity(high) {
+		d.errorf(n, "%s takes at most %s", at, high)
 	}
 }
 
@@ -469,7 +492,7 @@ func quantity(s string) float64 {
 func (d *decoder) distinct(texts []Text, at spot) {
 	seen := make(map[string]bool, len(texts))
 	for _, t := range texts {
-		if seen[t.Value] {
+		if t.Value != "" && seen[t.Value] {
 			d.errs = append(d.errs, &Error{t.Place, fmt.Sprintf("%s: %q is given twice", at, cut(t.Value))})
 		}
 		seen[t.Value] = true

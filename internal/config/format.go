@@ -27,7 +27,7 @@ var formats = map[string]format{
 	"scope":       {regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]{1,256}$`), "an OAuth scope (RFC 6749 §3.3): printable ASCII without space, quote and backslash", nil},
 	"object":      {regexp.MustCompile(`^(path|query|header|cookie|body)\.[A-Za-z0-9_$.-]{1,128}$`), "a value of the request like path.customerId", nil},
 	"owner":       {regexp.MustCompile(`^(claims|principal)\.[A-Za-z0-9_$.-]{1,128}$`), "a value of the caller like claims.sub or principal.tenant", nil},
-	"operation":   {regexp.MustCompile(`^[\x21-\x7e][\x20-\x7e]{0,255}$`), "an operationId, or 'GET /path'", nil},
+	"operation":   {regexp.MustCompile(`^[^\x00-\x20\x7f][^\x00-\x1f\x7f]{0,255}$`), "an operationId, or 'GET /path'", nil},
 	"header":      {regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`), "a header's name of letters, digits and -", nil},
 	"reason":      {regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`), "a reason like forbidden or token_expired", nil},
 	"rate":        {regexp.MustCompile(`^[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)$`), "a rate like 100/min, 10/s or 5000/h", nil},

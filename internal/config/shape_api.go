@@ -56,7 +56,7 @@ type Breaker struct {
 
 // A Limit is a rate (GCRA) and what is counted together.
 type Limit struct {
-	ID    string    `yaml:"id" format:"name" doc:"Name in headers and events. Default: made of per."`
+	ID    string    `yaml:"id" format:"name" doc:"Name in headers and events. Default: per- and what it is per, like per-address."`
 	Per   OneOrMany `yaml:"per" required:"true" min:"1" enum:"address principal client key tenant operation api" doc:"Whose requests are counted together; several: each combination."`
 	Rate  Text      `yaml:"rate" required:"true" format:"rate" doc:"Like 100/min, 10/s or 5000/h."`
 	Burst int       `yaml:"burst" min:"0" max:"1000000" doc:"How many may come at once. Default: the rate's number."`

@@ -11,9 +11,10 @@ import (
 	gatehouse "github.com/gatehouse-api/gatehouse"
 )
 
-// A node is a type that reads itself from YAML.
+// A node is a type that reads itself from YAML, and describes itself in the schema.
 type node interface {
 	decode(d *decoder, n *yaml.Node, at spot)
+	schema(s *schemer, at spot) schema
 }
 
 // A Size is a number of bytes, written like 512B, 32KiB, 1MiB or 2GiB.
@@ -109,7 +110,7 @@ func (o *OneOrMany) decode(d *decoder, n *yaml.Node, at spot) {
 	items := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode {
 		items = n.Content
-		d.bounds(n, at, float64(len(items)), "entries")
+		d.bounds(n, at, float64(len(items)))
 	}
 	for i, item := range items {
 		here := at

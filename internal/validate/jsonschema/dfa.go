@@ -1,0 +1,187 @@
+package jsonschema
+
+import (
+	"regexp/syntax"
+	"slices"
+	"unicode/utf8"
+)
+
+// maxStates bounds the table of one pattern: 256 states are 64 KB at most.
+const maxStates = 256
+
+// A dfa decides a pattern with one table look-up a byte. It knows ASCII; text
+// beyond it is left to RE2, which also serves as its oracle in the tests.
+type dfa struct {
+	next   []uint16 // state*128 + byte; dead is 0
+	accept []bool   // when the text ends here
+	done   []bool   // matched whatever follows
+}
+
+// match reports whether b matches, or that it cannot tell.
+func (d *dfa) match(b []byte) (ok, decided bool) {
+	state := uint16(1)
+	if d.done[state] {
+		return true, true
+	}
+	for _, c := range b {
+		if c >= utf8.RuneSelf {
+			return false, false
+		}
+		if state = d.next[int(state)<<7|int(c)]; state == 0 {
+			return false, true // no continuation matches, whatever its characters
+		}
+		if d.done[state] {
+			return true, true
+		}
+	}
+	return d.accept[state] || d.done[state], true
+}
+
+// newDFA builds the table by subset construction, nil when the pattern needs
+// more than it offers: word boundaries, line anchors, too many states.
+func newDFA(tree *syntax.Regexp) *dfa {
+	prog, err := syntax.Compile(tree.Simplify())
+	if err != nil || len(prog.Inst) > 4096 {
+		return nil
+	}
+	b := &subset{prog: prog, ids: map[string]uint16{}, sets: [][]uint32{nil}} // state 0 is dead
+	b.d = &dfa{next: make([]uint16, 128), accept: []bool{false}, done: []bool{false}}
+	start := b.closure([]uint32{uint32(prog.Start)}, true)
+	if b.bad {
+		return nil
+	}
+	if b.add(start) == 0 {
+		return nil // matches nothing at all: RE2 may say so
+	}
+	for i := 1; i < len(b.sets); i++ {
+		if b.d.done[i] {
+			continue
+		}
+		for c := range 128 {
+			var to []uint32
+			for _, pc := range b.sets[i] {
+				in := &prog.Inst[pc]
+				switch in.Op {
+				case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
+					if in.MatchRune(rune(c)) {
+						to = append(to, in.Out)
+					}
+				}
+			}
+			to = append(to, uint32(prog.Start)) // a match may begin at any byte
+			id := b.add(b.closure(to, false))
+			if b.bad || len(b.sets) > maxStates {
+				return nil
+			}
+			b.d.next[i<<7|c] = id
+		}
+	}
+	return b.d
+}
+
+type subset struct {
+	prog *syntax.Prog
+	d    *dfa
+	ids  map[string]uint16
+	sets [][]uint32
+	bad  bool
+}
+
+// closure follows everything that takes no byte. What waits for the end of the
+// text stays in the set as its own instruction.
+func (b *subset) closure(from []uint32, begin bool) []uint32 {
+	seen := map[uint32]bool{}
+	var out []uint32
+	stack := slices.Clone(from)
+	for len(stack) > 0 {
+		pc := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if seen[pc] {
+			continue
+		}
+		seen[pc] = true
+		in := &b.prog.Inst[pc]
+		switch in.Op {
+		case syntax.InstAlt, syntax.InstAltMatch:
+			stack = append(stack, in.Out, in.Arg)
+		case syntax.InstCapture, syntax.InstNop:
+			stack = append(stack, in.Out)
+		case syntax.InstEmptyWidth:
+			switch syntax.EmptyOp(in.Arg) {
+			case syntax.EmptyBeginText:
+				if begin {
+					stack = append(stack, in.Out)
+				}
+			case syntax.EmptyEndText:
+				out = append(out, pc)
+			default:
+				b.bad = true
+			}
+		case syntax.InstFail:
+		default:
+			out = append(out, pc)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// add returns the number of the state with this set, making it when it is new.
+func (b *subset) add(set []uint32) uint16 {
+	if len(set) == 0 {
+		return 0
+	}
+	key := make([]byte, 0, len(set)*2)
+	for _, pc := range set {
+		key = append(key, byte(pc), byte(pc>>8))
+	}
+	if id, ok := b.ids[string(key)]; ok {
+		return id
+	}
+	id := uint16(len(b.sets))
+	b.ids[string(key)] = id
+	b.sets = append(b.sets, set)
+	done, accept := b.ends(set)
+	b.d.done = append(b.d.done, done)
+	b.d.accept = append(b.d.accept, accept)
+	b.d.next = append(b.d.next, make([]uint16, 128)...)
+	return id
+}
+
+// ends reports whether the set has matched already, and whether it matches if
+// the text ends here.
+func (b *subset) ends(set []uint32) (done, accept bool) {
+	var after []uint32
+	for _, pc := range set {
+		switch in := &b.prog.Inst[pc]; in.Op {
+		case syntax.InstMatch:
+			done = true
+		case syntax.InstEmptyWidth:
+			after = append(after, in.Out)
+		}
+	}
+	seen := map[uint32]bool{}
+	for len(after) > 0 && !done && !accept {
+		pc := after[len(after)-1]
+		after = after[:len(after)-1]
+		if seen[pc] {
+			continue
+		}
+		seen[pc] = true
+		switch in := &b.prog.Inst[pc]; in.Op {
+		case syntax.InstMatch:
+			accept = true
+		case syntax.InstAlt, syntax.InstAltMatch:
+			after = append(after, in.Out, in.Arg)
+		case syntax.InstCapture, syntax.InstNop:
+			after = append(after, in.Out)
+		case syntax.InstEmptyWidth:
+			if syntax.EmptyOp(in.Arg) == syntax.EmptyEndText {
+				after = append(after, in.Out)
+			} else {
+				b.bad = true
+			}
+		}
+	}
+	return done, accept
+}

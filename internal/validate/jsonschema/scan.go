@@ -1,0 +1,576 @@
+package jsonschema
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/maphash"
+	"math"
+	"math/bits"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// The kinds of a cell.
+const (
+	kindNull uint8 = iota
+	kindBool
+	kindNumber
+	kindString
+	kindArray
+	kindObject
+)
+
+// A cell is one value, or one member's name, on the tape. Cells lie in document
+// order: an array is followed by its items, an object by name, value, name,
+// value. A walk over the tape needs no tree and no pointers.
+type cell struct {
+	start, end int32 // in run.out; of a string without its quotes
+	next       int32 // the cell after this value and all it holds
+	n          int32 // items of an array, members of an object
+	kind       uint8
+	flag       uint8
+}
+
+const (
+	flagEscaped uint8 = 1 << iota // a string whose canonical form holds a backslash
+	flagInteger                   // a number without fraction and exponent
+	flagTrue                      // the boolean true
+	flagASCII                     // a string of one-byte characters only
+)
+
+// A run is the scratch of one validation.
+type run struct {
+	prog  *program
+	out   []byte // canonical bytes
+	cells []cell
+	stack []int32 // open containers
+	text  []byte  // unescaped strings
+	own   []byte  // out of ValidateValue
+	table []int32 // of the duplicate and uniqueness checks
+	hash  []uint64
+	words []uint64 // bit sets: members seen, members evaluated
+	scope []*resource
+
+	work    int
+	nest    int
+	quiet   int
+	aborted bool
+	faults  []Violation
+}
+
+func (r *run) reset() {
+	r.cells, r.stack, r.text = r.cells[:0], r.stack[:0], r.text[:0]
+	r.words, r.scope, r.faults = r.words[:0], r.scope[:0], nil
+	r.nest, r.quiet, r.aborted = 0, 0, false
+}
+
+// Character classes of the scanner.
+const (
+	charPlain byte = iota // part of a string as it is
+	charStop              // quote, backslash, control, beyond ASCII
+)
+
+var charClass = func() (t [256]byte) {
+	for i := range t {
+		if i < 0x20 || i == '"' || i == '\\' || i >= utf8.RuneSelf {
+			t[i] = charStop
+		}
+	}
+	return t
+}()
+
+func malformed(keyword, detail string) *Error {
+	return &Error{Malformed: true, Violations: []Violation{{Keyword: keyword, Detail: detail}}}
+}
+
+func (r *run) malformedAt(i int32, keyword, detail string) *Error {
+	// The containers on the way are still open: close them for pointer.
+	for _, p := range r.stack {
+		r.cells[p].next = int32(len(r.cells))
+		r.cells[p].n++
+	}
+	return &Error{Malformed: true, Violations: []Violation{{Pointer: r.pointer(i), Keyword: keyword, Detail: detail}}}
+}
+
+func syntaxAt(pos int, want string) *Error {
+	return malformed("syntax", "byte "+strconv.Itoa(pos)+": expected "+want)
+}
+
+func skipSpace(src []byte, i int) int {
+	for i < len(src) && (src[i] == ' ' || src[i] == '\n' || src[i] == '\t' || src[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// scan reads the whole of src (RFC 8259), writes it canonically and fills the
+// tape. It refuses what readers disagree about.
+func (r *run) scan(src []byte) *Error {
+	if len(src) > math.MaxInt32/8 {
+		return malformed("size", "the message is larger than can be checked")
+	}
+	lim := &r.prog.limits
+	i := skipSpace(src, 0)
+	for {
+		// A value is expected at src[i].
+		if i >= len(src) {
+			return syntaxAt(i, "a value")
+		}
+		if len(r.cells) >= lim.MaxValues {
+			return malformed("size", "at most "+strconv.Itoa(lim.MaxValues)+" values are taken")
+		}
+		var fault *Error
+		switch c := src[i]; c {
+		case '{', '[':
+			if len(r.stack) >= lim.MaxDepth {
+				return malformed("depth", "arrays and objects may be nested "+strconv.Itoa(lim.MaxDepth)+" deep")
+			}
+			kind, closing := kindObject, byte('}')
+			if c == '[' {
+				kind, closing = kindArray, ']'
+			}
+			r.open(kind)
+			r.out = append(r.out, c)
+			i = skipSpace(src, i+1)
+			if i < len(src) && src[i] == closing {
+				i++
+				if fault := r.close(); fault != nil {
+					return fault
+				}
+				break
+			}
+			if c == '{' {
+				if i, fault = r.scanName(src, i); fault != nil {
+					return fault
+				}
+			}
+			continue
+		case '"':
+			i, fault = r.scanString(src, i)
+		case 't':
+			i, fault = r.scanWord(src, i, "true", kindBool, flagTrue)
+		case 'f':
+			i, fault = r.scanWord(src, i, "false", kindBool, 0)
+		case 'n':
+			i, fault = r.scanWord(src, i, "null", kindNull, 0)
+		default:
+			i, fault = r.scanNumber(src, i)
+		}
+		if fault != nil {
+			return fault
+		}
+		// A value has ended: close what ends with it.
+		for {
+			i = skipSpace(src, i)
+			if len(r.stack) == 0 {
+				if i != len(src) {
+					return syntaxAt(i, "nothing after the value")
+				}
+				return nil
+			}
+			top := r.stack[len(r.stack)-1]
+			p := &r.cells[top]
+			p.n++
+			if i >= len(src) {
+				return syntaxAt(i, "the end of an array or object")
+			}
+			if src[i] == ',' {
+				r.out = append(r.out, ',')
+				i = skipSpace(src, i+1)
+				if p.kind == kindArray {
+					if int(p.n) >= lim.MaxItems {
+						return r.malformedAt(top, "size", "an array may hold "+strconv.Itoa(lim.MaxItems)+" items")
+					}
+					break
+				}
+				if int(p.n) >= lim.MaxMembers {
+					return r.malformedAt(top, "size", "an object may hold "+strconv.Itoa(lim.MaxMembers)+" members")
+				}
+				if i, fault = r.scanName(src, i); fault != nil {
+					return fault
+				}
+				break
+			}
+			if p.kind == kindArray && src[i] != ']' || p.kind == kindObject && src[i] != '}' {
+				return syntaxAt(i, "a comma or the end of the array or object")
+			}
+			i++
+			if fault := r.close(); fault != nil {
+				return fault
+			}
+		}
+	}
+}
+
+func (r *run) open(kind uint8) {
+	r.stack = append(r.stack, int32(len(r.cells)))
+	r.cells = append(r.cells, cell{kind: kind, start: int32(len(r.out))})
+}
+
+// close ends the innermost container; the bracket in the input has been read.
+func (r *run) close() *Error {
+	top := r.stack[len(r.stack)-1]
+	c := &r.cells[top]
+	if c.kind == kindObject {
+		r.out = append(r.out, '}')
+	} else {
+		r.out = append(r.out, ']')
+	}
+	c.end, c.next = int32(len(r.out)), int32(len(r.cells))
+	if c.kind == kindObject && c.n > 1 {
+		if dup := r.duplicate(top); dup >= 0 {
+			return r.malformedAt(dup, "duplicate_key", "a name may appear once in an object")
+		}
+	}
+	r.stack = r.stack[:len(r.stack)-1]
+	return nil
+}
+
+func (r *run) scanName(src []byte, i int) (int, *Error) {
+	if i >= len(src) || src[i] != '"' {
+		return i, syntaxAt(i, "a member's name in quotes")
+	}
+	i, fault := r.scanString(src, i)
+	if fault != nil {
+		return i, fault
+	}
+	i = skipSpace(src, i)
+	if i >= len(src) || src[i] != ':' {
+		return i, syntaxAt(i, "a colon")
+	}
+	r.out = append(r.out, ':')
+	return skipSpace(src, i+1), nil
+}
+
+func (r *run) scanWord(src []byte, i int, word string, kind, flag uint8) (int, *Error) {
+	if len(src)-i < len(word) || string(src[i:i+len(word)]) != word {
+		return i, syntaxAt(i, "a value")
+	}
+	start := len(r.out)
+	r.out = append(r.out, word...)
+	r.scalar(kind, flag, start, len(r.out))
+	return i + len(word), nil
+}
+
+func (r *run) scalar(kind, flag uint8, start, end int) {
+	r.cells = append(r.cells, cell{kind: kind, flag: flag, start: int32(start), end: int32(end), next: int32(len(r.cells)) + 1})
+}
+
+// stopByte reports the offset in w of the first byte that is no plain string
+// byte, 8 when there is none (the classic zero-byte test, eight bytes at once).
+func stopByte(w uint64) int {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	quote, slash := w^ones*'"', w^ones*'\\'
+	stop := (w | (w - ones*0x20) | ((quote - ones) &^ quote) | ((slash - ones) &^ slash)) & high
+	return bits.TrailingZeros64(stop) / 8
+}
+
+// scanString reads the string that starts at src[i], a quote.
+func (r *run) scanString(src []byte, i int) (int, *Error) {
+	i++
+	r.out = append(r.out, '"')
+	begin := len(r.out)
+	flag := flagASCII
+	run := i // start of what is copied as it is
+	for {
+		for i+8 <= len(src) {
+			n := stopByte(binary.LittleEndian.Uint64(src[i:]))
+			i += n
+			if n < 8 {
+				break
+			}
+		}
+		for i < len(src) && charClass[src[i]] == charPlain {
+			i++
+		}
+		if i >= len(src) {
+			return i, syntaxAt(i, "the end of a string")
+		}
+		switch c := src[i]; {
+		case c == '"':
+			r.out = append(r.out, src[run:i]...)
+			r.scalar(kindString, flag, begin, len(r.out))
+			r.out = append(r.out, '"')
+			return i + 1, nil
+		case c == '\\':
+			r.out = append(r.out, src[run:i]...)
+			rn, n, fault := unescape(src, i)
+			if fault != nil {
+				return i, fault
+			}
+			before := len(r.out)
+			r.out = appendEscaped(r.out, rn)
+			if r.out[before] == '\\' {
+				flag |= flagEscaped
+			}
+			if rn >= utf8.RuneSelf {
+				flag &^= flagASCII
+			}
+			i += n
+			run = i
+		case c < 0x20:
+			return i, syntaxAt(i, "no raw control character in a string")
+		default:
+			rn, n := utf8.DecodeRune(src[i:])
+			if rn == utf8.RuneError && n == 1 {
+				return i, malformed("invalid_utf8", "byte "+strconv.Itoa(i)+": strings are UTF-8 (RFC 3629)")
+			}
+			flag &^= flagASCII
+			i += n
+		}
+	}
+}
+
+// unescape reads the escape at src[i], a backslash (RFC 8259 §7). A surrogate
+// without its other half is refused: readers replace it, keep it or stop.
+func unescape(src []byte, i int) (rn rune, n int, fault *Error) {
+	if i+1 >= len(src) {
+		return 0, 0, syntaxAt(i, "an escape")
+	}
+	switch c := src[i+1]; c {
+	case '"', '\\', '/':
+		return rune(c), 2, nil
+	case 'b':
+		return '\b', 2, nil
+	case 'f':
+		return '\f', 2, nil
+	case 'n':
+		return '\n', 2, nil
+	case 'r':
+		return '\r', 2, nil
+	case 't':
+		return '\t', 2, nil
+	case 'u':
+		rn, ok := hex4(src, i+2)
+		if !ok {
+			return 0, 0, syntaxAt(i, "four hexadecimal digits")
+		}
+		if !utf16.IsSurrogate(rn) {
+			return rn, 6, nil
+		}
+		if i+7 < len(src) && src[i+6] == '\\' && src[i+7] == 'u' {
+			if low, ok := hex4(src, i+8); ok {
+				if full := utf16.DecodeRune(rn, low); full != utf8.RuneError {
+					return full, 12, nil
+				}
+			}
+		}
+		return 0, 0, malformed("invalid_utf8", "byte "+strconv.Itoa(i)+": half of a surrogate pair")
+	}
+	return 0, 0, syntaxAt(i, "an escape")
+}
+
+func hex4(src []byte, i int) (rune, bool) {
+	if i+4 > len(src) {
+		return 0, false
+	}
+	var v rune
+	for _, c := range src[i : i+4] {
+		switch {
+		case '0' <= c && c <= '9':
+			v = v<<4 | rune(c-'0')
+		case 'a' <= c && c <= 'f':
+			v = v<<4 | rune(c-'a'+10)
+		case 'A' <= c && c <= 'F':
+			v = v<<4 | rune(c-'A'+10)
+		default:
+			return 0, false
+		}
+	}
+	return v, true
+}
+
+// appendEscaped writes rn inside a string with the fewest escapes; the form is
+// unique, so equal strings have equal canonical bytes.
+func appendEscaped(b []byte, rn rune) []byte {
+	switch rn {
+	case '"', '\\':
+		return append(b, '\\', byte(rn))
+	case '\b':
+		return append(b, `\b`...)
+	case '\f':
+		return append(b, `\f`...)
+	case '\n':
+		return append(b, `\n`...)
+	case '\r':
+		return append(b, `\r`...)
+	case '\t':
+		return append(b, `\t`...)
+	}
+	if rn < 0x20 {
+		const hex = "0123456789abcdef"
+		return append(b, '\\', 'u', '0', '0', hex[rn>>4], hex[rn&15])
+	}
+	return utf8.AppendRune(b, rn)
+}
+
+// scanNumber reads a number literal and bounds it before anyone computes with
+// it: fifteen bytes like 1e1000000 cost big-number code milliseconds, and a
+// number no double holds is infinity to one reader and an error to another.
+func (r *run) scanNumber(src []byte, i int) (int, *Error) {
+	n := numberLength(src[i:])
+	if n == 0 {
+		return i, syntaxAt(i, "a value")
+	}
+	lit := src[i : i+n]
+	d, fault := r.boundNumber(lit)
+	if fault != "" {
+		return i, malformed("number", "byte "+strconv.Itoa(i)+": "+fault)
+	}
+	if lit[0] == '-' && d.zero() {
+		lit = lit[1:]
+	}
+	var flag uint8
+	if bytes.IndexByte(lit, '.') < 0 && d.literalExp == 0 && !d.hasExp {
+		flag = flagInteger
+	}
+	start := len(r.out)
+	r.out = append(r.out, lit...)
+	r.scalar(kindNumber, flag, start, len(r.out))
+	return i + n, nil
+}
+
+func (r *run) boundNumber(lit []byte) (decimalParts, string) {
+	lim := &r.prog.limits
+	if len(lit) > lim.MaxNumberLength {
+		return decimalParts{}, "a number may be " + strconv.Itoa(lim.MaxNumberLength) + " characters long"
+	}
+	d := splitNumber(lit)
+	if mag := d.magnitude(); mag > lim.MaxExponent || -mag > lim.MaxExponent || d.literalExp > lim.MaxExponent || -d.literalExp > lim.MaxExponent {
+		return d, "a number's exponent may be " + strconv.Itoa(lim.MaxExponent)
+	} else if mag >= 308 && lim.MaxExponent <= 308 {
+		if _, err := strconv.ParseFloat(string(lit), 64); err != nil {
+			return d, "the number is larger than a double holds"
+		}
+	}
+	return d, ""
+}
+
+// numberLength returns the length of the number literal (RFC 8259 §6) that b
+// begins with, 0 when there is none.
+func numberLength(b []byte) int {
+	digits := func(i int) int {
+		for i < len(b) && b[i]-'0' <= 9 {
+			i++
+		}
+		return i
+	}
+	i := 0
+	if i < len(b) && b[i] == '-' {
+		i++
+	}
+	switch {
+	case i >= len(b):
+		return 0
+	case b[i] == '0':
+		i++
+	case b[i]-'1' <= 8:
+		i = digits(i)
+	default:
+		return 0
+	}
+	if i < len(b) && b[i] == '.' {
+		end := digits(i + 1)
+		if end == i+1 {
+			return 0
+		}
+		i = end
+	}
+	if i < len(b) && b[i]|0x20 == 'e' {
+		i++
+		if i < len(b) && (b[i] == '+' || b[i] == '-') {
+			i++
+		}
+		end := digits(i)
+		if end == i {
+			return 0
+		}
+		i = end
+	}
+	return i
+}
+
+// duplicate returns the cell of a name that object i has twice, or -1. Names
+// are compared in canonical form, so "\u0061" is "a".
+func (r *run) duplicate(i int32) int32 {
+	n := r.cells[i].n
+	if n <= 16 {
+		var seen uint64 // a 64-bit filter: most objects never compare two names
+		at := i + 1
+		for range n {
+			c := &r.cells[at]
+			bit := uint64(1) << r.nameHash(c)
+			if seen&bit != 0 {
+				name := r.out[c.start:c.end]
+				for prev := i + 1; prev < at; prev = r.cells[prev+1].next {
+					if p := &r.cells[prev]; p.end-p.start == c.end-c.start && bytes.Equal(r.out[p.start:p.end], name) {
+						return at
+					}
+				}
+			}
+			seen |= bit
+			at = r.cells[at+1].next
+		}
+		return -1
+	}
+	// The seed is random per process: a caller cannot choose names that collide.
+	size := 1 << bits.Len(uint(n)*2)
+	table := r.clearTable(size)
+	at := i + 1
+	for range n {
+		c := &r.cells[at]
+		name := r.out[c.start:c.end]
+		slot := maphash.Bytes(hashSeed, name) & uint64(size-1)
+		for table[slot] != 0 {
+			if p := &r.cells[table[slot]]; bytes.Equal(r.out[p.start:p.end], name) {
+				return at
+			}
+			slot = (slot + 1) & uint64(size-1)
+		}
+		table[slot] = at
+		at = r.cells[at+1].next
+	}
+	return -1
+}
+
+var hashSeed = maphash.MakeSeed()
+
+func (r *run) nameHash(c *cell) uint {
+	n := uint(c.end - c.start)
+	if n == 0 {
+		return 0
+	}
+	return (n*7 + uint(r.out[c.start])*31 + uint(r.out[c.end-1])*5 + uint(r.out[c.start+int32(n/2)])*13) & 63
+}
+
+func (r *run) clearTable(size int) []int32 {
+	if cap(r.table) < size {
+		r.table = make([]int32, size)
+	}
+	r.table = r.table[:size]
+	clear(r.table)
+	return r.table
+}
+
+// textOf returns the characters of string cell i, unescaped. The bytes are
+// valid until the run ends.
+func (r *run) textOf(i int32) []byte {
+	c := &r.cells[i]
+	raw := r.out[c.start:c.end]
+	if c.flag&flagEscaped == 0 {
+		return raw
+	}
+	start := len(r.text)
+	for k := 0; k < len(raw); {
+		if raw[k] != '\\' {
+			r.text = append(r.text, raw[k])
+			k++
+			continue
+		}
+		rn, n, _ := unescape(raw, k)
+		r.text = utf8.AppendRune(r.text, rn)
+		k += n
+	}
+	return r.text[start:]
+}

@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,7 +17,7 @@ const DefaultKeyHeader = "X-API-Key"
 type Ways struct {
 	Any              []Way  // one of them is enough
 	Anonymous        bool   // nobody may call too (public operation)
-	KeyHeader        string // of API keys; "": DefaultKeyHeader. Authorization: Bearer always works too.
+	KeyHeader        string // of API keys; "": Config.KeyHeader
 	ResourceMetadata string // URL of the RFC 9728 metadata to name in challenges; "": none
 }
 
@@ -51,10 +52,7 @@ type acceptIssuer struct {
 // Accept compiles how callers of one operation may authenticate. It fails on
 // names that are not configured and on ways nobody could ever go.
 func (a *Authenticator) Accept(w Ways) (*Accept, error) {
-	acc := &Accept{owner: a, anonymous: w.Anonymous, keyHeader: http.CanonicalHeaderKey(w.KeyHeader)}
-	if w.KeyHeader == "" {
-		acc.keyHeader = http.CanonicalHeaderKey(DefaultKeyHeader)
-	}
+	acc := &Accept{owner: a, anonymous: w.Anonymous, keyHeader: http.CanonicalHeaderKey(cmp.Or(w.KeyHeader, a.header))}
 	if err := KeyPlace("header", acc.keyHeader); err != nil {
 		return nil, err
 	}
@@ -83,6 +81,19 @@ func (a *Authenticator) Accept(w Ways) (*Accept, error) {
 		}
 	}
 	return acc, nil
+}
+
+// CredentialHeaders returns the header fields (canonical) whose content
+// Authenticate has judged, and which a service must therefore not see and judge
+// again; none for a public operation that accepts no way.
+func (acc *Accept) CredentialHeaders() []string {
+	switch {
+	case acc == nil || !acc.bearer && !acc.cert:
+		return nil
+	case acc.keyHeader == "Authorization":
+		return []string{"Authorization"}
+	}
+	return []string{"Authorization", acc.keyHeader}
 }
 
 func (acc *Accept) add(w Way) error {

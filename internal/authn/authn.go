@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -18,6 +19,7 @@ type Config struct {
 	Realm        string              // named in challenges; required
 	Issuers      []Issuer            // of tokens
 	Keys         *Keys               // API keys; nil: none are accepted
+	KeyHeader    string              // where they stand; "": DefaultKeyHeader. Authorization: Bearer always works too.
 	Certificates map[string]Identity // who holds a certificate of a name; see checkName for the names
 	Roles        []string            // the roles the config defines; a token's others are dropped
 	CacheEntries int                 // checked tokens remembered for each issuer; 0: 16,384
@@ -27,6 +29,7 @@ type Config struct {
 // Authenticator accepts nobody.
 type Authenticator struct {
 	realm   string
+	header  string // of API keys
 	issuers map[string]*issuer
 	keys    *Keys
 	names   map[string]*Identity
@@ -38,13 +41,14 @@ type Authenticator struct {
 // fetched by their own Run.
 func New(cfg Config) (*Authenticator, error) {
 	a := &Authenticator{
-		realm: cfg.Realm, issuers: map[string]*issuer{}, keys: cfg.Keys,
+		realm: cfg.Realm, header: cmp.Or(cfg.KeyHeader, DefaultKeyHeader), issuers: map[string]*issuer{}, keys: cfg.Keys,
 		names: map[string]*Identity{}, roles: map[string]bool{},
 	}
 	var errs []error
 	if cfg.Realm == "" {
 		errs = append(errs, errors.New("a realm is required"))
 	}
+	errs = append(errs, KeyPlace("header", a.header))
 	for _, r := range cfg.Roles {
 		a.roles[r] = r != ""
 	}
@@ -162,7 +166,10 @@ func (a *Authenticator) byToken(ctx context.Context, r *http.Request, acc *Accep
 	}
 	at := slices.IndexFunc(acc.issuers, func(is acceptIssuer) bool { return is.iss == iss })
 	if at < 0 {
-		return nil, acc.denial(invalidToken, gatehouse.Problem{Reason: "token_issuer_unknown", Detail: "The access token is of an issuer that is not accepted here.", Err: fmt.Errorf("iss is %.200q", iss)})
+		return nil, acc.denial(invalidToken, gatehouse.Problem{
+			Reason: "token_issuer_unknown", Detail: "The access token is of an issuer that is not accepted here.",
+			Err: fmt.Errorf("iss is %.200q", iss),
+		})
 	}
 	is := &acc.issuers[at]
 	claims, err := is.verifier.Verify(ctx, raw)
@@ -182,7 +189,10 @@ func (a *Authenticator) byToken(ctx context.Context, r *http.Request, acc *Accep
 // onConnection checks what a good token asks of the connection it came over.
 func (a *Authenticator) onConnection(r *http.Request, acc *Accept, is *acceptIssuer, t *checkedToken) (*gatehouse.Principal, error) {
 	if t.x5t != "" && !holds(leaf(r.TLS), t.x5t) {
-		return nil, acc.denial(invalidToken, gatehouse.Problem{Reason: "certificate_mismatch", Detail: "The access token is bound to another client certificate.", Err: errors.New("cnf.x5t#S256 is not the connection's certificate (RFC 8705 §3)")})
+		return nil, acc.denial(invalidToken, gatehouse.Problem{
+			Reason: "certificate_mismatch", Detail: "The access token is bound to another client certificate.",
+			Err: errors.New("cnf.x5t#S256 is not the connection's certificate (RFC 8705 §3)"),
+		})
 	}
 	if is.withCert {
 		if err := a.beside(acc, leaf(r.TLS)); err != nil {
@@ -211,7 +221,9 @@ func (a *Authenticator) byKey(r *http.Request, acc *Accept, raw string) (*gateho
 // beside checks a certificate that is asked for in addition to a credential.
 func (a *Authenticator) beside(acc *Accept, cert *x509.Certificate) error {
 	if cert == nil {
-		return acc.denial(noCode, gatehouse.Problem{Reason: "certificate_required", Detail: "This operation needs a client certificate too.", Err: errors.New("the connection has none that was verified")})
+		return acc.denial(noCode, gatehouse.Problem{
+			Reason: "certificate_required", Detail: "This operation needs a client certificate too.", Err: errNoCertificate,
+		})
 	}
 	if _, _, err := a.identity(cert); err != nil {
 		return acc.certificateUnknown(err)

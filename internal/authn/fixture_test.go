@@ -155,13 +155,19 @@ func over(r *http.Request, cert *x509.Certificate) *http.Request {
 // certificate makes a self-signed one; the listener's verification is not authn's matter.
 func certificate(t testing.TB, change func(*x509.Certificate)) *x509.Certificate {
 	t.Helper()
+	return pairOf(t, change).Leaf
+}
+
+func pairOf(t testing.TB, change func(*x509.Certificate)) tls.Certificate {
+	t.Helper()
 	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{"x"}}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true, IsCA: true,
 	}
 	change(c)
-	return must[*x509.Certificate](t)(x509.ParseCertificate(must[[]byte](t)(x509.CreateCertificate(rand.Reader, c, c, key.Public(), key))))
+	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, c, c, key.Public(), key))
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: must[*x509.Certificate](t)(x509.ParseCertificate(der))}
 }
 
 func named(t testing.TB, uris ...string) *x509.Certificate {

@@ -15,6 +15,11 @@ const (
 	invalidToken = "invalid_token"
 )
 
+var (
+	errNoCertificate = errors.New("the connection has no certificate that was verified")
+	errNoCredentials = errors.New("no credentials in the request")
+)
+
 // denial completes p to a 401. What the caller reads depends on the reason
 // alone, so that trying keys and tokens tells nothing; the cause is for the operator.
 func (acc *Accept) denial(code string, p gatehouse.Problem) *gatehouse.Problem {
@@ -49,9 +54,13 @@ func (acc *Accept) complete(err error) error {
 
 func (acc *Accept) missing() *gatehouse.Problem {
 	if !acc.bearer {
-		return acc.denial(noCode, gatehouse.Problem{Reason: "certificate_required", Detail: "This operation needs a client certificate.", Err: errors.New("the connection has none that was verified")})
+		return acc.denial(noCode, gatehouse.Problem{
+			Reason: "certificate_required", Detail: "This operation needs a client certificate.", Err: errNoCertificate,
+		})
 	}
-	return acc.denial(noCode, gatehouse.Problem{Reason: "credentials_missing", Detail: "This operation needs credentials.", Err: errors.New("no credentials in the request")})
+	return acc.denial(noCode, gatehouse.Problem{
+		Reason: "credentials_missing", Detail: "This operation needs credentials.", Err: errNoCredentials,
+	})
 }
 
 func (acc *Accept) notAccepted(cause error) *gatehouse.Problem {

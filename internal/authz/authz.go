@@ -157,7 +157,7 @@ func (c *Compiler) Compile(op *gatehouse.Operation, access Access) (*Policy, err
 	}
 
 	env := &opEnv{c: c, op: op}
-	add := func(layer Layer, prefix string, kind string, rules []Rule) {
+	add := func(layer Layer, prefix, kind string, rules []Rule) {
 		seen := map[string]bool{}
 		for _, r := range rules {
 			id := prefix + r.ID

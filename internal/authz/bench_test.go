@@ -36,7 +36,7 @@ func BenchmarkLoopPastItsCost(b *testing.B) {
 		items[i] = map[string]any{"qty": int64(1)}
 	}
 	in := input(caller())
-	in.Body.(map[string]any)["items"] = items
+	fields(in)["items"] = items
 	b.ReportAllocs()
 	for b.Loop() {
 		if decide(p, in).Allow {

@@ -44,11 +44,15 @@ func TestCompileRefuses(t *testing.T) {
 		"the hidden variables":                     {require("@roles.support"), []string{"Syntax error"}},
 		"an object made in a rule":                 {require("Claims{sub: 'x'} == claims"), []string{"rules do not make objects"}},
 		"a rule without id":                        {authz.Access{Grant: []string{"a:b"}, Rules: authz.Rules{Deny: []authz.Rule{{Expr: "true", Place: "f:1:1"}}}}, []string{"f:1:1", "without an id"}},
-		"a rule twice": {authz.Access{Rules: authz.Rules{Require: []authz.Rule{{ID: "a", Expr: "true"}, {ID: "a", Expr: "false"}}}},
-			[]string{"stands twice"}},
+		"a rule twice": {
+			authz.Access{Rules: authz.Rules{Require: []authz.Rule{{ID: "a", Expr: "true"}, {ID: "a", Expr: "false"}}}},
+			[]string{"stands twice"},
+		},
 		"a rule past its length": {require(strings.Repeat("true && ", 2000) + "true"), []string{"gatehouse.yaml:7:9"}},
-		"all errors at once": {authz.Access{Rules: authz.Rules{Require: []authz.Rule{{ID: "a", Expr: "claims.x", Place: "f:1:1"}, {ID: "b", Expr: "body.x", Place: "f:2:1"}}}},
-			[]string{"f:1:1", "f:2:1"}},
+		"all errors at once": {
+			authz.Access{Rules: authz.Rules{Require: []authz.Rule{{ID: "a", Expr: "claims.x", Place: "f:1:1"}, {ID: "b", Expr: "body.x", Place: "f:2:1"}}}},
+			[]string{"f:1:1", "f:2:1"},
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

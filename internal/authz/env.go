@@ -222,43 +222,43 @@ func hasLoop(a *cel.Ast) bool {
 func refuseUnbounded(a *cel.Ast) error {
 	var errs []error
 	ast.PreOrderVisit(a.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-		switch e.Kind() {
-		case ast.ComprehensionKind:
+		if e.Kind() == ast.StructKind {
+			errs = append(errs, errors.New("rules do not make objects"))
+		}
+		if e.Kind() == ast.ComprehensionKind {
 			// A loop variable named path would be taken for the parameters.
 			for _, name := range []string{e.AsComprehension().IterVar(), e.AsComprehension().IterVar2()} {
 				if slices.Contains(variables, name) {
 					errs = append(errs, fmt.Errorf("a loop variable cannot be named %s", name))
 				}
 			}
-		case ast.StructKind:
-			errs = append(errs, errors.New("rules do not make objects"))
-		case ast.CallKind:
-			call := e.AsCall()
-			args := call.Args()
-			if len(args) == 0 {
-				return
-			}
-			last := args[len(args)-1]
-			literal, isLiteral := "", false
-			if last.Kind() == ast.LiteralKind {
-				s, ok := last.AsLiteral().(types.String)
-				literal, isLiteral = string(s), ok
-			}
-			switch call.FunctionName() {
-			case "matches":
-				if !isLiteral {
-					errs = append(errs, errors.New("matches() takes a pattern in quotes"))
-				}
-			case "replace", "join", "format":
-				errs = append(errs, fmt.Errorf("%s() is not for rules: they compare text, they do not build it", call.FunctionName()))
-			case "in_cidr":
-				if _, err := netip.ParsePrefix(literal); !isLiteral || err != nil {
-					errs = append(errs, errors.New(`in_cidr() takes a prefix in quotes, like "10.0.0.0/8"`))
-				}
-			}
+		}
+		if e.Kind() == ast.CallKind {
+			errs = append(errs, refuseCall(e.AsCall()))
 		}
 	}))
 	return errors.Join(errs...)
+}
+
+func refuseCall(call ast.CallExpr) error {
+	literal, isLiteral := "", false
+	if args := call.Args(); len(args) > 0 && args[len(args)-1].Kind() == ast.LiteralKind {
+		s, ok := args[len(args)-1].AsLiteral().(types.String)
+		literal, isLiteral = string(s), ok
+	}
+	switch call.FunctionName() {
+	case "matches":
+		if !isLiteral {
+			return errors.New("matches() takes a pattern in quotes")
+		}
+	case "replace", "join", "format":
+		return fmt.Errorf("%s() is not for rules: they compare text, they do not build it", call.FunctionName())
+	case "in_cidr":
+		if _, err := netip.ParsePrefix(literal); !isLiteral || err != nil {
+			return errors.New(`in_cidr() takes a prefix in quotes, like "10.0.0.0/8"`)
+		}
+	}
+	return nil
 }
 
 // rootsOf gives the variables an expression names, loop variables included.

@@ -99,6 +99,12 @@ func input(p *gatehouse.Principal) *authz.Input {
 	}
 }
 
+// fields gives the fields of the body.
+func fields(in *authz.Input) map[string]any {
+	m, _ := in.Body.(map[string]any)
+	return m
+}
+
 // decide walks the phases as the gateway does.
 func decide(p *authz.Policy, in *authz.Input) gatehouse.Decision {
 	var d gatehouse.Decision

@@ -77,10 +77,11 @@ func (p *Policy) cell(role string, showMethod bool) Cell {
 			parts = append(parts, r.residualFor(in))
 		}
 	}
-	switch all := allOf(parts...); all.state {
-	case holds:
+	all := allOf(parts...)
+	if all.state == holds {
 		return Cell{Role: role, Verdict: Allow}
-	case open:
+	}
+	if all.state == open {
 		return Cell{Role: role, Verdict: AllowIf, If: all.String()}
 	}
 	return Cell{Role: role, Verdict: Deny}

@@ -167,13 +167,17 @@ func (p *Policy) explainCaller(who *gatehouse.Principal) []gatehouse.Reason {
 	}
 	var out []gatehouse.Reason
 	if !p.scoped(who) {
-		out = append(out, gatehouse.Reason{Rule: ruleScope, Effect: gatehouse.EffectDeny, Text: "The OpenAPI document's security does not hold.",
-			Saw: fmt.Sprintf("method %s, scopes %s", who.Method, list(who.Scopes)), Needed: p.neededSecurity(who)})
+		out = append(out, gatehouse.Reason{
+			Rule: ruleScope, Effect: gatehouse.EffectDeny, Text: "The OpenAPI document's security does not hold.",
+			Saw: fmt.Sprintf("method %s, scopes %s", who.Method, list(who.Scopes)), Needed: p.neededSecurity(who),
+		})
 	}
 	for i, h := range p.holders {
 		if !h.holds(who) {
-			out = append(out, gatehouse.Reason{Rule: ruleGrant, Effect: gatehouse.EffectDeny, Text: fmt.Sprintf("No role of the caller grants %s.", p.grants[i]),
-				Saw: "roles " + list(who.Roles), Needed: neededRole(p.grants[i], h)})
+			out = append(out, gatehouse.Reason{
+				Rule: ruleGrant, Effect: gatehouse.EffectDeny, Text: fmt.Sprintf("No role of the caller grants %s.", p.grants[i]),
+				Saw: "roles " + list(who.Roles), Needed: neededRole(p.grants[i], h),
+			})
 		}
 	}
 	return out

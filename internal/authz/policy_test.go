@@ -28,7 +28,7 @@ func TestNeverFailsOpen(t *testing.T) {
 		"two empty tenants are not the same tenant": decide(policyOf(require("claims.tenant == body.tenant")), func() *authz.Input {
 			in := input(caller())
 			in.Principal.Claims["tenant"] = ""
-			in.Body.(map[string]any)["tenant"] = ""
+			fields(in)["tenant"] = ""
 			return in
 		}()),
 		"an absent subject owns nothing": decide(policyOf(require("path.customerId == principal.subject")), func() *authz.Input {
@@ -64,26 +64,26 @@ func TestErrorDenies(t *testing.T) {
 		"a parameter of another type":            {"query.limit != 1", func(in *authz.Input) { in.Params[1] = "1" }},
 		"too few parameters":                     {"path.customerId != 'x'", func(in *authz.Input) { in.Params = nil }},
 		"an absent body field":                   {"body.rate < 0.5", nil},
-		"a null body field":                      {"!has(body.rate) || body.rate < 0.5", func(in *authz.Input) { in.Body.(map[string]any)["rate"] = nil }},
+		"a null body field":                      {"!has(body.rate) || body.rate < 0.5", func(in *authz.Input) { fields(in)["rate"] = nil }},
 		"no body":                                {"body.amount != 0", func(in *authz.Input) { in.Body = nil }},
 		"a body that is a list":                  {"body.amount != 0", func(in *authz.Input) { in.Body = []any{int64(1)} }},
-		"a body field of another type":           {"body.amount != 0", func(in *authz.Input) { in.Body.(map[string]any)["amount"] = "700" }},
-		"a nested object that is a string":       {"body.card.pan != '4'", func(in *authz.Input) { in.Body.(map[string]any)["card"] = "x" }},
+		"a body field of another type":           {"body.amount != 0", func(in *authz.Input) { fields(in)["amount"] = "700" }},
+		"a nested object that is a string":       {"body.card.pan != '4'", func(in *authz.Input) { fields(in)["card"] = "x" }},
 		"no address":                             {"!request.address.in_cidr('192.0.2.0/24')", func(in *authz.Input) { in.Address = noAddress }},
 		"no time":                                {"request.time > timestamp('2020-01-01T00:00:00Z')", func(in *authz.Input) { in.Time = noTime }},
 		"division by zero":                       {"10 / (body.amount - 700) >= 0 || true == false", nil},
 		"integer overflow":                       {"body.amount + 9223372036854775807 != 0", nil},
 		"a conversion of text that is no number": {"int(path.customerId) >= 0", nil},
 		"an index out of range":                  {"query.tags[5] != 'x'", nil},
-		"an untyped value of another type":       {"body.extra > 3", func(in *authz.Input) { in.Body.(map[string]any)["extra"] = "4" }},
+		"an untyped value of another type":       {"body.extra > 3", func(in *authz.Input) { fields(in)["extra"] = "4" }},
 		"a loop past its cost": {"body.items.all(i, body.items.all(j, i.qty + j.qty > 0))", func(in *authz.Input) {
 			items := make([]any, 2000)
 			for i := range items {
 				items[i] = map[string]any{"qty": int64(1)}
 			}
-			in.Body.(map[string]any)["items"] = items
+			fields(in)["items"] = items
 		}},
-		"a value of a Go type no decoder makes": {"body.extra != 1", func(in *authz.Input) { in.Body.(map[string]any)["extra"] = struct{ X chan int }{} }},
+		"a value of a Go type no decoder makes": {"body.extra != 1", func(in *authz.Input) { fields(in)["extra"] = struct{ X chan int }{} }},
 	}
 	for name, test := range tests {
 		t.Run(name+" denies", func(t *testing.T) {
@@ -128,9 +128,9 @@ func TestDecide(t *testing.T) {
 		"an optional parameter is tested with has":    {require(`!has(query.limit) || query.limit <= 10`), func(in *authz.Input) { in.Params[1] = nil }, nil, true},
 		"a header is named with underscores":          {require(`header.x_region == "eu"`), nil, nil, true},
 		"a header is named as it is, in backticks":    {require("header.`X-Region` == \"eu\""), nil, nil, true},
-		"items of a list are typed":                   {require(`body.items.all(i, i.qty < 3)`), func(in *authz.Input) { in.Body.(map[string]any)["items"] = []any{map[string]any{"qty": 2.0}} }, nil, true},
-		"a number is compared with an integer":        {require(`body.rate < 3 && body.amount > 1.5`), func(in *authz.Input) { in.Body.(map[string]any)["rate"] = 2.5 }, nil, true},
-		"a number field takes integers":               {require(`body.rate < 2.5`), func(in *authz.Input) { in.Body.(map[string]any)["rate"] = int64(2) }, nil, true},
+		"items of a list are typed":                   {require(`body.items.all(i, i.qty < 3)`), func(in *authz.Input) { fields(in)["items"] = []any{map[string]any{"qty": 2.0}} }, nil, true},
+		"a number is compared with an integer":        {require(`body.rate < 3 && body.amount > 1.5`), func(in *authz.Input) { fields(in)["rate"] = 2.5 }, nil, true},
+		"a number field takes integers":               {require(`body.rate < 2.5`), func(in *authz.Input) { fields(in)["rate"] = int64(2) }, nil, true},
 		"a deny rule that is true wins over grants":   {denyIf(`body.amount > 500`), nil, []string{"manager"}, false},
 		"a deny rule that is false changes nothing":   {denyIf(`body.amount > 900`), nil, []string{"manager"}, true},
 		"time is a timestamp":                         {require(`request.time.getHours() < 13`), nil, nil, true},
@@ -221,7 +221,7 @@ func TestExplanation(t *testing.T) {
 	}
 	in := input(caller("support"))
 	in.Principal.Claims["acr"] = "mfa"
-	in.Body.(map[string]any)["card"] = map[string]any{"pan": "5500000000000004"}
+	fields(in)["card"] = map[string]any{"pan": "5500000000000004"}
 	d := decide(compile(t, refund(), a), in)
 
 	amount := reason(t, d, "orders/refundOrder/require/amount")
@@ -242,7 +242,7 @@ func TestExplanation(t *testing.T) {
 	t.Run("an error about a secret does not quote it", func(t *testing.T) {
 		d := decide(compile(t, refund(), require(`int(body.card.pan) > 0`)), func() *authz.Input {
 			in := input(caller())
-			in.Body.(map[string]any)["card"] = map[string]any{"pan": "hunter2"}
+			fields(in)["card"] = map[string]any{"pan": "hunter2"}
 			return in
 		}())
 		if text := reason(t, d, "orders/refundOrder/require/r"); strings.Contains(text.Text+text.Saw, "hunter2") || text.Effect != gatehouse.EffectError {
@@ -361,7 +361,7 @@ func TestLoopsOfOrdinarySizeAreAffordable(t *testing.T) {
 		items[i] = map[string]any{"qty": int64(1)}
 	}
 	in := input(caller())
-	in.Body.(map[string]any)["items"] = items
+	fields(in)["items"] = items
 	if d := decide(compile(t, refund(), require("body.items.all(i, i.qty < 3)")), in); !d.Allow {
 		t.Fatalf("%+v", d.Reasons)
 	}

@@ -20,9 +20,9 @@ import (
 
 // A residual is what is left of a condition once what is known has been put in.
 type residual struct {
-	state residualState
-	any   bool     // parts are alternatives; otherwise all are needed
-	parts []string // sorted as written
+	state  residualState
+	either bool     // parts are alternatives; otherwise all are needed
+	parts  []string // sorted as written
 }
 
 type residualState uint8
@@ -34,22 +34,21 @@ const (
 )
 
 func (r residual) String() string {
-	switch r.state {
-	case never:
+	switch {
+	case r.state == never:
 		return "false"
-	case holds:
+	case r.state == holds:
 		return "true"
-	}
-	if r.any {
+	case r.either:
 		return strings.Join(r.parts, " or ")
 	}
 	return strings.Join(r.parts, " and ")
 }
 
 // inside gives r's text as a part of a larger condition.
-func (r residual) inside(isAny bool) []string {
+func (r residual) inside(isEither bool) []string {
 	switch {
-	case len(r.parts) < 2 || r.any == isAny:
+	case len(r.parts) < 2 || r.either == isEither:
 		return r.parts
 	default:
 		return []string{"(" + r.String() + ")"}
@@ -62,6 +61,7 @@ func allOf(rs ...residual) residual {
 		switch r.state {
 		case never:
 			return residual{}
+		case holds:
 		case open:
 			out.state = open
 			out.parts = appendNew(out.parts, r.inside(false))
@@ -71,11 +71,12 @@ func allOf(rs ...residual) residual {
 }
 
 func anyOf(rs ...residual) residual {
-	out := residual{any: true}
+	out := residual{either: true}
 	for _, r := range rs {
 		switch r.state {
 		case holds:
 			return residual{state: holds}
+		case never:
 		case open:
 			out.state = open
 			out.parts = appendNew(out.parts, r.inside(true))

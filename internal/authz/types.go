@@ -283,6 +283,7 @@ func (t *typeTable) typeOf(name string, s *gatehouse.Shape) *types.Type {
 		}
 		t.nested[name] = s
 		return types.NewObjectType(name)
+	case gatehouse.AnyShape:
 	}
 	return types.DynType
 }
@@ -347,7 +348,7 @@ func coerce(s *gatehouse.Shape, v any) (any, error) {
 				return v, nil
 			}
 		}
-	default:
+	case gatehouse.AnyShape:
 		return v, nil
 	}
 	return nil, errors.New("has another type than its schema says")

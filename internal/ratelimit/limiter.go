@@ -217,6 +217,7 @@ func (l *Limiter) hash(limit *Limit, key *Key) (h [2]uint64, ok bool) {
 			if in, name = key.API, key.Operation; name == "" {
 				return h, false
 			}
+		case byAddress:
 		}
 		// Who lacks a name is counted by address, under a mark of its own: an
 		// anonymous caller is not the principal whose name is that address.

@@ -233,8 +233,8 @@ func (l *Log) Close() error {
 	if waiting, _ := l.Depth(); waiting > 0 && err == nil {
 		err = errRing
 	}
-	// The mapping stays: a reader of Depth may still look at it, and it is one ring a process.
-	return errors.Join(err, l.closeFile(), l.lock.Close())
+	// Nobody looks into the ring any more: callers find their shard closed first.
+	return errors.Join(err, l.closeFile(), unix.Munmap(l.mem), l.lock.Close())
 }
 
 // write is the writer: it alone touches the files.

@@ -38,7 +38,7 @@ func TestInit(t *testing.T) {
 	if len(api.Operations) != 3 || len(f.Tests) != 3 {
 		t.Errorf("got %d operations, %d tests", len(api.Operations), len(f.Tests))
 	}
-	schemaAccepts(t, text)
+	schemaAccepts(t, []byte(text))
 }
 
 func TestInitOfAHostileDocumentWritesNothingOfItsOwn(t *testing.T) {

@@ -81,7 +81,7 @@ func join(errs []*Error) error {
 		all = append(all, e)
 	}
 	if more := len(errs) - maxErrors; more > 0 {
-		all = append(all, fmt.Errorf("%s: and %d faults more", errs[maxErrors].Place.File, more))
+		all = append(all, fmt.Errorf("%s: and %d faults more, at least", errs[maxErrors].Place.File, more))
 	}
 	return errors.Join(all...)
 }

@@ -371,7 +371,11 @@ func headAnswer(p *gatehouse.Problem, id string) []byte {
 func (c *headConn) keep(b []byte) {
 	if len(c.buf) == 0 {
 		if c.store == nil {
-			c.store = c.buffers.Get().(*[headBufferSize]byte)
+			b, ok := c.buffers.Get().(*[headBufferSize]byte)
+			if !ok {
+				b = new([headBufferSize]byte)
+			}
+			c.store = b
 		}
 		c.buf = c.store[:0]
 	}

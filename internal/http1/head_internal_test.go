@@ -37,7 +37,7 @@ func newWire(b []byte, piece int) *headConn {
 	cfg := Config{}.withDefaults()
 	return &headConn{
 		Conn: &wireConn{b: b, piece: piece}, cfg: &cfg,
-		buffers: &sync.Pool{New: func() any { return new([headBufferSize]byte) }},
+		buffers: &sync.Pool{},
 		refuser: func(net.Conn, *gatehouse.Problem, string) string { return "" },
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -35,9 +36,9 @@ type Config struct {
 	// Trusted tells the addresses of hops that speak for many callers, such as
 	// a load balancer; they are not held to the caps of one address.
 	Trusted func(netip.Addr) bool
-	// OnRefuse is told of every head, handshake and connection that was refused before the
-	// handler could see it, and returns the decision id shown in the answer.
-	// It is called on the connection's goroutine and must not block.
+	// OnRefuse is told of every head that was refused before the handler could
+	// see it, and returns the decision id shown in the answer; and of refused
+	// connections and handshakes, at most ten a second. It must not block.
 	OnRefuse func(Refusal) (id string)
 	// Log receives what net/http has to say; nil discards it.
 	Log *slog.Logger
@@ -87,9 +88,7 @@ type Server struct {
 	cfg     Config
 	http    *http.Server
 	table   *listenTable
-	buffers sync.Pool
-	ctx     context.Context // ends handshakes when the server stops
-	stop    context.CancelFunc
+	buffers sync.Pool // of *[headBufferSize]byte
 }
 
 // NewServer returns a server of h.
@@ -100,9 +99,7 @@ func NewServer(cfg Config, h http.Handler) *Server {
 		table: &listenTable{
 			conns: map[*listenConn]struct{}{}, byAddress: map[netip.Addr]int{}, shaking: map[netip.Addr]int{},
 		},
-		buffers: sync.Pool{New: func() any { return new([headBufferSize]byte) }},
 	}
-	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:                      listenPaced{h, &s.cfg},
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is the gateway's to refuse
@@ -135,43 +132,37 @@ func (s *Server) Serve(l net.Listener, conf *tls.Config) error {
 		conf.NextProtos = []string{"h2", "http/1.1"}
 	}
 	feed := &listenFeed{Listener: l, conns: make(chan net.Conn), done: make(chan struct{})}
-	go s.accept(feed, conf)
-	err := s.http.Serve(feed)
-	if errors.Is(err, net.ErrClosed) && s.ctx.Err() != nil {
-		return http.ErrServerClosed
-	}
-	return err
+	ctx, cancel := context.WithCancel(context.Background()) // of handshakes: net/http's Serve returns when the server stops
+	defer cancel()
+	go s.accept(ctx, feed, conf)
+	return s.http.Serve(feed)
 }
 
 // Shutdown stops accepting, closes idle connections and waits until the
 // requests under way have been answered or ctx ends. Hijacked connections are
 // the handler's to end; Close ends them too.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.stop()
-	return s.http.Shutdown(ctx)
-}
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
 
 // Close ends everything at once.
 func (s *Server) Close() error {
-	s.stop()
 	err := s.http.Close()
 	s.table.closeAll()
 	return err
 }
 
 // accept takes connections from the listener until it fails for good.
-func (s *Server) accept(feed *listenFeed, conf *tls.Config) {
+func (s *Server) accept(ctx context.Context, feed *listenFeed, conf *tls.Config) {
 	const shortest, longest = 5 * time.Millisecond, time.Second
 	wait := shortest
 	for {
 		nc, err := feed.Listener.Accept()
 		if err != nil {
 			// Out of file descriptors is a state that passes; a closed listener is not.
-			if errors.Is(err, net.ErrClosed) || s.ctx.Err() != nil {
+			if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
 				feed.fail(err)
 				return
 			}
-			s.cfg.Log.Warn("accept failed", "err", err, "retry", wait)
+			s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "accept failed", slog.Any("error", err), slog.Duration("retry", wait))
 			select {
 			case <-time.After(wait):
 				wait = min(2*wait, longest)
@@ -183,7 +174,7 @@ func (s *Server) accept(feed *listenFeed, conf *tls.Config) {
 		wait = shortest
 		c, err := s.table.admit(nc, &s.cfg)
 		if err != nil {
-			s.refused(nc, conf != nil, "", &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "too_many_connections", Err: err})
+			s.turnedAway(nc, conf != nil, &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "too_many_connections", Err: err})
 			_ = nc.Close()
 			continue
 		}
@@ -191,26 +182,26 @@ func (s *Server) accept(feed *listenFeed, conf *tls.Config) {
 			feed.give(s.checked(c, false))
 			continue
 		}
-		go s.handshake(feed, c, conf)
+		go s.handshake(ctx, feed, c, conf)
 	}
 }
 
 // handshake does TLS before net/http sees the connection, so that HTTP/1.1 can
 // be checked above TLS while HTTP/2 goes to net/http as the *tls.Conn it needs.
-func (s *Server) handshake(feed *listenFeed, c *listenConn, conf *tls.Config) {
+func (s *Server) handshake(ctx context.Context, feed *listenFeed, c *listenConn, conf *tls.Config) {
 	done, ok := s.table.shake(c, &s.cfg)
 	if !ok {
-		s.refused(c, true, "", &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "too_many_handshakes"})
+		s.turnedAway(c, true, &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "too_many_handshakes"})
 		_ = c.Close()
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.HandshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout)
 	tc := tls.Server(c, conf)
 	err := tc.HandshakeContext(ctx)
 	cancel()
 	done()
 	if err != nil {
-		s.refused(c, true, "", &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "tls_handshake_failed", Err: err})
+		s.turnedAway(c, true, &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "tls_handshake_failed", Err: err})
 		if re, ok := errors.AsType[tls.RecordHeaderError](err); ok && re.Conn != nil && listenLooksLikeHTTP(re.RecordHeader) {
 			_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nThis port speaks HTTPS.\n")
 		}
@@ -242,6 +233,18 @@ func (s *Server) refused(c net.Conn, secure bool, line string, p *gatehouse.Prob
 	return s.cfg.OnRefuse(Refusal{
 		Address: c.RemoteAddr().String(), Local: c.LocalAddr().String(), TLS: secure, Line: line, Problem: p,
 	})
+}
+
+// turnedAway records a connection that never got as far as a head.
+func (s *Server) turnedAway(c net.Conn, secure bool, p *gatehouse.Problem) {
+	skipped, ok := s.table.tell(time.Now())
+	if !ok {
+		return
+	}
+	if skipped > 0 {
+		p.Err = errors.Join(p.Err, fmt.Errorf("and %d connections more", skipped))
+	}
+	s.refused(c, secure, "", p)
 }
 
 // A listenFeed is the listener net/http sees: it yields what has been accepted,

@@ -17,6 +17,9 @@ type listenTable struct {
 	byAddress map[netip.Addr]int
 	shaking   map[netip.Addr]int // TLS handshakes under way
 	shakes    int
+	second    time.Time // when told began to count
+	told      int
+	skipped   int // refusals not told since the last that was
 }
 
 // admit registers nc unless a cap is reached.
@@ -37,6 +40,25 @@ func (t *listenTable) admit(nc net.Conn, cfg *Config) (*listenConn, error) {
 	t.conns[c] = struct{}{}
 	t.byAddress[c.addr]++
 	return c, nil
+}
+
+// tell reports whether one more refused connection should be recorded now, and
+// how many were not since the last: a flood of connections costs its sender
+// little, and must not become a flood of records on our disk.
+func (t *listenTable) tell(now time.Time) (skipped int, ok bool) {
+	const perSecond = 10
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Sub(t.second) >= time.Second {
+		t.second, t.told = now, 0
+	}
+	if t.told >= perSecond {
+		t.skipped++
+		return 0, false
+	}
+	t.told++
+	skipped, t.skipped = t.skipped, 0
+	return skipped, true
 }
 
 // shake registers a handshake unless too many are under way; done ends it.

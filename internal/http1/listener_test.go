@@ -161,6 +161,23 @@ func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 	}
 }
 
+func TestAFloodOfConnectionsIsNoFloodOfRecords(t *testing.T) {
+	f := newFront(t, http1.Config{MaxConns: 1}, nil)
+	c := f.dial(t)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	for range 200 {
+		ended(t, f.dial(t))
+	}
+	seconds := int(time.Since(begun)/time.Second) + 2
+	if n := len(f.refusals()); n == 0 || n > 10*seconds {
+		t.Errorf("%d records in %d s", n, seconds)
+	}
+}
+
 func TestShutdownFinishesWhatIsUnderWay(t *testing.T) {
 	started, release := make(chan struct{}), make(chan struct{})
 	f := newFront(t, http1.Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

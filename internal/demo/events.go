@@ -28,11 +28,8 @@ func (a *API) orderEvents(w http.ResponseWriter, r *http.Request) error {
 	defer beat.Stop()
 	event := []byte(": listening\n\n")
 	for {
-		if _, err := w.Write(event); err != nil {
-			return nil // the caller has gone
-		}
-		if err := rc.Flush(); err != nil {
-			return nil
+		if _, err := w.Write(event); err != nil || rc.Flush() != nil {
+			break // the caller has gone
 		}
 		select {
 		case <-r.Context().Done():
@@ -44,6 +41,7 @@ func (a *API) orderEvents(w http.ResponseWriter, r *http.Request) error {
 		case event = <-ch:
 		}
 	}
+	return nil
 }
 
 // publish tells every listener of an order; one that does not keep up misses it.

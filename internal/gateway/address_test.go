@@ -83,9 +83,15 @@ func TestNobodyIsTrustedByDefault(t *testing.T) {
 
 func TestTrustThatWouldBelieveAnyoneIsRefused(t *testing.T) {
 	for _, tt := range []struct{ cidr, header string }{
-		{"0.0.0.0/0", "forwarded"}, {"::/0", "forwarded"}, {"::ffff:0.0.0.0/90", "forwarded"}, {"::ffff:0.0.0.0/96", "forwarded"},
-		{"example.com", "forwarded"}, {"10.0.0.0/33", "forwarded"}, {"", "forwarded"},
-		{"10.0.0.0/8", ""}, {"10.0.0.0/8", "x-real-ip"},
+		{"0.0.0.0/0", "forwarded"},
+		{"::/0", "forwarded"},
+		{"::ffff:0.0.0.0/90", "forwarded"},
+		{"::ffff:0.0.0.0/96", "forwarded"},
+		{"example.com", "forwarded"},
+		{"10.0.0.0/33", "forwarded"},
+		{"", "forwarded"},
+		{"10.0.0.0/8", ""},
+		{"10.0.0.0/8", "x-real-ip"},
 	} {
 		if tr, err := gateway.NewTrust([]string{tt.cidr}, tt.header); err == nil {
 			t.Errorf("%q in %q gives %+v", tt.cidr, tt.header, tr)

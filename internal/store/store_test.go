@@ -272,6 +272,47 @@ func TestAReplacedFileIsNoticed(t *testing.T) {
 	}
 }
 
+func TestAFullDiskIsAnErrorAndLosesNothing(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "a.db"))
+	if err := db.Migrate(t.Context(), "pairs", pairs); err != nil {
+		t.Fatal(err)
+	}
+	add := func(n, size int) error {
+		return db.Write(t.Context(), func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), `INSERT INTO lefts (n, filler) VALUES ($1, $2)`, n, strings.Repeat("x", size))
+			return err
+		})
+	}
+	if err := add(1, 10); err != nil {
+		t.Fatal(err)
+	}
+	// SQLite's own limit stands for the disk's: it fails in the same place, with the same code.
+	limit := func(pages int) {
+		err := db.Write(t.Context(), func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), fmt.Sprintf(`PRAGMA max_page_count = %d`, pages))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(1) // never below what is there
+	if err := add(2, 1<<20); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("error %v, want one about a full disk", err)
+	}
+	limit(1 << 20)
+	if err := add(3, 1<<20); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	var sum int
+	err := db.Read(t.Context(), func(tx *sql.Tx) error {
+		return tx.QueryRowContext(t.Context(), `SELECT SUM(n) FROM lefts`).Scan(&sum)
+	})
+	if err != nil || sum != 4 {
+		t.Errorf("rows 1 and 3 are expected, the sum is %d (%v)", sum, err)
+	}
+}
+
 func BenchmarkVersion(b *testing.B) {
 	db := open(b, filepath.Join(b.TempDir(), "a.db"))
 	b.ReportAllocs()

@@ -156,10 +156,10 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	clear, _ := ctx.Value(plain{}).(bool)
+	plaintext, _ := ctx.Value(plain{}).(bool)
 	d := net.Dialer{
 		Timeout: c.cfg.Dial,
-		Control: c.control(host, port, clear),
+		Control: c.control(host, port, plaintext),
 	}
 	return d.DialContext(ctx, network, address)
 }

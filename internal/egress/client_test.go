@@ -106,7 +106,7 @@ func TestSpellingsOfLoopback(t *testing.T) {
 func TestAllow(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
-		fmt.Fprint(w, r.Header.Get("Cookie")+"body")
+		_, _ = fmt.Fprint(w, r.Header.Get("Cookie")+"body")
 	}))
 	defer s.Close()
 	port := mustURL(t, s.URL).Port()
@@ -189,16 +189,16 @@ func TestRedirects(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	stop := make(chan struct{})
 	mux := http.NewServeMux()
-	mux.HandleFunc("/exact", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 1000)) })
-	mux.HandleFunc("/large", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 1001)) })
+	mux.HandleFunc("/exact", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1000)) })
+	mux.HandleFunc("/large", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1001)) })
 	mux.HandleFunc("/missing", http.NotFound)
 	mux.HandleFunc("/empty", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("/cut", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "10")
-		w.Write([]byte("123"))
+		_, _ = w.Write([]byte("123"))
 	})
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
-		w.Write([]byte("["))
+		_, _ = w.Write([]byte("["))
 		w.(http.Flusher).Flush()
 		<-stop
 	})
@@ -232,7 +232,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok")) }))
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }))
 	defer s.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())

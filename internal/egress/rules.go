@@ -162,14 +162,14 @@ func public(a netip.Addr) bool {
 // control is asked by the dialer with the very address it is about to connect
 // to, after resolving: a name that answers with a public address when checked
 // and a private one when used (DNS rebinding) gains nothing.
-func (c *Client) control(host, port string, clear bool) func(network, address string, _ syscall.RawConn) error {
+func (c *Client) control(host, port string, plaintext bool) func(network, address string, _ syscall.RawConn) error {
 	return func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return fmt.Errorf("%w: an address that is none", ErrRefused)
 		}
 		a := at.Addr().Unmap() // ::ffff:127.0.0.1 is 127.0.0.1
-		if clear && !a.IsLoopback() {
+		if plaintext && !a.IsLoopback() {
 			return fmt.Errorf("%w: http to an address that is not loopback", ErrRefused)
 		}
 		if !public(a) && !c.allow.allows(host, port, a) {

@@ -38,6 +38,7 @@ func LoadOrCreateSigner(path string, alg Algorithm) (*Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing keys: %w", err)
 	}
+	sweep(path)
 	s := &Signer{alg: alg, path: path}
 	if r.next.alg != alg {
 		next, err := newKey(alg)
@@ -89,6 +90,20 @@ func (s *Signer) Rotate(age time.Duration) (bool, error) {
 	return true, nil
 }
 
+// sweep removes what a process killed while saving has left: those files hold
+// private keys. One that is young may be somebody's who is saving right now.
+func sweep(path string) {
+	left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), tempName(path)))
+	for _, name := range left {
+		if info, err := os.Lstat(name); err == nil && time.Since(info.ModTime()) > time.Minute {
+			_ = os.Remove(name)
+		}
+	}
+}
+
+// tempName is the pattern of the files that save writes first.
+func tempName(path string) string { return filepath.Base(path) + ".*.tmp" }
+
 func loadRing(path string) (*ring, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -124,7 +139,7 @@ func (r *ring) save(path string, publish func(from, to string) error) (err error
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, filepath.Base(path)+".*.tmp") // mode 0600
+	f, err := os.CreateTemp(dir, tempName(path)) // mode 0600
 	if err != nil {
 		return err
 	}

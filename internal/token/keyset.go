@@ -324,16 +324,16 @@ func (s *KeySet) fetch(ctx context.Context) error {
 	began := time.Now()
 	body, maxAge, err := s.source.fetch(ctx)
 	if err != nil {
-		s.log.WarnContext(ctx, "fetching an issuer's keys failed", "issuer", s.cfg.Issuer, "error", err)
+		s.log.WarnContext(ctx, "fetching an issuer's keys failed", slog.String("issuer", s.cfg.Issuer), slog.Any("error", err))
 		return err
 	}
 	next, warnings, err := parseJWKS(body, s.cfg.Algorithms)
 	if err != nil {
-		s.log.WarnContext(ctx, "an issuer's keys cannot be read", "issuer", s.cfg.Issuer, "error", err)
+		s.log.WarnContext(ctx, "an issuer's keys cannot be read", slog.String("issuer", s.cfg.Issuer), slog.Any("error", err))
 		return err
 	}
 	for _, w := range warnings {
-		s.log.WarnContext(ctx, "an issuer's key is not used", "issuer", s.cfg.Issuer, "error", w)
+		s.log.WarnContext(ctx, "an issuer's key is not used", slog.String("issuer", s.cfg.Issuer), slog.Any("error", w))
 	}
 	if maxAge < 0 {
 		maxAge = s.cfg.Refresh

@@ -269,8 +269,7 @@ func TestRotationAtTheIssuer(t *testing.T) {
 		keys := remoteKeys(t, u, nil)
 		v := newVerifier(t, keys, nil)
 		first, second := longLived(t, token.ES256, "ES256"), longLived(t, token.EdDSA, "EdDSA")
-		c, err := v.Verify(t.Context(), first)
-		if err != nil {
+		if _, err := v.Verify(t.Context(), first); err != nil {
 			t.Fatal(err)
 		}
 
@@ -285,14 +284,14 @@ func TestRotationAtTheIssuer(t *testing.T) {
 
 		u.set(fresh, nil)
 		time.Sleep(time.Hour + time.Second)
-		v.Verify(t.Context(), second) // is past due: starts the refresh
+		_, _ = v.Verify(t.Context(), second) // is past due: starts the refresh
 		synctest.Wait()
-		c, err = v.Verify(t.Context(), first)
+		c, err := v.Verify(t.Context(), first)
 		refused(t, c, err, "token_invalid", "no key of this kid")
 
 		u.set([]byte(`{"keys":[]}`), nil)
 		time.Sleep(time.Hour + time.Second)
-		v.Verify(t.Context(), second)
+		_, _ = v.Verify(t.Context(), second)
 		synctest.Wait()
 		c, err = v.Verify(t.Context(), second)
 		refused(t, c, err, "token_invalid", "no key of this kid")
@@ -373,7 +372,7 @@ func TestAStormOfUnknownKeys(t *testing.T) {
 			u := &upstream{doc: doc}
 			v := newVerifier(t, remoteKeys(t, u, nil), nil)
 			raw := longLived(t, token.ES256, "gone")
-			v.Verify(t.Context(), raw) // fetches the set
+			_, _ = v.Verify(t.Context(), raw) // fetches the set
 			for range 61 {
 				time.Sleep(time.Second)
 				c, err := v.Verify(t.Context(), raw)
@@ -414,7 +413,7 @@ func TestGarbageFromTheIssuerKeepsTheOldKeys(t *testing.T) {
 				}
 				u.set([]byte(garbage), nil)
 				time.Sleep(2 * time.Hour)
-				v.Verify(t.Context(), raw)
+				_, _ = v.Verify(t.Context(), raw)
 				synctest.Wait()
 				if keys.Status().Err == nil {
 					t.Fatal("the garbage is taken for a key set")
@@ -473,9 +472,9 @@ func TestDiscovery(t *testing.T) {
 			var base string
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/keys" {
-					w.Write(doc)
+					_, _ = w.Write(doc)
 				} else if page, ok := tt.pages[r.URL.Path]; ok {
-					io.WriteString(w, strings.ReplaceAll(page, "BASE", base))
+					_, _ = io.WriteString(w, strings.ReplaceAll(page, "BASE", base))
 				} else {
 					http.NotFound(w, r)
 				}
@@ -504,7 +503,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	var fetches atomic.Int32
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fetches.Add(1)
-		w.Write(*doc.Load())
+		_, _ = w.Write(*doc.Load())
 	}))
 	defer s.Close()
 	keys := remoteKeys(t, get{s.Client()}, func(c *token.KeySetConfig) { c.URL = s.URL })

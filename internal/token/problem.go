@@ -1,7 +1,6 @@
 package token
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -16,10 +15,6 @@ func invalid(cause error) *gatehouse.Problem {
 		Detail: "The access token is not valid here.",
 		Err:    cause,
 	}
-}
-
-func invalidf(format string, args ...any) *gatehouse.Problem {
-	return invalid(fmt.Errorf(format, args...))
 }
 
 func expired(cause error) *gatehouse.Problem {

@@ -259,6 +259,30 @@ func TestBadKeyFilesAreRefused(t *testing.T) {
 	}
 }
 
+func TestLeftoversOfAKillAreSwept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signing.json")
+	old, young, other := path+".1.tmp", path+".2.tmp", path+".bak"
+	for _, name := range []string{old, young, other} {
+		if err := os.WriteFile(name, []byte("private"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.LoadOrCreateSigner(path, token.ES256); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("an old file with private keys is left")
+	}
+	for _, name := range []string{young, other} {
+		if _, err := os.Stat(name); err != nil {
+			t.Errorf("swept: %v", err)
+		}
+	}
+}
+
 // rotateForever is the environment variable that turns this test binary into a
 // process which does nothing but rotate the keys in the file it names.
 const rotateForever = "GATEHOUSE_TEST_ROTATE"

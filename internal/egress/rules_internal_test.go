@@ -43,8 +43,8 @@ func TestAnAllowedNameMayOnlyLeadInside(t *testing.T) {
 			t.Errorf("%s, an IPv4 address in an IPv6 one, is taken for public", address)
 		}
 	}
-	clear := c.control("idp.example", "80", true)
-	if clear("tcp", "10.1.2.3:80", nil) == nil {
+	plaintext := c.control("idp.example", "80", true)
+	if plaintext("tcp", "10.1.2.3:80", nil) == nil {
 		t.Error("http is spoken to an address that is not loopback")
 	}
 }

@@ -9,8 +9,7 @@
 // content types, bodies nobody asked for. What could be read in two ways is
 // refused before any schema is asked: doubled scalars and keys, bad escapes,
 // invalid UTF-8, ';' in a query, charset=utf-16, a second document behind the
-// first. What passes is written afresh ([Operation.AppendPath], the query of
-// [Operation.Head], [Body.Bytes]) so that the service cannot read another
+// first. What passes is written afresh ([Head.Path], [Head.Query], [Body.Bytes]) so that the service cannot read another
 // message than the gateway did.
 //
 // It trusts the document, which the operator wrote; local files it refers to
@@ -23,9 +22,9 @@
 // and 415 for the body's size and type, 502 bad_response for an answer, 503
 // when a check could not finish.
 //
-//	doc, err := validate.Load(validate.Source{Path: "orders.yaml"}, validate.Options{API: "orders"})
+//	doc, err := validate.LoadFile("orders.yaml", validate.Options{API: "orders"})
 //	route, path, err := router.Match(r.Host, r.Method, r.URL.EscapedPath(), nil)
 //	op := doc.Operations()[route]
-//	values, query, err := op.Head(r, path, nil, nil)
-//	body, err := op.Body(r, nil)
+//	values, err := op.Head(r, path, nil, &head) // head.Path, head.Query go on
+//	err = op.Body(r, &body)                     // body.Bytes or body.Stream go on
 package validate

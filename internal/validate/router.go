@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -275,7 +276,7 @@ func splitTemplate(template string) ([][]string, error) {
 		var text []string
 		for {
 			lit, rest, found := strings.Cut(s, "{")
-			if err := checkLiteral(lit); err != nil {
+			if err := checkLiteral(lit, found || len(text) > 0); err != nil {
 				return nil, err
 			}
 			if len(text) > 0 && lit == "" && found {
@@ -301,11 +302,15 @@ func splitTemplate(template string) ([][]string, error) {
 	return segments, nil
 }
 
-func checkLiteral(lit string) error {
+// checkLiteral judges literal text, the whole of a segment or a part of it.
+func checkLiteral(lit string, part bool) error {
 	if lit == "" {
 		return nil
 	}
-	if p, ok := CheckPath("/" + lit).(*gatehouse.Problem); ok {
+	if part {
+		lit = "x" + lit // ".." is a dot segment only on its own
+	}
+	if p, ok := errors.AsType[*gatehouse.Problem](CheckPath("/" + lit)); ok {
 		return fmt.Errorf("no request can reach it: %s", p.Fields[0].Detail)
 	}
 	return nil

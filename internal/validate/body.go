@@ -1,0 +1,360 @@
+package validate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	gatehouse "github.com/gatehouse-api/gatehouse"
+)
+
+// A requestBody is one compiled Request Body Object.
+type requestBody struct {
+	required bool
+	content  []content
+	scratch  *sync.Pool // of *bytes.Buffer, for bodies as received
+}
+
+// content is one media range a body may have.
+type content struct {
+	media  media
+	schema *schema // of JSON and forms
+}
+
+// A Body is what goes to the service of a request's body, and room to write it
+// in: keep one and pass it again after [Body.Reset].
+type Body struct {
+	Bytes       []byte    // JSON and forms: checked and written afresh
+	Stream      io.Reader // anything else: as it comes, bounded in size; nil when there is Bytes or nothing
+	Length      int64     // of Stream; -1 when unknown
+	ContentType string    // as received, strictly parsed; "" when there is no body
+
+	class mediaKind
+	form  map[string]any // a form's values
+}
+
+// Reset returns an empty Body that keeps the room.
+func (b Body) Reset() Body { return Body{Bytes: b.Bytes[:0]} }
+
+// Value decodes a checked body for rules: map[string]any, []any, string, bool,
+// nil, int64 for an integer literal that fits, float64 for other numbers. It is
+// nil when there is nothing that was checked.
+func (b *Body) Value() (any, error) {
+	switch {
+	case b.ContentType == "" || b.Stream != nil:
+		return nil, nil
+	case b.class == mediaForm:
+		return b.form, nil
+	}
+	return decodeJSON(jsontext.NewDecoder(bytes.NewReader(b.Bytes)))
+}
+
+// decodeJSON reads the canonical bytes, whose depth and size were bounded.
+func decodeJSON(d *jsontext.Decoder) (any, error) {
+	tok, err := d.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch tok.Kind() {
+	case '{':
+		m := map[string]any{}
+		for d.PeekKind() != '}' {
+			name, err := d.ReadToken()
+			if err != nil {
+				return nil, err
+			}
+			key := name.String()
+			if m[key], err = decodeJSON(d); err != nil {
+				return nil, err
+			}
+		}
+		_, err := d.ReadToken()
+		return m, err
+	case '[':
+		s := []any{}
+		for d.PeekKind() != ']' {
+			v, err := decodeJSON(d)
+			if err != nil {
+				return nil, err
+			}
+			s = append(s, v)
+		}
+		_, err := d.ReadToken()
+		return s, err
+	case '"':
+		return tok.String(), nil
+	case '0':
+		text := tok.String()
+		if i, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return i, nil
+		}
+		return strconv.ParseFloat(text, 64)
+	case 't', 'f':
+		return tok.Bool(), nil
+	}
+	return nil, nil
+}
+
+func (l *loader) requestBody(o *Operation, a at) error {
+	if !a.ok() {
+		return nil
+	}
+	a, err := l.files.deref(a)
+	if err != nil {
+		return err
+	}
+	b := &requestBody{scratch: l.scratch}
+	if b.required, err = a.get("required").boolean(false); err != nil {
+		return err
+	}
+	if b.content, err = l.content(o, "request", a.get("content"), l.requests); err != nil {
+		return err
+	}
+	if len(b.content) == 0 {
+		return a.fault("requestBody without content: no type of body could be sent")
+	}
+	for i := range b.content {
+		if s := b.content[i].schema; s != nil {
+			o.op.Body = s.shape
+			break
+		}
+	}
+	o.body = b
+	return nil
+}
+
+// content compiles a map of media types; "application/json" of a request and of
+// an answer differ in readOnly and writeOnly, hence the schemas given.
+func (l *loader) content(o *Operation, what string, a at, s *schemas) ([]content, error) {
+	var out []content
+	err := a.each(func(name string, v at) error {
+		v, err := l.files.deref(v) // OpenAPI 3.2 has components.mediaTypes
+		if err != nil {
+			return err
+		}
+		m, ok := parseMedia(name)
+		if !ok {
+			return v.fault("%q is not a media type", name)
+		}
+		c := content{media: m}
+		switch m.class() {
+		case mediaJSON:
+			if c.schema, err = s.at(v.get("schema")); err != nil {
+				return err
+			}
+		case mediaForm:
+			if c.schema, err = s.at(v.get("schema")); err != nil {
+				return err
+			}
+			if v.get("encoding").ok() {
+				l.warn(v, "%s %s: encoding is not looked at; arrays are repeated names", what, name)
+			}
+		case mediaOpaque, mediaMultipart:
+			// "*/*" takes JSON, too: checked, unless the schema speaks of a
+			// string, which means the bytes of any type.
+			if m.sub == "*" {
+				if c.schema, err = s.at(v.get("schema")); err != nil {
+					return err
+				}
+				if c.schema.shape.Kind == gatehouse.StringShape {
+					c.schema = nil
+				}
+			}
+			o.unchecked = append(o.unchecked, what+" "+m.String())
+			l.warn(v, "%s of %s: content of type %s is bounded in size but not looked into", what, o.op.ID, m)
+		}
+		out = append(out, c)
+		return nil
+	})
+	return out, err
+}
+
+// Body checks the body of a request and fills out with what to send to the
+// service. JSON and forms are read whole, checked and written afresh; other
+// declared types pass as a stream bounded in size (see [Operation.Unchecked]).
+//
+// Errors are [*gatehouse.Problem]: unexpected_body, missing_body,
+// unsupported_media_type, unsupported_encoding, body_too_large, incomplete_body,
+// invalid_body; a Stream that grows too long ends in body_too_large.
+func (o *Operation) Body(r *http.Request, out *Body) error {
+	*out = out.Reset()
+	present, err := hasBody(r)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !present && o.body != nil && o.body.required:
+		return &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "missing_body", Detail: "This operation needs a body."}
+	case !present:
+		return nil
+	case o.body == nil:
+		return &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "unexpected_body", Detail: "This operation takes no body."}
+	}
+	c, m, err := o.body.choose(r.Header)
+	if err != nil {
+		return err
+	}
+	limit := max(o.settings.MaxBody, 0)
+	if r.ContentLength > limit {
+		return tooLarge(limit)
+	}
+	out.ContentType, out.class = r.Header["Content-Type"][0], m.class()
+	if c.schema == nil || out.class != mediaJSON && out.class != mediaForm {
+		out.Stream, out.Length = &bounded{r: r.Body, left: limit, limit: limit}, r.ContentLength
+		return nil
+	}
+	in, ok := o.body.scratch.Get().(*bytes.Buffer)
+	if !ok {
+		in = new(bytes.Buffer)
+	}
+	// What a header promises must not reserve much memory before it comes.
+	in.Grow(int(min(max(r.ContentLength, 0), 1<<16)) + bytes.MinRead)
+	defer func() {
+		if in.Cap() <= 1<<18 { // one large body must not pin its room for ever
+			in.Reset()
+			o.body.scratch.Put(in)
+		}
+	}()
+	if _, err := in.ReadFrom(&bounded{r: r.Body, left: limit, limit: limit}); err != nil {
+		if p, ok := errors.AsType[*gatehouse.Problem](err); ok {
+			return p
+		}
+		return &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "incomplete_body", Detail: "The body did not arrive whole.", Err: err}
+	}
+	if in.Len() == 0 { // chunked, and nothing in it
+		out.ContentType = ""
+		return o.emptyBody()
+	}
+	var f faults
+	if out.class == mediaForm {
+		out.Bytes, out.form = c.checkForm(out.Bytes, in.String(), &f)
+	} else if out.Bytes, err = c.schema.appendJSON(out.Bytes, in.Bytes()); err != nil {
+		f.schema(inBody, "", err)
+	}
+	return f.problem()
+}
+
+func (o *Operation) emptyBody() error {
+	if o.body.required {
+		return &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "missing_body", Detail: "This operation needs a body."}
+	}
+	return nil
+}
+
+// hasBody reports whether the request has a body. One of unknown length has
+// if a byte comes: net/http gives HTTP/2 requests without END_STREAM and chunked
+// ones no length.
+func hasBody(r *http.Request) (bool, error) {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return false, nil
+	}
+	if r.ContentLength > 0 {
+		return true, nil
+	}
+	// An announced type is a body, empty or not: it is read where it is checked.
+	if len(r.Header["Content-Type"]) > 0 {
+		return true, nil
+	}
+	var one [1]byte
+	switch n, err := io.ReadFull(r.Body, one[:]); {
+	case n == 1:
+		return true, nil
+	case errors.Is(err, io.EOF):
+		return false, nil
+	default:
+		return false, &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "incomplete_body", Detail: "The body did not arrive whole.", Err: err}
+	}
+}
+
+// choose finds the declared content for the type the request names.
+func (b *requestBody) choose(h http.Header) (*content, media, error) {
+	for _, line := range h["Content-Encoding"] {
+		if !strings.EqualFold(line, "identity") {
+			return nil, media{}, &gatehouse.Problem{
+				Kind: gatehouse.UnsupportedMedia, Reason: "unsupported_encoding", Detail: "The body must not be compressed.",
+			}
+		}
+	}
+	lines := h["Content-Type"]
+	if len(lines) != 1 {
+		return nil, media{}, unsupported("The body needs one Content-Type.")
+	}
+	m, ok := parseMedia(lines[0])
+	if !ok || m.kind == "*" || m.sub == "*" {
+		return nil, media{}, unsupported("The Content-Type cannot be read.")
+	}
+	class := m.class()
+	if (class == mediaJSON || class == mediaForm) && m.charset != "" && m.charset != "utf-8" {
+		return nil, media{}, unsupported("The charset must be utf-8.")
+	}
+	if class == mediaMultipart && !validBoundary(m.boundary) {
+		return nil, media{}, unsupported("The multipart boundary cannot be read.")
+	}
+	c := chooseContent(b.content, m)
+	if c == nil {
+		return nil, media{}, unsupported("This operation does not take that type of body.")
+	}
+	return c, m, nil
+}
+
+// chooseContent picks the most specific range; the first of equals.
+func chooseContent(list []content, m media) *content {
+	var best *content
+	rank := 0
+	for i := range list {
+		if n := m.within(list[i].media); n > rank {
+			best, rank = &list[i], n
+		}
+	}
+	return best
+}
+
+// validBoundary is RFC 2046 §5.1.1.
+func validBoundary(s string) bool {
+	if len(s) == 0 || len(s) > 70 || s[len(s)-1] == ' ' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !tokenByte(c) && strings.IndexByte("'()+_,-./:=? ", c) < 0 || strings.IndexByte("!#$%&*^`|~", c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func unsupported(detail string) error {
+	return &gatehouse.Problem{Kind: gatehouse.UnsupportedMedia, Reason: "unsupported_media_type", Detail: detail}
+}
+
+func tooLarge(limit int64) error {
+	return &gatehouse.Problem{Kind: gatehouse.TooLarge, Reason: "body_too_large", Detail: fmt.Sprintf("The body may have at most %d bytes.", limit)}
+}
+
+// bounded reads at most left bytes and ends in body_too_large, never in a cut
+// body that looks whole.
+type bounded struct {
+	r           io.Reader
+	left, limit int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.r.Read(p)
+	if int64(n) > b.left {
+		return 0, tooLarge(b.limit)
+	}
+	b.left -= int64(n)
+	return n, err
+}

@@ -158,7 +158,7 @@ func (s *KeySet) Run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if done := s.refresh(); done != nil {
+		if done := s.refresh(ctx); done != nil {
 			select {
 			case <-done:
 			case <-ctx.Done():
@@ -199,11 +199,11 @@ func (s *KeySet) Status() KeySetStatus {
 
 // table returns the keys in force. It waits only when there are none.
 func (s *KeySet) table(ctx context.Context) (*table, error) {
-	if t := s.serving(); t != nil {
+	if t := s.serving(ctx); t != nil {
 		return t, nil
 	}
-	err := s.await(ctx, s.refresh())
-	if t := s.serving(); t != nil {
+	err := s.await(ctx, s.refresh(ctx))
+	if t := s.serving(ctx); t != nil {
 		return t, nil
 	}
 	if err == nil {
@@ -214,7 +214,7 @@ func (s *KeySet) table(ctx context.Context) (*table, error) {
 
 // serving returns the keys in force or nil; keys that are due are asked for
 // without waiting.
-func (s *KeySet) serving() *table {
+func (s *KeySet) serving(ctx context.Context) *table {
 	g := s.current.Load()
 	if g == nil || s.source == nil {
 		if g == nil {
@@ -227,7 +227,7 @@ func (s *KeySet) serving() *table {
 		return nil
 	}
 	if now.After(g.due) {
-		s.refresh()
+		s.refresh(ctx)
 	}
 	return g.keys
 }
@@ -245,7 +245,7 @@ func (s *KeySet) find(ctx context.Context, t *table, kid string, alg Algorithm) 
 	if s.source == nil || s.isUnknown(kid) {
 		return nil, nil, noKey
 	}
-	done := s.refresh()
+	done := s.refresh(ctx)
 	if err := s.await(ctx, done); err != nil {
 		return nil, nil, unavailable(fetchGap, err)
 	}
@@ -263,16 +263,16 @@ func (s *KeySet) find(ctx context.Context, t *table, kid string, alg Algorithm) 
 // may have put a new key under an old name, or under none; so the keys are
 // fetched again if they are not fresh, but nobody waits for what is most likely
 // a forgery.
-func (s *KeySet) suspect() {
+func (s *KeySet) suspect(ctx context.Context) {
 	g := s.current.Load()
 	if s.source != nil && g != nil && time.Since(g.fetched) >= minRefresh {
-		s.refresh()
+		s.refresh(ctx)
 	}
 }
 
 // refresh starts a fetch and returns what to wait for: the one under way if
 // there is one already, nil if the last began too short a time ago.
-func (s *KeySet) refresh() <-chan struct{} {
+func (s *KeySet) refresh(ctx context.Context) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.inflight != nil {
@@ -284,10 +284,11 @@ func (s *KeySet) refresh() <-chan struct{} {
 	s.attempt = time.Now()
 	done := make(chan struct{})
 	s.inflight = done
-	// Not the request's context: others wait for this fetch too, and a caller
-	// who hangs up must not be able to keep the issuer's new keys out.
+	// Others wait for this fetch too: a caller who hangs up must not be able to
+	// keep the issuer's new keys out.
+	ctx = context.WithoutCancel(ctx)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()
 		err := s.fetch(ctx)
 		s.mu.Lock()

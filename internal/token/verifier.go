@@ -148,7 +148,7 @@ func (v *Verifier) signed(ctx context.Context, raw string) ([]byte, error) {
 	}
 	message := []byte(parts.message)
 	if !slices.ContainsFunc(h.keys, func(k *key) bool { return k.verify(message, sig) == nil }) {
-		v.keys.suspect()
+		v.keys.suspect(ctx)
 		return nil, invalid(errSignature)
 	}
 	if !cached {

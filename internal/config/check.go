@@ -164,7 +164,16 @@ func (c *checker) roles() {
 
 func (c *checker) certificates() {
 	for _, name := range slices.Sorted(maps.Keys(c.f.ClientCertificates.Subjects)) {
-		c.knownRoles(c.f.ClientCertificates.Subjects[name].Roles, "client_certificates.subjects."+name)
+		s := c.f.ClientCertificates.Subjects[name]
+		c.knownRoles(s.Roles, "client_certificates.subjects."+name)
+		c.asked(s.Place, "client_certificates.subjects."+name)
+	}
+}
+
+// asked refuses certificates that no caller could ever show.
+func (c *checker) asked(at Place, of string) {
+	if !slices.ContainsFunc(c.f.Listeners, func(l Listener) bool { return l.ClientCertificates != nil }) {
+		c.errorf(at, "%s: no listener asks for client certificates; give one client_certificates: {ca: file}", of)
 	}
 }
 
@@ -202,6 +211,9 @@ func (c *checker) api(name string, a *API) {
 		}
 		if w.Keys && !c.f.APIKeys.Enabled {
 			c.errorf(w.Place, "%s.authenticate.%s: keys, but api_keys.enabled is false", at, scheme)
+		}
+		if w.Certificates {
+			c.asked(w.Place, at+".authenticate."+scheme)
 		}
 	}
 	c.limits(a.Limits, at)

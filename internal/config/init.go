@@ -79,15 +79,14 @@ apis:
 	if len(in.Schemes) > 0 {
 		w.WriteString("    # Who serves the security schemes of the document: names of issuers, keys or mtls.\n    authenticate:\n")
 		for _, s := range in.Schemes {
-			with := "keys"
-			if s.Kind == "mutualTLS" {
-				with = "mtls"
+			hint := " # when issuers are named: [main]"
+			switch s.Kind {
+			case "apiKey":
+				hint = ""
+			case "mutualTLS":
+				hint = " # when the listener has client_certificates: mtls"
 			}
-			hint := ""
-			if with == "keys" && s.Kind != "apiKey" {
-				hint = " # with issuers: [main]"
-			}
-			fmt.Fprintf(w, "      %s: %s%s\n", quote(s.Name), with, hint)
+			fmt.Fprintf(w, "      %s: keys%s\n", quote(s.Name), hint)
 		}
 	}
 	w.WriteString(`    limits:

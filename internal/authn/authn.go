@@ -137,7 +137,7 @@ func (acc *Accept) credential(r *http.Request) (string, kind, error) {
 	case strings.EqualFold(scheme, "DPoP"):
 		return "", none, acc.dpop(errors.New("Authorization: DPoP"))
 	default:
-		return "", none, acc.notAccepted(errors.New("an Authorization scheme other than Bearer"))
+		return "", none, acc.notAccepted(noCode, errors.New("an Authorization scheme other than Bearer"))
 	}
 	cred = strings.TrimLeft(cred, " ")
 	if strings.HasPrefix(cred, keyPrefix) { // no JWT begins so: its first character would have to encode '{'
@@ -158,7 +158,7 @@ func (a *Authenticator) byToken(ctx context.Context, r *http.Request, acc *Accep
 		}
 	}
 	if len(acc.issuers) == 0 {
-		return nil, acc.notAccepted(errors.New("a token, where none is taken"))
+		return nil, acc.notAccepted(invalidToken, errors.New("a token, where none is taken"))
 	}
 	iss, err := token.UnverifiedIssuer(raw)
 	if err != nil {
@@ -204,7 +204,7 @@ func (a *Authenticator) onConnection(r *http.Request, acc *Accept, is *acceptIss
 
 func (a *Authenticator) byKey(r *http.Request, acc *Accept, raw string) (*gatehouse.Principal, error) {
 	if !acc.key {
-		return nil, acc.notAccepted(errors.New("an API key, where none is taken"))
+		return nil, acc.notAccepted(invalidToken, errors.New("an API key, where none is taken"))
 	}
 	p, err := a.keys.principal(raw)
 	if err != nil {

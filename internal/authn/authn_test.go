@@ -257,6 +257,7 @@ func TestChallenges(t *testing.T) {
 		want string
 	}{
 		{"without credentials there is no error attribute", ways(byMain), request(), `Bearer realm="orders"`},
+		{"with a scheme we do not take there is none either", ways(byMain), request("Authorization", "Basic YTpi"), `Bearer realm="orders"`},
 		{"an expired token is an invalid_token", ways(byMain), bearer(w.token(t, map[string]any{"exp": 1})), `Bearer realm="orders", error="invalid_token", error_description="The access token has expired."`},
 		{"a bad key is an invalid_token", ways(byKey), bearer("gk_x"), `Bearer realm="orders", error="invalid_token", error_description="The API key is not valid here."`},
 		{"the metadata is named", meta, request(), `Bearer realm="orders", resource_metadata="https://orders.example/.well-known/oauth-protected-resource"`},

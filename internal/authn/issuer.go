@@ -18,7 +18,7 @@ type Issuer struct {
 	Token       token.VerifierConfig // Issuer and Audiences are required
 	Keys        *token.KeySet        // run by the caller
 	RolesClaim  string               // "roles", "realm_access.roles", "https://example.org/roles"; "": tokens give no roles
-	RoleMap     map[string]string    // from the issuer's roles to ours; nil: they have the same names
+	RoleMap     map[string][]string  // from the issuer's roles to ours; nil: they have the same names
 	TenantClaim string               // likewise a claim or a path; "": none
 }
 
@@ -27,7 +27,7 @@ type issuer struct {
 	verifier      *token.Verifier
 	cache         *token.Cache[*checkedToken]
 	roles, tenant string
-	roleMap       map[string]string
+	roleMap       map[string][]string
 	known         map[string]bool
 }
 
@@ -49,9 +49,11 @@ func (a *Authenticator) addIssuer(c *Issuer, cacheEntries int) error {
 	if err != nil {
 		return fmt.Errorf("issuer %s: %w", c.Name, err)
 	}
-	for theirs, ours := range c.RoleMap {
-		if !a.roles[ours] {
-			return fmt.Errorf("issuer %s: its role %q is mapped to %q, which is not configured", c.Name, theirs, ours)
+	for theirs, mapped := range c.RoleMap {
+		for _, ours := range mapped {
+			if !a.roles[ours] {
+				return fmt.Errorf("issuer %s: its role %q is mapped to %q, which is not configured", c.Name, theirs, ours)
+			}
 		}
 	}
 	a.issuers[c.Name] = &issuer{
@@ -68,14 +70,16 @@ func (is *issuer) principal(c *token.Claims) *gatehouse.Principal {
 		Method: gatehouse.MethodJWT, KeyID: c.Cnf.X5T, AuthTime: c.AuthTime, Expires: c.Expires,
 	}
 	for _, theirs := range words(claim(c.Raw, is.roles)) {
-		ours := theirs
+		mapped := []string{theirs}
 		if is.roleMap != nil {
-			ours = is.roleMap[theirs]
+			mapped = is.roleMap[theirs]
 		}
-		// A role the config does not know grants nothing today; dropped, it also
-		// grants nothing the day somebody configures a role of that name by chance.
-		if is.known[ours] && !slices.Contains(p.Roles, ours) {
-			p.Roles = append(p.Roles, ours)
+		for _, ours := range mapped {
+			// A role the config does not know grants nothing today; dropped, it also
+			// grants nothing the day somebody configures a role of that name by chance.
+			if is.known[ours] && !slices.Contains(p.Roles, ours) {
+				p.Roles = append(p.Roles, ours)
+			}
 		}
 	}
 	switch t := claim(c.Raw, is.tenant).(type) {

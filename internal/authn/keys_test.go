@@ -391,41 +391,6 @@ func TestAnotherProcessRevokesWithinASecond(t *testing.T) {
 	within(t, time.Second, "a key revoked by another process is refused", func() bool { return !opens() })
 }
 
-func TestKeysThatCanNotBeAskedForAreRefused(t *testing.T) {
-	t.Parallel() // it waits for five seconds
-	w := newWorld(t)
-	key, _ := w.key(t, authn.NewKey{})
-	accept := w.accept(t, ways(byKey))
-	opens := func() bool {
-		who, err := w.Authenticate(t.Context(), bearer(key), accept)
-		if err != nil {
-			if p := wantProblem(t, who, err, gatehouse.Overloaded, "keys_unavailable"); p.RetryAfter <= 0 {
-				t.Error("no Retry-After")
-			}
-		}
-		return err == nil
-	}
-	reports, _ := run(t, w.keys)
-	away := w.path + ".away"
-	if err := os.Rename(w.path, away); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-reports; !errors.Is(err, store.ErrReplaced) {
-		t.Errorf("reported %v", err)
-	}
-	if !opens() {
-		t.Error("a short outage must not refuse")
-	}
-	within(t, 7*time.Second, "a long outage refuses", func() bool { return !opens() })
-	if err := os.Rename(away, w.path); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-reports; err != nil {
-		t.Errorf("reported %v", err)
-	}
-	within(t, time.Second, "after the outage the key opens", opens)
-}
-
 func TestADamagedTableIsNotHalfBelieved(t *testing.T) {
 	w := newWorld(t)
 	w.key(t, authn.NewKey{})

@@ -63,8 +63,8 @@ func (acc *Accept) missing() *gatehouse.Problem {
 	})
 }
 
-func (acc *Accept) notAccepted(cause error) *gatehouse.Problem {
-	return acc.denial(invalidToken, gatehouse.Problem{Reason: "credentials_not_accepted", Detail: "This operation takes other credentials.", Err: cause})
+func (acc *Accept) notAccepted(code string, cause error) *gatehouse.Problem {
+	return acc.denial(code, gatehouse.Problem{Reason: "credentials_not_accepted", Detail: "This operation takes other credentials.", Err: cause})
 }
 
 func ambiguous(cause string) *gatehouse.Problem {

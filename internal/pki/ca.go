@@ -297,7 +297,7 @@ func (ca *CA) sign(t *x509.Certificate, now time.Time, life time.Duration) (der 
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := parsed.Verify(x509.VerifyOptions{Roots: ca.Pool(), KeyUsages: t.ExtKeyUsage, CurrentTime: now}); err != nil {
+	if _, err := parsed.Verify(x509.VerifyOptions{Roots: ca.Pool(), KeyUsages: t.ExtKeyUsage, CurrentTime: parsed.NotAfter}); err != nil {
 		return nil, nil, fmt.Errorf("%w; this CA was not made for that: delete %s to have a new one made, which callers must trust anew", err, ca.path(caFile))
 	}
 	*t = *parsed

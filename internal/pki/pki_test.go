@@ -86,6 +86,7 @@ func TestHandshakes(t *testing.T) {
 	source := must[*pki.Self](t)(ca.Server([]string{"localhost", "*.api.internal", "127.0.0.1"}))
 	billing := clientPair(t, ca, pki.ClientRequest{URIs: []string{"spiffe://example/billing"}})
 	foreign := clientPair(t, stranger, pki.ClientRequest{URIs: []string{"spiffe://example/billing"}})
+	expired := clientPair(t, ca, pki.ClientRequest{URIs: []string{"spiffe://example/billing"}, Life: time.Nanosecond})
 	served := must[*tls.Certificate](t)(source.GetCertificate(&tls.ClientHelloInfo{}))
 
 	off, optional, required := pki.Clients{Mode: pki.ClientsOff},
@@ -122,6 +123,8 @@ func TestHandshakes(t *testing.T) {
 		}), false},
 		{"required: no certificate is refused", required, trusting(func(*tls.Config) {}), false},
 		{"required: a good certificate is fine", required, trusting(with(billing)), true},
+		{"required: an expired certificate is refused", required, trusting(with(expired)), false},
+		{"optional: an expired certificate is refused", optional, trusting(with(expired)), false},
 		{"required: a server's certificate is not a client's", required, trusting(with(*served)), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -246,6 +249,10 @@ func serial(t *testing.T, s pki.Source) string {
 func TestFilesShowsWhatWasReloaded(t *testing.T) {
 	dir := t.TempDir()
 	files := must[*pki.Files](t)(pki.LoadFiles(pair(t, dir, nil, nothing)))
+	if _, err := files.GetCertificate(&tls.ClientHelloInfo{ServerName: "other.example"}); err == nil {
+		t.Error("a certificate for another name was shown")
+	}
+	must[*tls.Certificate](t)(files.GetCertificate(&tls.ClientHelloInfo{ServerName: "localhost"}))
 	first := serial(t, files)
 	pair(t, dir, nil, nothing)
 	if err := files.Reload(); err != nil {

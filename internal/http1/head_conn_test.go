@@ -24,7 +24,6 @@ type front struct {
 	server  *http1.Server
 	mu      sync.Mutex
 	refused []http1.Refusal
-	read    []string
 	event   chan struct{} // after each refusal
 }
 
@@ -32,12 +31,6 @@ func (f *front) refusals() []http1.Refusal {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.refused)
-}
-
-func (f *front) requests() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.read)
 }
 
 func newFront(t *testing.T, cfg http1.Config, h http.Handler) *front {
@@ -56,9 +49,6 @@ func newFront(t *testing.T, cfg http1.Config, h http.Handler) *front {
 	if h == nil {
 		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
-			f.mu.Lock()
-			f.read = append(f.read, fmt.Sprintf("%s %s %s %q", r.Method, r.RequestURI, r.Host, body))
-			f.mu.Unlock()
 			if err != nil {
 				p := gatehouse.AsProblem(err)
 				http.Error(w, p.Reason, p.Kind.Status())

@@ -339,5 +339,3 @@ func (b *listenBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-func listenStatusText(status int) string { return http.StatusText(status) }

@@ -462,3 +462,45 @@ func TestCheckRequestHoldsHTTP2ToTheSameRules(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkFront is a request on one kept connection: net/http alone, and with
+// the checks below it.
+func BenchmarkFront(b *testing.B) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
+	type server interface{ Close() error }
+	plain := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	strict := http1.NewServer(http1.Config{}, h)
+	for name, s := range map[string]struct {
+		server
+		serve func(net.Listener) error
+	}{
+		"net-http": {plain, plain.Serve},
+		"strict":   {strict, func(l net.Listener) error { return strict.Serve(l, nil) }},
+	} {
+		b.Run(name, func(b *testing.B) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			go func() { _ = s.serve(l) }()
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			request := []byte("GET /v1/orders?limit=50 HTTP/1.1\r\nHost: api.example.com\r\nAccept: application/json\r\nUser-Agent: bench\r\n\r\n")
+			answer := make([]byte, 4096)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.Write(request); err != nil {
+					b.Fatal(err)
+				}
+				if n, err := c.Read(answer); err != nil || n < 100 {
+					b.Fatal(n, err)
+				}
+			}
+		})
+	}
+	_ = plain.Close()
+	_ = strict.Close()
+}

@@ -54,14 +54,17 @@ type Config struct {
 // Access is what one operation asks of its callers. The zero Access asks
 // nothing and does not compile, unless the document names security.
 type Access struct {
-	Public  bool              // anyone; must be written, and contradicts a document that names security
-	Grant   []string          // permissions; the caller's roles must give all of them
-	Own     map[string]string // ownership (OWASP API1:2023): both sides must be equal, as {"path.customerId": "claims.sub"}
-	Unless  string            // a permission that makes Own superfluous, as for support staff
-	Rules                     // the operation's own
-	API     Rules             // rules every operation of this API has
+	Public bool              // anyone; must be written, and contradicts a document that names security
+	Grant  []string          // permissions; the caller's roles must give all of them
+	Own    map[string]string // ownership (OWASP API1:2023): both sides must be equal, as {"path.customerId": "claims.sub"}
+	Unless []string          // permissions each of which makes Own superfluous, as for support staff
+	Rules                    // the operation's own
+	API    Rules             // rules every operation of this API has
+	// Schemes says which method serves which security scheme of the document.
+	// One left out is served by its kind: jwt for oauth2, openIdConnect and
+	// http:bearer, apikey for apiKey, mtls for mutualTLS.
 	Schemes map[string]gatehouse.Method
-	Place   string // of the operation in the config
+	Place   string // of the operation in the config; errors begin with it
 }
 
 // An Input is one request as far as it is known. Params and Body may be left
@@ -144,7 +147,7 @@ func (c *Compiler) Compile(op *gatehouse.Operation, access Access) (*Policy, err
 	case !access.Public && !needed && len(access.Grant) == 0 && len(access.Own) == 0 && len(access.Require) == 0:
 		fail(access.Place, "operation without access: name a grant, an owner or a require rule, or write `public: true`")
 	}
-	if access.Unless != "" && len(access.Own) == 0 {
+	if len(access.Unless) > 0 && len(access.Own) == 0 {
 		fail(access.Place, "`unless` has no `own` to soften")
 	}
 	for _, g := range access.Grant {
@@ -203,9 +206,11 @@ func ownRules(a Access) []Rule {
 			expr = what + " == " + owner
 		}
 		because := fmt.Sprintf("Only the owner: %s must be %s.", what, owner)
-		if a.Unless != "" {
-			expr = fmt.Sprintf("grant(%q) || %s", a.Unless, expr)
-			because = fmt.Sprintf("Only the owner (%s must be %s), or who has %s.", what, owner, a.Unless)
+		for _, u := range slices.Backward(a.Unless) {
+			expr = fmt.Sprintf("grant(%q) || %s", u, expr)
+		}
+		if len(a.Unless) > 0 {
+			because = fmt.Sprintf("Only the owner (%s must be %s), or who has %s.", what, owner, strings.Join(a.Unless, " or "))
 		}
 		out = append(out, Rule{ID: what, Expr: expr, Because: because, Place: a.Place})
 	}

@@ -9,7 +9,7 @@ import (
 var benched = map[string]authz.Access{
 	"grant":      {Grant: []string{"orders:refund"}},
 	"own":        {Own: map[string]string{"path.customerId": "claims.sub"}},
-	"own_unless": {Own: map[string]string{"path.customerId": "claims.sub"}, Unless: "orders:any"},
+	"own_unless": {Own: map[string]string{"path.customerId": "claims.sub"}, Unless: []string{"orders:any"}},
 	"body":       require(`body.amount <= 700 || (role("manager") && claims.acr == "mfa")`),
 }
 

@@ -12,6 +12,10 @@
 // evaluated denies. An operation that names no access and is not public does
 // not compile; the zero [Policy] denies.
 //
+// What is absent is an error too: an optional parameter, a null field, a claim
+// that this caller's credentials do not carry (an API key has none), an empty
+// claim. A rule about such a thing begins with has(claims.suspended).
+//
 // It trusts the [gatehouse.Principal] that authn made and the parameters and
 // body that validate checked, though a value of another type than the schema
 // promised is an error and denies. It keeps no data: whoever can write the

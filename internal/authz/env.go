@@ -333,7 +333,7 @@ func (e *typeEnv) translate(r Rule, parsed *cel.Ast, iss *cel.Issues) error {
 		message = friendly(message)
 		at := ""
 		if ce.Location != nil && ce.Location.Line() >= 1 {
-			at = fmt.Sprintf(" (at column %d of %q)", ce.Location.Column()+1, cut(r.Expr, 120))
+			at = fmt.Sprintf(" (at column %d of %q)", ce.Location.Column()+1, cut(line(r.Expr, ce.Location.Line()), 120))
 		}
 		errs = append(errs, fmt.Errorf("%s: rule %q: %s%s", orElse(r.Place, "config"), r.ID, message, at))
 	}
@@ -341,6 +341,12 @@ func (e *typeEnv) translate(r Rule, parsed *cel.Ast, iss *cel.Issues) error {
 		errs = append(errs, fmt.Errorf("%s: rule %q: %w", orElse(r.Place, "config"), r.ID, iss.Err()))
 	}
 	return errors.Join(errs...)
+}
+
+// line gives the nth line of an expression, counting from 1.
+func line(expr string, n int) string {
+	lines := strings.Split(expr, "\n")
+	return lines[min(n, len(lines))-1]
 }
 
 func (e *typeEnv) undeclared(name string) string {
@@ -410,9 +416,14 @@ func cut(s string, n int) string {
 // secretName reports whether a field's name says that its value is not to be
 // shown. Short words count only as whole words: "company" is no PAN.
 func secretName(name string) bool {
-	lower := strings.ToLower(name)
-	for _, word := range []string{"password", "passwd", "secret", "token", "card", "credential", "authorization", "apikey", "api_key", "private"} {
-		if strings.Contains(lower, word) {
+	letters := strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' {
+			return -1 // X-Api-Key, api_key and apiKey are one
+		}
+		return r
+	}, strings.ToLower(name))
+	for _, word := range []string{"password", "passwd", "secret", "token", "card", "credential", "authorization", "apikey", "private"} {
+		if strings.Contains(letters, word) {
 			return true
 		}
 	}

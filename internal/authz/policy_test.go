@@ -120,8 +120,9 @@ func TestDecide(t *testing.T) {
 		"two roles may share the grants":              {authz.Access{Grant: []string{"orders:read", "orders:refund"}}, nil, []string{"clerk", "support"}, true},
 		"the owner is let through":                    {authz.Access{Own: map[string]string{"path.customerId": "claims.sub"}}, nil, nil, true},
 		"another owner is not":                        {authz.Access{Own: map[string]string{"path.customerId": "claims.sub"}}, func(in *authz.Input) { in.Params[0] = "u2" }, nil, false},
-		"unless lets its holders past the owner":      {authz.Access{Own: map[string]string{"path.customerId": "claims.sub"}, Unless: "orders:any"}, func(in *authz.Input) { in.Params[0] = "u2" }, []string{"manager"}, true},
-		"unless lets nobody else past":                {authz.Access{Own: map[string]string{"path.customerId": "claims.sub"}, Unless: "orders:any"}, func(in *authz.Input) { in.Params[0] = "u2" }, []string{"support"}, false},
+		"unless lets its holders past the owner":      {authz.Access{Own: map[string]string{"path.customerId": "claims.sub"}, Unless: []string{"orders:any"}}, func(in *authz.Input) { in.Params[0] = "u2" }, []string{"manager"}, true},
+		"any of several unless is enough":             {authz.Access{Own: map[string]string{"path.customerId": "claims.sub"}, Unless: []string{"orders:any", "orders:refund"}}, func(in *authz.Input) { in.Params[0] = "u2" }, []string{"support"}, true},
+		"unless lets nobody else past":                {authz.Access{Own: map[string]string{"path.customerId": "claims.sub"}, Unless: []string{"orders:any"}}, func(in *authz.Input) { in.Params[0] = "u2" }, []string{"support"}, false},
 		"role() knows inheritance":                    {require(`role("support")`), nil, []string{"manager"}, true},
 		"role() does not inherit downwards":           {require(`role("manager")`), nil, []string{"support"}, false},
 		"a v4-mapped address is the v4 address":       {require(`request.address.in_cidr("10.0.0.0/8")`), func(in *authz.Input) { in.Address = mappedAddress }, nil, true},
@@ -179,6 +180,16 @@ func TestDocumentSecurity(t *testing.T) {
 		})
 	}
 
+	t.Run("the config says which method serves a scheme", func(t *testing.T) {
+		op := refund()
+		op.Security = []gatehouse.Requirement{oauth("a")}
+		p := compile(t, op, authz.Access{Schemes: map[string]gatehouse.Method{"oauth": gatehouse.MethodMTLS}})
+		for method, allow := range map[gatehouse.Method]bool{gatehouse.MethodMTLS: true, gatehouse.MethodJWT: false} {
+			if d := decide(p, &authz.Input{Principal: &gatehouse.Principal{Method: method, Scopes: []string{"a"}}}); d.Allow != allow {
+				t.Errorf("%s: allow = %v", method, d.Allow)
+			}
+		}
+	})
 	t.Run("the problem names the scopes of the challenge", func(t *testing.T) {
 		op := refund()
 		op.Security = []gatehouse.Requirement{oauth("orders:write")}
@@ -247,6 +258,20 @@ func TestExplanation(t *testing.T) {
 		}())
 		if text := reason(t, d, "orders/refundOrder/require/r"); strings.Contains(text.Text+text.Saw, "hunter2") || text.Effect != gatehouse.EffectError {
 			t.Fatalf("%+v", text)
+		}
+	})
+	t.Run("names that tell of secrets", func(t *testing.T) {
+		op := refund()
+		op.Params[3] = gatehouse.Param{In: "header", Name: "X-Api-Key", Shape: shape(gatehouse.StringShape)}
+		op.Params[0].Name = "companyId"
+		in := input(caller())
+		in.Params[3] = "k-12345"
+		p, err := compiler(t, config()).Compile(op, require("header.x_api_key == 'x' && path.companyId == 'x'"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if saw := reason(t, decide(p, in), "orders/refundOrder/require/r").Saw; saw != `header.x_api_key = [secret], path.companyId = "u1"` {
+			t.Fatal(saw)
 		}
 	})
 	t.Run("a long value is cut", func(t *testing.T) {

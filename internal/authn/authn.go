@@ -137,7 +137,7 @@ func (acc *Accept) credential(r *http.Request) (string, kind, error) {
 	case strings.EqualFold(scheme, "DPoP"):
 		return "", none, acc.dpop(errors.New("Authorization: DPoP"))
 	default:
-		return "", none, acc.notAccepted(noCode, errors.New("an Authorization scheme other than Bearer"))
+		return "", none, acc.notAccepted(noCode, errors.New("the scheme of Authorization is not Bearer"))
 	}
 	cred = strings.TrimLeft(cred, " ")
 	if strings.HasPrefix(cred, keyPrefix) { // no JWT begins so: its first character would have to encode '{'

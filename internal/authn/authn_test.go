@@ -206,6 +206,7 @@ func TestRolesAndTenantComeFromTheConfiguredClaims(t *testing.T) {
 		{"roles under another name give none", w.main, claims(map[string]any{"realm_access": nil, "roles": []string{"manager"}}), nil, "t1"},
 		{"a tenant that is no string gives none", w.main, claims(map[string]any{"tenant": []string{"t1"}}), []string{"support"}, ""},
 		{"a claim named like a URL, mapped", w.other, theirs(map[string]any{"https://other.example/roles": []string{"boss"}, "org": map[string]any{"id": 42}}), []string{"manager"}, "42"},
+		{"a role of theirs that is two of ours", w.other, theirs(map[string]any{"https://other.example/roles": []string{"chief", "boss"}}), []string{"support", "manager"}, ""},
 		{"with a map, our own names count for nothing", w.other, theirs(map[string]any{"https://other.example/roles": []string{"manager", "support"}}), nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -369,7 +370,7 @@ func TestNewRefuses(t *testing.T) {
 		"an issuer without keys":               with(func(i *authn.Issuer) { i.Keys = nil }),
 		"an issuer without an audience":        with(func(i *authn.Issuer) { i.Token.Audiences = nil }),
 		"an issuer without an iss":             with(func(i *authn.Issuer) { i.Token.Issuer = "" }),
-		"a map to a role that is not ours":     with(func(i *authn.Issuer) { i.RoleMap = map[string]string{"a": "emperor"} }),
+		"a map to a role that is not ours":     with(func(i *authn.Issuer) { i.RoleMap = map[string][]string{"a": {"manager", "emperor"}} }),
 		"an issuer twice":                      {Realm: "x", Issuers: []authn.Issuer{good, good}},
 		"a certificate name without a kind":    named("billing.internal"),
 		"a certificate name of no known kind":  named("ip:127.0.0.1"),

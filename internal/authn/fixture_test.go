@@ -81,7 +81,7 @@ func newWorld(t testing.TB) *world {
 			},
 			{
 				Name: "other", Keys: otherKeySet, Token: token.VerifierConfig{Issuer: otherIssuer, Audiences: []string{audience}},
-				RolesClaim: "https://other.example/roles", RoleMap: map[string]string{"boss": "manager"}, TenantClaim: "org.id",
+				RolesClaim: "https://other.example/roles", RoleMap: map[string][]string{"boss": {"manager"}, "chief": {"support", "manager"}}, TenantClaim: "org.id",
 			},
 		},
 		Keys: w.keys,

@@ -95,7 +95,8 @@ func TestEveryCommitReportedBeforeKill9IsThereAfterwards(t *testing.T) {
 			return errors.Join(
 				tx.QueryRowContext(t.Context(), `SELECT COUNT(*), COALESCE(MAX(n), 0) FROM lefts`).Scan(&lefts, &most),
 				tx.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM rights`).Scan(&rights),
-				tx.QueryRowContext(t.Context(), `PRAGMA integrity_check`).Scan(&check))
+				tx.QueryRowContext(t.Context(), `PRAGMA integrity_check`).Scan(&check),
+			)
 		})
 		if err != nil {
 			t.Fatal(err)

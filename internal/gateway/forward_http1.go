@@ -84,10 +84,10 @@ func (f *flight) stream(c *http1.Conn, start time.Time) (again, heard bool, err 
 	sent := make(chan error, 1)
 	go func() {
 		err := c.SendStream(body, length, trailer)
-		if _, ok := errors.AsType[*http1.BodyError](err); ok {
-			c.Interrupt() // the service must not take half a request for a whole one
-		}
 		sent <- err
+		if _, ok := errors.AsType[*http1.BodyError](err); ok {
+			c.Interrupt() // and readHead ends, with its cause told already
+		}
 	}()
 	resp, err := f.readHead(c)
 	if err == nil {

@@ -31,6 +31,7 @@ func BenchmarkAppend(b *testing.B) {
 func BenchmarkAppendParallel(b *testing.B) {
 	log := open(b, auditlog.Config{Dir: b.TempDir(), Keep: 2})
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		e := event(0)
 		for pb.Next() {

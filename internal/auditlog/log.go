@@ -147,10 +147,10 @@ func (l *Log) Append(e *gatehouse.Event) error {
 	return l.appendSlow(e)
 }
 
-// appendSlow waits for a lock, and for room.
+// appendSlow waits for a lock, and for room. While the writer is known to fail it
+// does not wait: requests would only pile up in front of a full disk.
 func (l *Log) appendSlow(e *gatehouse.Event) error {
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
+	var timeout *time.Timer
 	for {
 		space := *l.space.Load()
 		for i := range l.shards {
@@ -167,14 +167,18 @@ func (l *Log) appendSlow(e *gatehouse.Event) error {
 				return nil
 			}
 		}
+		if err := l.Err(); err != nil {
+			return fmt.Errorf("%w (%w)", ErrFull, err)
+		}
+		if timeout == nil {
+			timeout = time.NewTimer(patience)
+			defer timeout.Stop()
+		}
 		poke(l.wake)
 		poke(l.hurry)
 		select {
 		case <-space:
 		case <-timeout.C:
-			if err := l.Err(); err != nil {
-				return fmt.Errorf("%w (%w)", ErrFull, err)
-			}
 			return ErrFull
 		}
 	}

@@ -40,7 +40,9 @@ const (
 	slotSize   = 32
 	headerSize = 16
 	shardCount = 16
-	wrapMark   = 1<<32 - 1
+	// no line is shorter than that of the zero event
+	leastRecord = headerSize + 72
+	wrapMark    = 1<<32 - 1
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -68,6 +70,9 @@ type shard struct {
 
 // put writes e, if there is room.
 func (s *shard) put(e *gatehouse.Event) bool {
+	if s.used()+leastRecord > uint64(len(s.mem)) {
+		return false // without making the line
+	}
 	s.scratch = appendEvent(s.scratch[:0], e)
 	size, need := uint64(len(s.mem)), recordSize(len(s.scratch))
 	at := s.tail.Load()

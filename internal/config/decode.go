@@ -163,12 +163,12 @@ func (d *decoder) value(v reflect.Value, n *yaml.Node, at spot) {
 		}
 		v.SetBool(strings.EqualFold(n.Value, "true"))
 	case reflect.Int:
-		i, err := strconv.Atoi(n.Value)
-		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || err != nil {
+		i, ok := decimal(n)
+		if !ok || int64(int(i)) != i {
 			d.expected(n, at, "a whole number")
 			return
 		}
-		v.SetInt(int64(i))
+		v.SetInt(i)
 		d.bounds(n, at, float64(i))
 	case reflect.Interface:
 		if x, ok := d.any(n, at); ok && x != nil {
@@ -374,6 +374,13 @@ func (d *decoder) distinct(texts []Text, at spot) {
 	}
 }
 
+// decimal reads a whole number as JSON writes it: 010 is eight to some readers of
+// YAML and ten to others.
+func decimal(n *yaml.Node) (int64, bool) {
+	i, err := strconv.ParseInt(n.Value, 10, 64)
+	return i, n.Kind == yaml.ScalarNode && n.ShortTag() == "!!int" && err == nil && strconv.FormatInt(i, 10) == n.Value
+}
+
 // any reads free values, as JSON has them.
 func (d *decoder) any(n *yaml.Node, at spot) (any, bool) {
 	switch n.Kind {
@@ -396,10 +403,10 @@ func (d *decoder) any(n *yaml.Node, at spot) (any, bool) {
 		case "!!bool":
 			return strings.EqualFold(n.Value, "true"), true
 		case "!!int":
-			if i, err := strconv.ParseInt(n.Value, 10, 64); err == nil {
+			if i, ok := decimal(n); ok {
 				return i, true
 			}
-			d.expected(n, at, "a decimal number of 64 bits")
+			d.expected(n, at, "a decimal number of 64 bits without leading zeros")
 			return nil, false
 		case "!!float":
 			if f, err := strconv.ParseFloat(n.Value, 64); err == nil && !math.IsInf(f, 0) && !math.IsNaN(f) {

@@ -247,8 +247,8 @@ func (e *Expect) decode(d *decoder, n *yaml.Node, at spot) {
 			e.Deny = true
 			return
 		}
-		if v, err := strconv.Atoi(n.Value); err == nil && v >= 200 && v <= 599 && n.ShortTag() == "!!int" {
-			e.Status = v
+		if v, ok := decimal(n); ok && v >= 200 && v <= 599 {
+			e.Status = int(v)
 			return
 		}
 	}

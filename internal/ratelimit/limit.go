@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -37,7 +36,7 @@ const (
 )
 
 // A Limit is how much each key may have. The zero Limit gives nothing. Make one
-// with [NewLimit]; it may be used by many goroutines and must not be copied.
+// with [NewLimit]; it is read-only.
 type Limit struct {
 	name      string
 	id        [2]uint64 // of the name
@@ -47,9 +46,6 @@ type Limit struct {
 	interval  int64 // ns between tokens, rounded up: a limit is never exceeded by rounding
 	burst     int64
 	tolerance int64 // burst × interval
-
-	// overflow is the schedule all newcomers share while the table has no room.
-	overflow atomic.Int64
 }
 
 // NewLimit makes a limit of the rate ("100/min", see [Parse]). burst is how many
@@ -60,8 +56,9 @@ type Limit struct {
 // caller who lacks the thing is counted by its address instead: nobody escapes
 // a limit by being nobody.
 //
-// The name goes into headers that callers see, and keeps the count across
-// reloads, so two limits must not share one: letters, digits and _ . - only.
+// The name goes into headers that callers see, and is what a count is kept by,
+// across reloads too, so limits that share a name share their counts: letters,
+// digits and _ . - only.
 func NewLimit(name, by, rate string, burst int) (*Limit, error) {
 	count, window, err := Parse(rate)
 	if err != nil {
@@ -115,6 +112,35 @@ func parseBy(by string) ([]dimension, error) {
 
 // Name returns the limit's name.
 func (l *Limit) Name() string { return l.name }
+
+// String describes the limit: "100 in 1m0s, 20 at once, by principal+operation".
+func (l *Limit) String() string {
+	by := make([]string, len(l.by))
+	for i, d := range l.by {
+		for name, known := range dimensions {
+			if d == known {
+				by[i] = name
+			}
+		}
+	}
+	if len(by) == 0 {
+		by = []string{"all"}
+	}
+	return fmt.Sprintf("%d in %s, %d at once, by %s", l.count, time.Duration(l.window), l.burst, strings.Join(by, "+"))
+}
+
+// String describes the limit for people.
+func (l *Limit) String() string {
+	by := "everyone together"
+	for i, d := range l.by {
+		if i == 0 {
+			by = "each " + string(d)
+		} else {
+			by += " and " + string(d)
+		}
+	}
+	return fmt.Sprintf("%d in %s, at most %d at once, for %s", l.count, time.Duration(l.window), l.burst, by)
+}
 
 // NeedsPrincipal reports whether the limit can be taken only after
 // authentication.

@@ -31,6 +31,7 @@ type Limiter struct {
 	start    time.Time
 	mask     uint64
 	overflow atomic.Uint64
+	shared   sync.Map // limit id → *atomic.Int64, the schedule its newcomers share while there is no room
 	shard    [shards]shard
 }
 
@@ -185,13 +186,21 @@ func (s *shard) find(hash [2]uint64, mask uint64) (at uint64, found bool) {
 // one for each key, and resets nobody.
 func (l *Limiter) spill(limit *Limit, cost, now int64, move func(*Limit, int64, int64, int64) (int64, Result)) Result {
 	l.overflow.Add(1)
+	v, ok := l.shared.Load(limit.id)
+	if !ok {
+		v, _ = l.shared.LoadOrStore(limit.id, new(atomic.Int64))
+	}
+	shared, ok := v.(*atomic.Int64)
+	if !ok {
+		return limit.result(false, limit.tolerance, limit.window)
+	}
 	for {
-		tat := limit.overflow.Load()
+		tat := shared.Load()
 		if move == nil {
 			return limit.peek(tat, now)
 		}
 		next, r := move(limit, tat, now, cost)
-		if limit.overflow.CompareAndSwap(tat, next) {
+		if shared.CompareAndSwap(tat, next) {
 			return r
 		}
 	}

@@ -274,6 +274,9 @@ func TestFullTable(t *testing.T) {
 	if l.Take(lim, user("known"), 1, now).OK {
 		t.Error("the flood reset a limit")
 	}
+	if again := limit(t, "principal", "10/h", 10); l.Take(again, user("fresh after a reload"), 1, now).OK {
+		t.Error("a reload gives the newcomers another burst")
+	}
 	if !l.Take(lim, user("late"), 1, now+2*3600*second).OK {
 		t.Error("the table does not empty")
 	}
@@ -351,6 +354,20 @@ func TestParse(t *testing.T) {
 		if _, _, err := ratelimit.Parse(rate); err == nil || !strings.Contains(err.Error(), "like 100/min") {
 			t.Errorf("%q: %v", rate, err)
 		}
+	}
+}
+
+func TestLimitDescribesItself(t *testing.T) {
+	for want, l := range map[string]*ratelimit.Limit{
+		"100 in 1m0s, 20 at once, by principal+operation": limit(t, "principal+operation", "100/min", 20),
+		"5 in 1s, 5 at once, by all":                      limit(t, "all", "5/s", 0),
+	} {
+		if got := l.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if limit(t, "address+operation", "1/s", 0).NeedsPrincipal() || !limit(t, "tenant", "1/s", 0).NeedsPrincipal() {
+		t.Error("NeedsPrincipal is wrong")
 	}
 }
 

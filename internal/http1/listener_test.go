@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -503,4 +504,79 @@ func BenchmarkFront(b *testing.B) {
 	}
 	_ = plain.Close()
 	_ = strict.Close()
+}
+
+// A pipes listener yields connections that claim to come from given addresses.
+type pipes struct {
+	conns chan net.Conn
+	fail  chan error
+	done  chan struct{}
+}
+
+type from struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (f from) RemoteAddr() net.Addr { return f.addr }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case err := <-p.fail:
+		return nil, err
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipes) Close() error   { close(p.done); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// get says whether a request on a new connection from ip is served; the connection stays open.
+func (p *pipes) get(t *testing.T, ip string) bool {
+	t.Helper()
+	near, far := net.Pipe()
+	t.Cleanup(func() { _ = near.Close() })
+	p.conns <- from{far, &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}}
+	_ = near.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(near, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		return false
+	}
+	_, err := http.ReadResponse(bufio.NewReader(near), nil)
+	return err == nil
+}
+
+func TestWhoCountsAsOneAddress(t *testing.T) {
+	for _, tt := range []struct {
+		name, first, second string
+		both                bool
+	}{
+		{"an IPv4 address is one", "192.0.2.1", "192.0.2.1", false},
+		{"two IPv4 addresses are two", "192.0.2.1", "192.0.2.2", true},
+		{"a mapped address is the IPv4 address", "192.0.2.1", "::ffff:192.0.2.1", false},
+		{"an IPv6 /64 is one", "2001:db8::1", "2001:db8::2:3:4:5", false},
+		{"two IPv6 /64 are two", "2001:db8::1", "2001:db8:0:1::1", true},
+		{"a trusted hop is not counted", "10.0.0.1", "10.0.0.1", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := &pipes{conns: make(chan net.Conn), fail: make(chan error, 1), done: make(chan struct{})}
+			s := http1.NewServer(http1.Config{
+				MaxConnsPerAddress: 1, Trusted: func(a netip.Addr) bool { return a == netip.MustParseAddr("10.0.0.1") },
+			}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			l.fail <- errors.New("accept: too many open files") // passes: the server goes on
+			served := make(chan error, 1)
+			go func() { served <- s.Serve(l, nil) }()
+			if !l.get(t, tt.first) {
+				t.Error("the first connection is not served")
+			}
+			if got := l.get(t, tt.second); got != tt.both {
+				t.Errorf("the second connection is served: %v", got)
+			}
+			_ = s.Close()
+			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -20,7 +20,7 @@ type Config struct {
 	Issuers      []Issuer            // of tokens
 	Keys         *Keys               // API keys; nil: none are accepted
 	KeyHeader    string              // where they stand; "": DefaultKeyHeader. Authorization: Bearer always works too.
-	Certificates map[string]Identity // who holds a certificate of a name; see checkName for the names
+	Certificates map[string]Identity // who holds a certificate, by its name: a URI (spiffe://…), a host name, an e-mail address, or cn:NAME
 	Roles        []string            // the roles the config defines; a token's others are dropped
 	CacheEntries int                 // checked tokens remembered for each issuer; 0: 16,384
 }
@@ -56,14 +56,16 @@ func New(cfg Config) (*Authenticator, error) {
 		errs = append(errs, a.addIssuer(&cfg.Issuers[i], cfg.CacheEntries))
 	}
 	for name, id := range cfg.Certificates {
-		errs = append(errs, checkName(name))
+		full, err := certificateName(name)
+		errs = append(errs, err)
 		for _, r := range id.Roles {
 			if !a.roles[r] {
 				errs = append(errs, fmt.Errorf("certificate name %q has the role %q, which is not configured", name, r))
 			}
 		}
 		id.Roles, id.Scopes = slices.Clone(id.Roles), slices.Clone(id.Scopes)
-		a.names[name] = &id
+		id.Subject = cmp.Or(id.Subject, name)
+		a.names[full] = &id
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("authn: %w", err)
@@ -135,7 +137,7 @@ func (acc *Accept) credential(r *http.Request) (string, kind, error) {
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
 	case strings.EqualFold(scheme, "DPoP"):
-		return "", none, acc.dpop(errors.New("Authorization: DPoP"))
+		return "", none, acc.dpop(errors.New("the scheme of Authorization is DPoP"))
 	default:
 		return "", none, acc.notAccepted(noCode, errors.New("the scheme of Authorization is not Bearer"))
 	}
@@ -225,7 +227,7 @@ func (a *Authenticator) beside(acc *Accept, cert *x509.Certificate) error {
 			Reason: "certificate_required", Detail: "This operation needs a client certificate too.", Err: errNoCertificate,
 		})
 	}
-	if _, _, err := a.identity(cert); err != nil {
+	if _, err := a.identity(cert); err != nil {
 		return acc.certificateUnknown(err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -226,9 +227,12 @@ func TestThePrincipalOfACertificate(t *testing.T) {
 		change        func(*x509.Certificate)
 	}{
 		{"DNS name, with a subject of its own", "billing", func(c *x509.Certificate) { c.DNSNames = []string{"x.internal", "billing.internal"} }},
-		{"e-mail address", "email:ann@example.org", func(c *x509.Certificate) { c.EmailAddresses = []string{"ann@example.org"} }},
+		{"e-mail address", "ann@example.org", func(c *x509.Certificate) { c.EmailAddresses = []string{"ann@example.org"} }},
 		{"common name, where it is written out", "cn:Legacy", func(c *x509.Certificate) { c.Subject.CommonName = "Legacy" }},
 		{"a common name is no DNS name", "", func(c *x509.Certificate) { c.Subject.CommonName = "billing.internal" }},
+		{"an e-mail address in place of a DNS name", "", func(c *x509.Certificate) { c.DNSNames = []string{"ann@example.org"} }},
+		{"a DNS name in place of a URI", "", func(c *x509.Certificate) { c.URIs = []*url.URL{{Path: "billing.internal"}} }},
+		{"a common name that looks like a kind", "", func(c *x509.Certificate) { c.Subject.CommonName = "dns:billing.internal" }},
 		{"names are compared exactly", "", func(c *x509.Certificate) { c.DNSNames = []string{"Billing.internal"} }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -372,11 +376,14 @@ func TestNewRefuses(t *testing.T) {
 		"an issuer without an iss":             with(func(i *authn.Issuer) { i.Token.Issuer = "" }),
 		"a map to a role that is not ours":     with(func(i *authn.Issuer) { i.RoleMap = map[string][]string{"a": {"manager", "emperor"}} }),
 		"an issuer twice":                      {Realm: "x", Issuers: []authn.Issuer{good, good}},
-		"a certificate name without a kind":    named("billing.internal"),
+		"an empty certificate name":            named(""),
+		"a certificate name with a space":      named("billing internal"),
 		"a certificate name of no known kind":  named("ip:127.0.0.1"),
-		"a certificate name that is only kind": named("dns:"),
+		"a certificate name that is only kind": named("cn:"),
+		"an e-mail address without a host":     named("ann@"),
+		"an e-mail address without a name":     named("@example.org"),
 		"a URI that would never match":         named("spiffe://example/b illing"),
-		"a certificate with an unknown role":   {Realm: "x", Certificates: map[string]authn.Identity{"dns:a": {Roles: []string{"emperor"}}}},
+		"a certificate with an unknown role":   {Realm: "x", Certificates: map[string]authn.Identity{"a.internal": {Roles: []string{"emperor"}}}},
 	} {
 		if _, err := authn.New(cfg); err == nil {
 			t.Errorf("%s was accepted", name)

@@ -26,24 +26,36 @@ type Identity struct {
 	Scopes  []string
 }
 
-// checkName says what names the table of certificates takes: a URI as it is
-// ("spiffe://example/billing"), or "dns:", "email:" or "cn:" and a name. The
-// kind is written out because a CA that checks one kind of name may let anybody
-// choose another; the common name counts only where "cn:" says so (RFC 6125 §6.4.4).
-func checkName(name string) error {
-	kind, rest, ok := strings.Cut(name, ":")
-	switch {
-	case !ok || rest == "":
-	case kind == "dns" || kind == "email" || kind == "cn":
-		return nil
-	case strings.HasPrefix(rest, "//") && len(rest) > 2:
+// certificateName takes a name of the table apart by its form, and returns it as
+// identity looks it up: a URI ("spiffe://example/billing"), an e-mail address, a
+// host name, or "cn:" and a common name. The kinds are kept apart because a CA
+// that checks one kind of name may let anybody choose another; a common name
+// counts only where "cn:" is written (RFC 9525 §2).
+func certificateName(name string) (string, error) {
+	switch local, domain, email := strings.Cut(name, "@"); {
+	case strings.HasPrefix(name, "cn:") && len(name) > len("cn:"):
+		return name, nil
+	case strings.Contains(name, "://"):
 		// crypto/x509 gives URIs parsed; written otherwise than it prints them
 		// a name would never match.
-		if u, err := url.Parse(name); err == nil && u.String() == name && u.Host != "" {
-			return nil
+		if u, err := url.Parse(name); err == nil && u.String() == name && u.Scheme != "" && u.Host != "" {
+			return name, nil
+		}
+	case email && local != "" && isHostName(domain):
+		return "email:" + name, nil
+	case isHostName(name):
+		return "dns:" + name, nil
+	}
+	return "", fmt.Errorf("certificate name %q must be a URI like spiffe://example/billing, a host name, an e-mail address, or cn: and a common name", name)
+}
+
+func isHostName(s string) bool {
+	for _, c := range []byte(s) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_') {
+			return false
 		}
 	}
-	return fmt.Errorf("certificate name %q must be a URI like spiffe://example/billing, or dns:…, email:… or cn:…", name)
+	return s != ""
 }
 
 // leaf returns the client's certificate if the listener has verified it. No
@@ -67,17 +79,17 @@ func holds(c *x509.Certificate, x5t string) bool {
 
 // identity finds the one name of c that is in the table. Two are refused: which
 // of them acts could only be guessed.
-func (a *Authenticator) identity(c *x509.Certificate) (name string, id *Identity, err error) {
+func (a *Authenticator) identity(c *x509.Certificate) (id *Identity, err error) {
 	// A connection may outlive its certificate, by days with HTTP/2.
 	if time.Now().After(c.NotAfter) {
-		return "", nil, errors.New("the certificate expired while the connection was open")
+		return nil, errors.New("the certificate expired while the connection was open")
 	}
 	try := func(n string) {
-		if found, ok := a.names[n]; ok && n != name {
+		if found := a.names[n]; found != nil && found != id {
 			if id != nil {
-				err = fmt.Errorf("the certificate has two configured names, %q and %q", name, n)
+				err = fmt.Errorf("the certificate has two configured names, of %q and %q", id.Subject, found.Subject)
 			}
-			name, id = n, found
+			id = found
 		}
 	}
 	for _, u := range c.URIs {
@@ -93,25 +105,22 @@ func (a *Authenticator) identity(c *x509.Certificate) (name string, id *Identity
 		try("cn:" + c.Subject.CommonName)
 	}
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	if id == nil {
-		return "", nil, errors.New("none of the certificate's names is configured")
+		return nil, errors.New("none of the certificate's names is configured")
 	}
-	return name, id, nil
+	return id, nil
 }
 
 func (a *Authenticator) certificatePrincipal(c *x509.Certificate) (*gatehouse.Principal, error) {
-	name, id, err := a.identity(c)
+	id, err := a.identity(c)
 	if err != nil {
 		return nil, err
 	}
 	p := &gatehouse.Principal{
 		Subject: id.Subject, Issuer: mtlsIssuer, Tenant: id.Tenant, Roles: id.Roles, Scopes: id.Scopes,
 		Method: gatehouse.MethodMTLS, KeyID: thumbprint(c), Expires: c.NotAfter,
-	}
-	if p.Subject == "" {
-		p.Subject = name
 	}
 	return p, nil
 }

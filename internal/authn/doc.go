@@ -27,7 +27,7 @@
 //	keys, err := authn.NewKeys(ctx, authn.KeysConfig{DB: db, Environment: "live", Log: log})
 //	go keys.Run(ctx, report)
 //	a, err := authn.New(authn.Config{Realm: "orders", Issuers: issuers, Keys: keys, Roles: roles})
-//	ways, err := a.WaysOf(operation.Security, schemes) // and ways.Anonymous = true for a public operation
+//	ways, err := authn.WaysOf(operation.Security, schemes, configured)
 //	accept, err := a.Accept(ways)
 //	who, err := a.Authenticate(ctx, r, accept)
 package authn

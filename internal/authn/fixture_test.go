@@ -87,8 +87,8 @@ func newWorld(t testing.TB) *world {
 		Keys: w.keys,
 		Certificates: map[string]authn.Identity{
 			"spiffe://example/billing": {Roles: []string{"support"}, Scopes: []string{"orders:read"}, Tenant: "t1"},
-			"dns:billing.internal":     {Subject: "billing"},
-			"email:ann@example.org":    {},
+			"billing.internal":         {Subject: "billing"},
+			"ann@example.org":          {},
 			"cn:Legacy":                {},
 		},
 		Roles: roles,

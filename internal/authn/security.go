@@ -2,7 +2,6 @@ package authn
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -17,18 +16,19 @@ type Scheme struct {
 	Certificate bool     // client certificates
 }
 
-// WaysOf reads the ways of one operation from its document's security. Schemes
-// not in serve are served by kind: oauth2, openIdConnect and http:bearer by every
-// issuer, apiKey by API keys, mutualTLS by client certificates. Where the
-// document names no security, every configured method will do, since who may
-// call is then the config's to say. An empty requirement ("or nobody") is passed
-// over: an operation is public because the config says so, or not at all.
+// WaysOf reads the ways of one operation from its document's security. All is
+// everything the config has. Schemes not in serve are served by kind: oauth2,
+// openIdConnect and http:bearer by every issuer, apiKey by API keys, mutualTLS by
+// client certificates. Where the document names no security, every configured
+// method will do, since who may call is then the config's to say. An empty
+// requirement ("or nobody") is passed over: whether an operation is public is
+// the caller's to add.
 //
 // It fails when no requirement can be met by what is configured, saying why.
-func (a *Authenticator) WaysOf(security []gatehouse.Requirement, serve map[string]Scheme) (Ways, error) {
+func WaysOf(security []gatehouse.Requirement, serve map[string]Scheme, all Scheme) (Ways, error) {
 	var w Ways
 	if len(security) == 0 {
-		w.Any = options(Scheme{slices.Sorted(maps.Keys(a.issuers)), a.keys != nil, len(a.names) > 0})
+		w.Any = options(all)
 		return w, nil
 	}
 	var why []string
@@ -36,7 +36,7 @@ func (a *Authenticator) WaysOf(security []gatehouse.Requirement, serve map[strin
 		if len(requirement) == 0 {
 			continue
 		}
-		ways, err := a.meet(requirement, serve)
+		ways, err := meet(requirement, serve, all)
 		if err != nil {
 			why = append(why, err.Error())
 			continue
@@ -50,18 +50,18 @@ func (a *Authenticator) WaysOf(security []gatehouse.Requirement, serve map[strin
 }
 
 // meet returns what shows all schemes of requirement at once.
-func (a *Authenticator) meet(requirement gatehouse.Requirement, serve map[string]Scheme) ([]Way, error) {
+func meet(requirement gatehouse.Requirement, serve map[string]Scheme, all Scheme) ([]Way, error) {
 	ways := []Way{{}}
 	for _, use := range requirement {
 		scheme, ok := serve[use.Scheme]
 		if !ok {
 			switch use.Kind {
 			case "oauth2", "openIdConnect", "http:bearer":
-				scheme.Issuers = slices.Sorted(maps.Keys(a.issuers))
+				scheme.Issuers = all.Issuers
 			case "apiKey":
-				scheme.Key = a.keys != nil
+				scheme.Key = all.Key
 			case "mutualTLS":
-				scheme.Certificate = len(a.names) > 0
+				scheme.Certificate = all.Certificate
 			}
 		}
 		choices := options(scheme)

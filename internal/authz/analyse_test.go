@@ -127,10 +127,13 @@ func TestAnalysisIsRight(t *testing.T) {
 		}
 		return "(" + build(depth-1) + " && " + build(depth-1) + ")"
 	}
-	claimed := 0
-	for range 400 {
+	claimed, c := 0, compiler(t, config())
+	for range 300 {
 		expr := build(3)
-		p := compile(t, refund(), require(expr))
+		p, err := c.Compile(refund(), require(expr))
+		if err != nil {
+			t.Fatal(err)
+		}
 		trueSeen, falseSeen := false, false
 		for _, in := range inputs {
 			if decide(p, in).Allow {
@@ -175,11 +178,14 @@ func TestMatrixIsRight(t *testing.T) {
 		}
 		return "(" + build(depth-1) + " && " + build(depth-1) + ")"
 	}
-	verdicts := map[authz.Verdict]int{}
-	for i := range 200 {
+	verdicts, c := map[authz.Verdict]int{}, compiler(t, config())
+	for i := range 150 {
 		access := authz.Access{Rules: authz.Rules{Require: []authz.Rule{{ID: "r", Expr: build(2)}}, Deny: []authz.Rule{{ID: "d", Expr: build(1)}}}}
 		access.Public = i%3 == 0
-		p := compile(t, refund(), access)
+		p, err := c.Compile(refund(), access)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, cell := range authz.Matrix([]*authz.Policy{p})[0].Cells {
 			verdicts[cell.Verdict]++
 			for variant := range 16 {

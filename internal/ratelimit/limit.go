@@ -129,19 +129,6 @@ func (l *Limit) String() string {
 	return fmt.Sprintf("%d in %s, %d at once, by %s", l.count, time.Duration(l.window), l.burst, strings.Join(by, "+"))
 }
 
-// String describes the limit for people.
-func (l *Limit) String() string {
-	by := "everyone together"
-	for i, d := range l.by {
-		if i == 0 {
-			by = "each " + string(d)
-		} else {
-			by += " and " + string(d)
-		}
-	}
-	return fmt.Sprintf("%d in %s, at most %d at once, for %s", l.count, time.Duration(l.window), l.burst, by)
-}
-
 // NeedsPrincipal reports whether the limit can be taken only after
 // authentication.
 func (l *Limit) NeedsPrincipal() bool {

@@ -133,8 +133,18 @@ func writeOperations(w *strings.Builder, api string, ops []InitialOperation) {
 		if len(o.Scopes) > 0 {
 			scopes = " asks for " + comment(strings.Join(o.Scopes, " "))
 		}
-		fmt.Fprintf(w, "    #   %s: {grant: %s}%s%s\n", comment(quote(o.ID)), grantOf(api, o.Method), where(o), scopes)
+		fmt.Fprintf(w, "    #   %s: {grant: %s}%s%s\n", comment(quote(o.ID)), suggested(api, o), where(o), scopes)
 	}
+}
+
+// suggested is the scope the document asks for, where that reads as a grant.
+func suggested(api string, o InitialOperation) string {
+	for _, s := range o.Scopes {
+		if formats["grant"].pattern.MatchString(s) {
+			return s
+		}
+	}
+	return grantOf(api, o.Method)
 }
 
 // where says for which request an operation is, unless its id already does.

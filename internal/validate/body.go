@@ -141,7 +141,8 @@ func (l *loader) content(o *Operation, what string, a at, s *schemas) ([]content
 		}
 		m, ok := parseMedia(name)
 		if !ok {
-			return v.fault("%q is not a media type", name)
+			l.warn(v, "%s: %q is not a media type: no content can have it", what, name)
+			return nil
 		}
 		c := content{media: m}
 		switch m.class() {

@@ -202,10 +202,10 @@ func (l *loader) parse(name string, data []byte) (*yaml.Node, error) {
 	default:
 		return nil, fmt.Errorf("%s: OpenAPI version %q; expected 3.0, 3.1 or 3.2 (convert Swagger 2 documents first)", name, version)
 	}
-	if l.requests, err = newSchemas(l.dialect, jsonschema.Request, l.options); err != nil {
+	if l.requests, err = newSchemas(l.dialect, jsonschema.Request, l.options, l.placed); err != nil {
 		return nil, err
 	}
-	if l.responses, err = newSchemas(l.dialect, jsonschema.Response, l.options); err != nil {
+	if l.responses, err = newSchemas(l.dialect, jsonschema.Response, l.options, l.placed); err != nil {
 		return nil, err
 	}
 	root := library.GetSpecInfo().RootNode
@@ -300,6 +300,10 @@ func (l *loader) load(name string) error {
 		return err
 	}
 	// The library looks at the whole document, the parts no operation uses, too.
+	// It cannot follow references into the files that only we may open.
+	if len(l.files.order) > 1 {
+		return nil
+	}
 	if _, err := l.library.BuildV3Model(); err != nil {
 		return fmt.Errorf("%s: %w", f.show, err)
 	}

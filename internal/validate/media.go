@@ -1,8 +1,6 @@
 package validate
 
-import (
-	"strings"
-)
+import "strings"
 
 // A mediaKind is what the room can do with content.
 type mediaKind uint8
@@ -114,7 +112,7 @@ func cutParameter(s string) (value, rest string, ok bool) {
 // class says what can be done with content of this type.
 func (m media) class() mediaKind {
 	switch {
-	case m.kind == "application" && (m.sub == "json" || strings.HasSuffix(m.sub, "+json")):
+	case m.sub == "json" && (m.kind == "application" || m.kind == "text"), strings.HasSuffix(m.sub, "+json"):
 		return mediaJSON
 	case m.kind == "application" && m.sub == "x-www-form-urlencoded":
 		return mediaForm

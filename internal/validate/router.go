@@ -329,7 +329,7 @@ func templateNames(template string) []string {
 	}
 }
 
-// Overlaps lists pairs of templates neither of which is the more specific one,
+// Overlaps lists pairs of templates of one method neither of which is the more specific one,
 // like /{kind}/me and /books/{id} (OpenAPI calls them ambiguous): Match serves
 // the one whose earlier segment is literal. At most 100.
 func (r *Router) Overlaps() []Conflict {
@@ -369,11 +369,17 @@ func overlap(host string, a, b *routeNode, crossed bool, out []Conflict) []Confl
 	if len(out) >= 100 {
 		return out
 	}
-	if crossed && len(a.methods) > 0 && len(b.methods) > 0 {
-		x, y := a.methods[0], b.methods[0]
+	for _, x := range a.methods {
+		i := slices.IndexFunc(b.methods, func(y routeMethod) bool { return y.name == x.name })
+		if !crossed || i < 0 {
+			continue
+		}
+		y := b.methods[i]
 		out = append(out, Conflict{Host: host, Method: x.name, First: x.route, Second: y.route, FirstPath: x.template, SecondPath: y.template})
+		break
 	}
-	for k, next := range a.literal {
+	for _, k := range slices.Sorted(maps.Keys(a.literal)) {
+		next := a.literal[k]
 		if other := b.literal[k]; other != nil {
 			out = overlap(host, next, other, crossed, out)
 		}
@@ -382,9 +388,9 @@ func overlap(host string, a, b *routeNode, crossed bool, out []Conflict) []Confl
 		}
 	}
 	if a.param != nil {
-		for k, other := range b.literal {
+		for _, k := range slices.Sorted(maps.Keys(b.literal)) {
 			if k != "" {
-				out = overlap(host, a.param, other, true, out)
+				out = overlap(host, a.param, b.literal[k], true, out)
 			}
 		}
 		if b.param != nil {

@@ -2,6 +2,7 @@ package validate
 
 import (
 	"errors"
+	"strings"
 
 	gatehouse "github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/validate/jsonschema"
@@ -35,20 +36,22 @@ func (f *faults) schema(in, name string, err error) {
 // schemas compiles the schemas of one document for one direction, each once.
 type schemas struct {
 	compiler *jsonschema.Compiler
+	placed   func(text string) Warning // file and line for URI and pointer
 	done     map[string]*schema
 }
 
 // anythingURI is the schema of content the document gives none for: any JSON.
 const anythingURI = "openapi:/anything"
 
-func newSchemas(dialect jsonschema.Dialect, direction jsonschema.Direction, o *Options) (*schemas, error) {
+func newSchemas(dialect jsonschema.Dialect, direction jsonschema.Direction, o *Options, placed func(string) Warning) (*schemas, error) {
 	s := &schemas{
 		compiler: jsonschema.NewCompiler(jsonschema.Options{
 			Dialect: dialect, Direction: direction,
 			AssertFormats: !o.IgnoreFormats, SkipUnsupportedPatterns: o.SkipUnsupportedPatterns,
 			MaxViolations: maxFaults,
 		}),
-		done: map[string]*schema{},
+		placed: placed,
+		done:   map[string]*schema{},
 	}
 	return s, s.compiler.AddResource(anythingURI, map[string]any{})
 }
@@ -64,7 +67,7 @@ func (s *schemas) at(a at) (*schema, error) {
 	}
 	compiled, err := s.compiler.Compile(location)
 	if err != nil {
-		return nil, a.fault("schema: %w", err)
+		return nil, errors.New(s.placed(strings.TrimPrefix(err.Error(), "jsonschema: ")).String())
 	}
 	out := &schema{compiled: compiled, shape: compiled.Shape()}
 	if out.shape == nil {

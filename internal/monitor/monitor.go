@@ -137,9 +137,10 @@ func (m *Monitor) Configure(digest string, ops []*gatehouse.Operation) {
 	m.known.Store(now)
 	for key, s := range old.operations {
 		if now.operations[key] == nil {
-			gone := prometheus.Labels{"api": s.key.api, "operation": s.key.operation}
-			m.requests.DeletePartialMatch(gone)
-			m.seconds.DeletePartialMatch(gone)
+			for _, class := range classes { // by full labels: a search for each of ten thousand would take seconds
+				m.requests.DeleteLabelValues(s.key.api, s.key.operation, class)
+			}
+			m.seconds.DeleteLabelValues(s.key.api, s.key.operation)
 		}
 	}
 	kept := maps.Clone(*m.reasons.Load())

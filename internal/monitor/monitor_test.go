@@ -183,6 +183,24 @@ func busy() (*monitor.Monitor, *gatehouse.Event) {
 	return m, &gatehouse.Event{API: "orders", Operation: "getOrder", Status: 403, Reason: "forbidden", Duration: 3 * time.Millisecond, Service: 2 * time.Millisecond, In: 10, Out: 20}
 }
 
+// BenchmarkConfigure takes a config of ten thousand operations in place of another.
+func BenchmarkConfigure(b *testing.B) {
+	var before, after []string
+	for i := range 10_000 {
+		before, after = append(before, fmt.Sprint("before", i)), append(after, fmt.Sprint("after", i))
+	}
+	m := monitor.New(monitor.Sources{})
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, names := range [][]string{before, after} {
+			m.Configure("d", operations("orders", names...))
+			for _, name := range names {
+				m.Refused(&gatehouse.Event{API: "orders", Operation: name, Status: 200})
+			}
+		}
+	}
+}
+
 func BenchmarkObserve(b *testing.B) {
 	m, e := busy()
 	b.ReportAllocs()

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/authn"
+	"github.com/gatehouse-api/gatehouse/internal/demo"
+	"github.com/gatehouse-api/gatehouse/internal/pki"
+	"github.com/gatehouse-api/gatehouse/internal/server"
+	"github.com/gatehouse-api/gatehouse/internal/token"
+)
+
+type demoCmd struct {
+	Dir     string `placeholder:"DIR" help:"Folder for everything the demo makes. Default: a temporary one, removed at the end."`
+	Address string `default:"127.0.0.1:8443" help:"Where the gateway listens; port 0 takes a free one."`
+	Service string `default:"127.0.0.1:9001" help:"Where the bare API listens."`
+	Admin   string `default:"127.0.0.1:9443" help:"Where health and metrics are."`
+}
+
+func (demoCmd) Help() string {
+	return "A small order API, written as carelessly as real ones are, and the gateway in front of it. Every line of the tour can be pasted into another terminal. Everything listens on loopback and ends with Ctrl-C.\n\nExample:\n  gatehouse demo --dir ./demo"
+}
+
+// demoUsers are the callers whose tokens the demo hands out.
+var demoUsers = []struct {
+	name, role, scopes, about string
+}{
+	{"alice", "customer", "orders:read orders:write", "a customer"},
+	{"bob", "customer", "orders:read orders:write", "another customer"},
+	{"sam", "support", "orders:read orders:refund", "support, may refund up to 500"},
+	{"mia", "manager", "orders:read orders:write orders:refund admin:export", "a manager"},
+}
+
+// Run starts the API and the gateway and prints the tour once both answer.
+func (c *demoCmd) Run(ctx context.Context, _ *cli, std *stdio) (err error) {
+	dir := c.Dir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "gatehouse-demo-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, address := range []string{c.Address, c.Service, c.Admin} {
+		if err := loopbackOnly(address); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	service, end, err := serveBare(ctx, filepath.Join(dir, "service"), c.Service)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	if err := c.furnish(ctx, dir, service); err != nil {
+		return err
+	}
+	return server.Run(ctx, server.Options{
+		Config: filepath.Join(dir, "gatehouse.yaml"), Node: "demo", Version: version,
+		Log: slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Ready: func(bound []server.Bound) {
+			tour(*std, dir, bound[0].URL, "http://"+service, "http://"+c.Admin)
+		},
+	})
+}
+
+// loopbackOnly keeps an API that is broken on purpose on this machine.
+func loopbackOnly(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is no host:port", address)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return &hintError{fmt.Errorf("the demo does not listen on %s", address), "it is vulnerable on purpose: use 127.0.0.1"}
+	}
+	return nil
+}
+
+// serveBare starts the careless API.
+func serveBare(ctx context.Context, dir, address string) (bound string, end func() error, err error) {
+	api, err := demo.New(ctx, dir)
+	if err != nil {
+		return "", nil, err
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return "", nil, &hintError{errors.Join(err, api.Close()), "choose another address with --service"}
+	}
+	srv := &http.Server{Handler: api.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	return l.Addr().String(), func() error {
+		err := srv.Close()
+		if e := <-done; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+		return errors.Join(err, api.Close())
+	}, nil
+}
+
+// furnish writes what the demo needs into its folder: config, document, the key
+// set of an issuer, the users' tokens, a partner's API key and certificate. What
+// is there from an earlier run is kept or made anew.
+func (c *demoCmd) furnish(ctx context.Context, dir, service string) error {
+	spec, err := demo.OpenAPI.ReadFile("orders.openapi.yaml")
+	if err != nil {
+		return err
+	}
+	issuer, err := token.LoadOrCreateSigner(filepath.Join(dir, "issuer", "signing.jwks"), token.ES256)
+	if err != nil {
+		return err
+	}
+	ca, err := pki.LocalCA(filepath.Join(dir, "data", "ca"), []string{"localhost", "127.0.0.1", "::1"})
+	if err != nil {
+		return err
+	}
+	partner, err := ca.IssueClient(pki.ClientRequest{URIs: []string{"spiffe://gatehouse.demo/partner"}, Life: 30 * 24 * time.Hour})
+	if err != nil {
+		return err
+	}
+	if err := partner.Save(filepath.Join(dir, "partner.pem")); err != nil {
+		return err
+	}
+	files := map[string][]byte{
+		"orders.openapi.yaml": spec,
+		"issuer/jwks.json":    issuer.JWKS(),
+		"gatehouse.yaml":      []byte(demoConfig(c.Address, c.Admin, "http://"+service)),
+	}
+	now := time.Now()
+	for _, u := range demoUsers {
+		t := &token.AccessToken{
+			Issuer: demoIssuer, Subject: u.name, Audience: "orders", ClientID: "demo", Roles: []string{u.role},
+			IssuedAt: now, Expires: now.Add(12 * time.Hour), AuthTime: now,
+		}
+		t.Scopes = strings.Fields(u.scopes)
+		raw, err := issuer.AccessToken(t)
+		if err != nil {
+			return err
+		}
+		files[u.name+".header"] = []byte("Authorization: Bearer " + raw + "\n")
+	}
+	for name, b := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			return err
+		}
+	}
+	return seedKey(ctx, dir)
+}
+
+// seedKey makes the partner's API key, once.
+func seedKey(ctx context.Context, dir string) error {
+	file := filepath.Join(dir, "partner.header")
+	if _, err := os.Stat(file); err == nil {
+		return nil
+	}
+	ring, err := server.OpenKeyRing(ctx, filepath.Join(dir, "gatehouse.yaml"))
+	if err != nil {
+		return err
+	}
+	secret, _, err := ring.Create(ctx, "demo", authn.NewKey{
+		Owner: "partner", Roles: []string{"reader"}, Note: "the demo's partner", Life: 30 * 24 * time.Hour,
+	})
+	if err == nil {
+		err = os.WriteFile(file, []byte("X-API-Key: "+secret.Reveal()+"\n"), 0o600)
+	}
+	return errors.Join(err, ring.Close())
+}
+
+func portOf(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return ""
+	}
+	return u.Port()
+}

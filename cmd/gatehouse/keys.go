@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/authn"
+	"github.com/gatehouse-api/gatehouse/internal/server"
+)
+
+type keysCmd struct {
+	Create keysCreateCmd `cmd:"" help:"Make an API key. It is shown once."`
+	List   keysListCmd   `cmd:"" help:"List the API keys, never the keys themselves."`
+	Rotate keysRotateCmd `cmd:"" help:"Make the successor of a key; both work for a while."`
+	Revoke keysRevokeCmd `cmd:"" help:"End a key at once: every gateway refuses it within a second."`
+}
+
+type keysCreateCmd struct {
+	Owner  string        `required:"" help:"Subject the key acts as."`
+	Role   []string      `help:"Role of the config; repeat for several."`
+	Scope  []string      `help:"OAuth scope; repeat for several."`
+	Tenant string        `help:"Tenant."`
+	Note   string        `help:"What the key is for."`
+	Life   time.Duration `help:"How long it works, like 2160h. Default: until it is revoked."`
+	Save   string        `placeholder:"FILE" help:"Write the key into this file (mode 0600) instead of showing it."`
+}
+
+func (keysCreateCmd) Help() string {
+	return "The key goes to standard output, everything else to standard error, so that it can be piped into a vault. Only its hash is kept.\n\nExample:\n  gatehouse keys create --owner billing --role support --life 2160h"
+}
+
+// Run makes the key.
+func (c *keysCreateCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
+	return withKeys(ctx, cli, func(k *server.KeyRing, actor string) error {
+		if err := k.Known(c.Role); err != nil {
+			return err
+		}
+		secret, key, err := k.Create(ctx, actor, authn.NewKey{
+			Owner: c.Owner, Tenant: c.Tenant, Roles: c.Role, Scopes: c.Scope, Note: c.Note, Life: c.Life,
+		})
+		if err != nil {
+			return err
+		}
+		return handOver(cli, std, secret, key, c.Save)
+	})
+}
+
+// handOver gives the key to whoever asked, once.
+func handOver(cli *cli, std *stdio, secret gatehouse.Secret, key *authn.Key, file string) error {
+	shown := secret.Reveal()
+	if file != "" {
+		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return fmt.Errorf("key %s was made but not saved: %w; revoke it and try again", key.ID, err)
+		}
+		_, err = f.WriteString(shown + "\n")
+		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("key %s was made but not saved: %w; revoke it and try again", key.ID, err)
+		}
+		shown = ""
+	}
+	if cli.Output == "json" {
+		return printJSON(std.out, keyView{view(key), shown})
+	}
+	say(std.err, "key %s of %s%s\n", key.ID, key.Owner, until(key))
+	if shown != "" {
+		say(std.err, "It is shown this once; only its hash is kept.\n")
+		say(std.out, "%s\n", shown)
+	}
+	return nil
+}
+
+type keyView struct {
+	keyRow
+
+	Key string `json:"key,omitempty"`
+}
+
+type keyRow struct {
+	ID       string    `json:"id"`
+	Line     string    `json:"line"`
+	State    string    `json:"state"`
+	Owner    string    `json:"owner"`
+	Tenant   string    `json:"tenant,omitempty"`
+	Roles    []string  `json:"roles"`
+	Scopes   []string  `json:"scopes"`
+	Note     string    `json:"note,omitempty"`
+	Created  time.Time `json:"created"`
+	By       string    `json:"created_by"`
+	Expires  time.Time `json:"expires,omitzero"`
+	LastUsed time.Time `json:"last_used,omitzero"`
+}
+
+func view(k *authn.Key) keyRow {
+	state := "live"
+	switch {
+	case !k.Revoked.IsZero():
+		state = "revoked"
+	case !k.Live(time.Now()):
+		state = "expired"
+	}
+	return keyRow{k.ID, k.Lineage, state, k.Owner, k.Tenant, k.Roles, k.Scopes, k.Note, k.Created, k.CreatedBy, k.Expires, k.LastUsed}
+}
+
+func until(k *authn.Key) string {
+	if k.Expires.IsZero() {
+		return ", until it is revoked"
+	}
+	return ", until " + k.Expires.Local().Format(time.RFC3339)
+}
+
+type keysListCmd struct {
+	All bool `help:"Also those that no longer work."`
+}
+
+func (keysListCmd) Help() string { return "Example:\n  gatehouse keys list --output json" }
+
+// Run lists the keys.
+func (c *keysListCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
+	return withKeys(ctx, cli, func(k *server.KeyRing, _ string) error {
+		keys, err := k.List(ctx)
+		if err != nil {
+			return err
+		}
+		rows := []keyRow{}
+		for i := range keys {
+			if r := view(&keys[i]); c.All || r.State == "live" {
+				rows = append(rows, r)
+			}
+		}
+		if cli.Output == "json" {
+			return printJSON(std.out, rows)
+		}
+		t := tabwriter.NewWriter(std.out, 0, 4, 2, ' ', 0)
+		_, _ = fmt.Fprintln(t, "ID\tSTATE\tOWNER\tROLES\tSCOPES\tEXPIRES\tLAST USED\tNOTE")
+		for _, r := range rows {
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.State, r.Owner, strings.Join(r.Roles, ","), strings.Join(r.Scopes, " "), date(r.Expires), date(r.LastUsed), r.Note)
+		}
+		return t.Flush()
+	})
+}
+
+func date(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.Local().Format("2006-01-02 15:04")
+}
+
+type keysRotateCmd struct {
+	ID      string        `arg:"" help:"Id of the key to succeed."`
+	Overlap time.Duration `default:"24h" help:"How long the old key goes on working."`
+	Save    string        `placeholder:"FILE" help:"Write the key into this file (mode 0600) instead of showing it."`
+}
+
+func (keysRotateCmd) Help() string {
+	return "Example:\n  gatehouse keys rotate k7f2m9q4xw --overlap 24h"
+}
+
+// Run makes the successor.
+func (c *keysRotateCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
+	return withKeys(ctx, cli, func(k *server.KeyRing, actor string) error {
+		secret, key, err := k.Rotate(ctx, actor, c.ID, c.Overlap)
+		if err != nil {
+			return err
+		}
+		return handOver(cli, std, secret, key, c.Save)
+	})
+}
+
+type keysRevokeCmd struct {
+	ID []string `arg:"" help:"Ids of keys."`
+}
+
+func (keysRevokeCmd) Help() string { return "Example:\n  gatehouse keys revoke k7f2m9q4xw" }
+
+// Run revokes the keys one by one.
+func (c *keysRevokeCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
+	return withKeys(ctx, cli, func(k *server.KeyRing, actor string) error {
+		var errs []error
+		for _, id := range c.ID {
+			if err := k.Revoke(ctx, actor, id); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			say(std.err, "key %s is revoked\n", id)
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// withKeys opens the keys for as long as do runs. The actor in the record is the
+// operating system's user: whoever can write the database needs no other right.
+func withKeys(ctx context.Context, cli *cli, do func(*server.KeyRing, string) error) (err error) {
+	actor := fmt.Sprintf("os:%d", os.Getuid())
+	if u, err := user.Current(); err == nil {
+		actor = "os:" + u.Username
+	}
+	k, err := server.OpenKeyRing(ctx, cli.Config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, k.Close()) }()
+	return do(k, actor)
+}

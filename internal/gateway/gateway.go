@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/authn"
+	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
+	"github.com/gatehouse-api/gatehouse/internal/validate"
+)
+
+// A Recorder keeps events. What it accepted must survive the process.
+type Recorder interface {
+	Append(*gatehouse.Event) error // an error: the event is not recorded
+	Err() error                    // why it cannot record now; nil when it can
+}
+
+// A Meter counts events.
+type Meter interface {
+	Observe(*gatehouse.Event)
+	Begin()                   // a request came in; Observe ends it
+	Refused(*gatehouse.Event) // one that never began
+}
+
+// Deps is what a Gateway works with for as long as it lives.
+type Deps struct {
+	Record  Recorder
+	Meter   Meter
+	Limiter *ratelimit.Limiter
+	NewID   func(time.Time) string // decision ids
+	Node    string                 // name of this gateway, in events
+}
+
+// A Gateway is the policy enforcement point. Without a snapshot it refuses
+// every request.
+type Gateway struct {
+	Deps
+
+	snapshot atomic.Pointer[Snapshot]
+	pool     sync.Pool
+}
+
+// New makes a Gateway that refuses everything until the first [Gateway.Swap].
+// Every part of d is required: a gateway that cannot record must not run.
+func New(d Deps) (*Gateway, error) {
+	if d.Record == nil || d.Meter == nil || d.Limiter == nil || d.NewID == nil {
+		return nil, errors.New("gateway: record, meter, limiter and ids are required")
+	}
+	g := &Gateway{Deps: d}
+	g.pool.New = func() any { return new(exchange) }
+	return g, nil
+}
+
+// Swap puts s to work for requests that come from now on and returns the
+// snapshot they no longer use, which is nil the first time.
+func (g *Gateway) Swap(s *Snapshot) *Snapshot { return g.snapshot.Swap(s) }
+
+// Current returns the snapshot at work, or nil.
+func (g *Gateway) Current() *Snapshot { return g.snapshot.Load() }
+
+// A Snapshot is everything a config says about requests, compiled. It is
+// read-only and owns no goroutine.
+type Snapshot struct {
+	Digest string // of the config and the documents it names
+	Router *validate.Router
+	Routes []*Route // by the router's route numbers
+	Authn  *authn.Authenticator
+
+	held []Held
+}
+
+// A Route is the gateway's way from one operation to its service.
+type Route struct {
+	Op        *validate.Operation
+	Policy    *authz.Policy
+	Accept    *authn.Accept
+	Before    []*ratelimit.Limit // need no caller
+	After     []*ratelimit.Limit // count by who calls
+	Upstreams *Upstreams         // nil only in a snapshot made to be asked, not to serve
+	Audience  string             // of the internal token
+	Strip     int                // bytes of the path that are ours, not the service's
+	Prefix    string             // put in their place
+	Timeout   time.Duration      // until the answer's head; 0: the upstreams' own
+	Upgrade   bool               // WebSocket is permitted
+}
+
+// An Entry is one listener's way into the gateway.
+type Entry struct {
+	g     *Gateway
+	trust *Trust
+}
+
+// On makes the handler of a listener whose trusted hops are trust; nil trusts
+// nobody.
+func (g *Gateway) On(trust *Trust) *Entry { return &Entry{g, trust} }
+
+// ServeHTTP takes one request through the gateway.
+func (e *Entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := e.g.open(w, r, e.trust)
+	e.g.close(x, e.g.guarded(r.Context(), x))
+}
+
+// exchange is one request on its way through the gateway, and the record of it.
+// It is pooled: nothing of it may be kept by anybody after close.
+type exchange struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	snap   *Snapshot
+	route  *Route
+	who    *gatehouse.Principal
+	event  gatehouse.Event
+	facts  authz.Input
+	match  [8]string // path parameters, while they are few
+	params []string
+	vals   []any
+	head   validate.Head
+	body   validate.Body
+	read   *counted // nil: no body was looked at
+	result Result
+	start  time.Time
+}
+
+// Try asks a snapshot what it would do with r from who, without limits,
+// authentication and service: for `gatehouse test` and for the tests a config
+// brings with itself. It returns nil when the request would be forwarded.
+func (s *Snapshot) Try(r *http.Request, who *gatehouse.Principal, address netip.Addr) (*Route, error) {
+	x := &exchange{r: r, snap: s, who: who, start: time.Now()}
+	x.event.Address = address.String()
+	x.facts.Address = address
+	if err := x.matchRoute(); err != nil {
+		return nil, err
+	}
+	return x.route, x.decide()
+}
+
+// A Held is what a snapshot took from [Pools], and for which API.
+type Held struct {
+	*Upstreams
+
+	API string
+}
+
+// Hold makes u the snapshot's until it is given back: see [Snapshot.Held].
+func (s *Snapshot) Hold(api string, u *Upstreams) { s.held = append(s.held, Held{u, api}) }
+
+// Held lists what must be released when the snapshot is no longer used.
+func (s *Snapshot) Held() []Held { return s.held }

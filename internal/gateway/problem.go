@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+)
+
+// problemBody is application/problem+json (RFC 9457 §3) as callers see it.
+type problemBody struct {
+	Type     string                 `json:"type"`
+	Title    string                 `json:"title"`
+	Status   int                    `json:"status"`
+	Detail   string                 `json:"detail,omitempty"`
+	Reason   string                 `json:"reason"`
+	Decision string                 `json:"decision,omitempty"`
+	Errors   []gatehouse.FieldError `json:"errors,omitempty"`
+}
+
+// typeBase names problem types: stable, and the same in every installation.
+// docs/problems.md has a line for each.
+const typeBase = "urn:gatehouse:problem:"
+
+const headerDecision = "Gatehouse-Decision"
+
+// renderProblem gives the body for p. Reasons of decisions and causes stay
+// inside: the caller learns a class, a stable reason and the id to ask about.
+func renderProblem(p *gatehouse.Problem, decision string) []byte {
+	status := p.Kind.Status()
+	body := problemBody{
+		Type: typeBase + p.Reason, Title: http.StatusText(status), Status: status,
+		Detail: p.Detail, Reason: p.Reason, Decision: decision, Errors: p.Fields,
+	}
+	if p.Kind == gatehouse.Internal {
+		body.Type, body.Reason, body.Detail, body.Errors = typeBase+"internal", "internal", "", nil
+	}
+	b, err := json.Marshal(&body)
+	if err != nil { // cannot be: strings and ints only
+		return []byte(`{"type":"` + typeBase + `internal","status":500,"reason":"internal"}`)
+	}
+	return b
+}
+
+// keptOnProblems are fields set for the caller before the walk ended; anything
+// else was meant for the service's answer and has no business on ours.
+var keptOnProblems = map[string]bool{"Ratelimit": true, "Ratelimit-Policy": true, "Connection": true, "Date": true}
+
+// sendProblem answers with the body renderProblem gave.
+func sendProblem(w http.ResponseWriter, r *http.Request, p *gatehouse.Problem, decision string, body []byte) {
+	h := w.Header()
+	for name := range h {
+		if !keptOnProblems[name] {
+			delete(h, name)
+		}
+	}
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set(headerDecision, decision)
+	h["Www-Authenticate"] = p.Challenges
+	if len(p.Allow) > 0 {
+		h.Set("Allow", strings.Join(p.Allow, ", "))
+	}
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", retryAfter(p.RetryAfter))
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.Kind.Status())
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // the caller may be gone; the event says what was meant
+	}
+}
+
+// retryAfter rounds up to whole seconds (RFC 9110 §10.2.3), so that a caller who
+// obeys is not refused again.
+func retryAfter(d time.Duration) string {
+	return strconv.FormatInt(max(1, int64(math.Ceil(d.Seconds()))), 10)
+}

@@ -1,0 +1,307 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
+	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
+)
+
+// serve takes x through every check in order; the first error ends the walk.
+// The order is the policy: cheap before costly, who before what, what before how.
+func (g *Gateway) serve(ctx context.Context, x *exchange) error {
+	if err := g.ready(x); err != nil { // 7: what cannot be recorded does not happen
+		return err
+	}
+	if err := http1.CheckRequest(x.r); err != nil { // 8: one reading of the head
+		return err
+	}
+	if err := x.matchRoute(); err != nil { // 5, 12: no operation, no way
+		return err
+	}
+	if err := g.limit(x, x.route.Before); err != nil { // 9: by address, before anything costs
+		return err
+	}
+	if err := x.authenticate(ctx); err != nil { // 1
+		return err
+	}
+	if err := g.limit(x, x.route.After); err != nil { // 9: by who calls
+		return err
+	}
+	if err := x.decide(); err != nil { // 2, 8, 12
+		return err
+	}
+	return x.forward() // 12: the service gets our token, not the caller's
+}
+
+// decide asks what the caller may do with this very input: each rule as soon as
+// what it names is known, so that a caller without the role is refused before a
+// parameter is read, and one that is not the owner before the body is.
+func (x *exchange) decide() error {
+	if err := x.authorize(authz.Caller); err != nil {
+		return err
+	}
+	if err := x.checkHead(); err != nil {
+		return err
+	}
+	if err := x.authorize(authz.Head); err != nil {
+		return err
+	}
+	if err := x.checkBody(); err != nil {
+		return err
+	}
+	return x.authorize(authz.Body)
+}
+
+// open begins the record of one request.
+func (g *Gateway) open(w http.ResponseWriter, r *http.Request, trust *Trust) *exchange {
+	g.Meter.Begin()
+	x := g.pool.Get().(*exchange)
+	x.w, x.r, x.start = w, r, time.Now()
+	x.snap = g.snapshot.Load()
+	x.facts.Address = trust.ClientAddr(r)
+	e := &x.event
+	e.ID = g.NewID(x.start)
+	e.Time, e.Node = x.start, g.Node
+	e.Address = x.facts.Address.String()
+	e.Host, e.Method, e.Protocol = r.Host, r.Method, r.Proto
+	if r.TLS != nil {
+		e.TLS = tlsName(r.TLS)
+	}
+	if x.snap != nil {
+		e.Config = x.snap.Digest
+	}
+	return x
+}
+
+// guarded is serve, with a panic of ours turned into an error: a fault in a
+// check must end in a refusal that is recorded.
+func (g *Gateway) guarded(ctx context.Context, x *exchange) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &gatehouse.Problem{Kind: gatehouse.Internal, Reason: "internal", Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	return g.serve(ctx, x)
+}
+
+// close ends the record: it alone writes problems, events and metrics.
+func (g *Gateway) close(x *exchange, err error) {
+	e := &x.event
+	var p *gatehouse.Problem
+	var answer []byte
+	committed := x.result.Committed
+	if err != nil {
+		p = gatehouse.AsProblem(err)
+		e.Reason, e.Fields = p.Reason, p.Fields
+		if p.Err != nil {
+			e.Cause = p.Err.Error()
+		}
+		if p.Decision != nil {
+			e.Reasons = p.Decision.Reasons
+		}
+		if !committed {
+			e.Status = p.Kind.Status()
+			answer = renderProblem(p, e.ID)
+			if x.r.Method != http.MethodHead {
+				e.Out = int64(len(answer))
+			}
+		}
+	}
+	e.Duration = time.Since(x.start)
+	if x.read != nil {
+		e.In = x.read.n.Load()
+	}
+	if recErr := g.Record.Append(e); recErr != nil {
+		// The request has no record. An answer not begun is not given; one under
+		// way is cut off, so that it cannot pass for a whole one.
+		p = unrecorded(recErr)
+		e.Status, e.Reason, e.Cause = p.Kind.Status(), p.Reason, recErr.Error()
+		answer = renderProblem(p, e.ID)
+		err = p
+	}
+	g.Meter.Observe(e)
+	if p != nil && !committed {
+		sendProblem(x.w, x.r, p, e.ID, answer)
+	}
+	abort := err != nil && committed
+	clear(x.vals) // nothing of one caller's is left for the next one
+	*x = exchange{vals: x.vals[:0], head: x.head.Reset(), body: x.body.Reset()}
+	g.pool.Put(x)
+	if abort {
+		panic(http.ErrAbortHandler) // the caller must see that the answer has no end
+	}
+}
+
+// ready refuses while there is no config or no record.
+func (g *Gateway) ready(x *exchange) error {
+	if x.snap == nil {
+		return &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "starting", Detail: "The gateway is not ready yet.", RetryAfter: time.Second}
+	}
+	if err := g.Record.Err(); err != nil {
+		return unrecorded(err)
+	}
+	return nil
+}
+
+func unrecorded(err error) *gatehouse.Problem {
+	return &gatehouse.Problem{
+		Kind: gatehouse.Overloaded, Reason: "record_unavailable", RetryAfter: 5 * time.Second,
+		Detail: "The request cannot be recorded, so it is not carried out.", Err: err,
+	}
+}
+
+// matchRoute finds the operation. What the documents do not name is not there.
+func (x *exchange) matchRoute() error {
+	path := x.r.URL.EscapedPath()
+	if x.r.RequestURI != "" { // as received; URL.Path would be decoded and encoded again
+		path, _, _ = strings.Cut(x.r.RequestURI, "?")
+		if !strings.HasPrefix(path, "/") {
+			path = x.r.URL.EscapedPath() // absolute-form, its authority checked already
+		}
+	}
+	x.event.Path = cutPath(path)
+	n, params, err := x.snap.Router.Match(x.r.Host, x.r.Method, path, x.match[:0])
+	if err != nil {
+		return err
+	}
+	x.route, x.params = x.snap.Routes[n], params
+	op := x.route.Op.Op()
+	x.event.API, x.event.Operation, x.event.Path = op.API, op.ID, op.Path
+	x.facts.Path = path
+	return nil
+}
+
+// limit takes one token of each limit; all are told to the caller.
+func (g *Gateway) limit(x *exchange, limits []*ratelimit.Limit) error {
+	if len(limits) == 0 {
+		return nil
+	}
+	key := ratelimit.KeyOf(x.facts.Address, x.who, x.route.Op.Op())
+	now := g.Limiter.Now()
+	h := x.w.Header()
+	var refused *ratelimit.Result
+	for _, l := range limits {
+		r := g.Limiter.Take(l, key, 1, now)
+		appendLimit(h, l, r)
+		if !r.OK && refused == nil {
+			refused = &r
+		}
+	}
+	if refused != nil {
+		return ratelimit.Problem(*refused)
+	}
+	return nil
+}
+
+// appendLimit adds a limit to the RateLimit fields of the answer.
+func appendLimit(h http.Header, l *ratelimit.Limit, r ratelimit.Result) {
+	var policy, state []byte
+	if old := h["Ratelimit-Policy"]; len(old) == 1 {
+		policy, state = append(policy, old[0]...), append(state, h["Ratelimit"][0]...)
+	}
+	h["Ratelimit-Policy"] = []string{string(ratelimit.AppendPolicy(policy, l))}
+	h["Ratelimit"] = []string{string(ratelimit.AppendResult(state, r))}
+}
+
+// authenticate finds out who calls.
+func (x *exchange) authenticate(ctx context.Context) error {
+	who, err := x.snap.Authn.Authenticate(ctx, x.r, x.route.Accept)
+	if err != nil {
+		return err
+	}
+	x.who = who
+	if who != nil {
+		e := &x.event
+		e.Subject, e.Issuer, e.Client, e.Auth, e.KeyID = who.Subject, who.Issuer, who.Client, who.Method, who.KeyID
+	}
+	return nil
+}
+
+// authorize asks the rules of one phase.
+func (x *exchange) authorize(phase authz.Phase) error {
+	policy := x.route.Policy
+	if !policy.Has(phase) {
+		return nil
+	}
+	in := &x.facts
+	if phase == authz.Caller {
+		in.Principal, in.Method, in.Host = x.who, x.r.Method, hostOnly(x.r.Host)
+		in.TLS, in.Time = x.r.TLS != nil, x.start
+	}
+	if d := policy.Decide(phase, in); !d.Allow {
+		return policy.Problem(d, x.who)
+	}
+	return nil
+}
+
+// tlsNames has every pair of version and suite this binary can speak, so that
+// an event's TLS costs no allocation.
+var tlsNames = func() map[uint32]string {
+	out := map[uint32]string{}
+	for _, s := range tls.CipherSuites() {
+		for _, v := range s.SupportedVersions {
+			out[uint32(v)<<16|uint32(s.ID)] = tls.VersionName(v) + " " + s.Name
+		}
+	}
+	return out
+}()
+
+func tlsName(s *tls.ConnectionState) string {
+	if name, ok := tlsNames[uint32(s.Version)<<16|uint32(s.CipherSuite)]; ok {
+		return name
+	}
+	return tls.VersionName(s.Version)
+}
+
+// cutPath keeps a stranger's path short in the record.
+func cutPath(path string) string {
+	const most = 256
+	if len(path) > most {
+		return path[:most]
+	}
+	return path
+}
+
+// hostOnly takes the port off a Host that http1 has checked.
+func hostOnly(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i > 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	return strings.ToLower(host)
+}
+
+// Refused records a request that the front turned away before it became one,
+// and returns its decision id.
+func (g *Gateway) Refused(f http1.Refusal) string {
+	now := time.Now()
+	e := gatehouse.Event{
+		ID: g.NewID(now), Time: now, Node: g.Node, Address: hostOnly(f.Address), Reason: f.Problem.Reason, Status: f.Problem.Kind.Status(),
+	}
+	if f.TLS {
+		e.TLS = "TLS"
+	}
+	method, rest, _ := strings.Cut(f.Line, " ")
+	path, proto, _ := strings.Cut(rest, " ")
+	e.Method, e.Path, e.Protocol = method, cutPath(path), proto
+	if f.Problem.Err != nil {
+		e.Cause = f.Problem.Err.Error()
+	}
+	if s := g.snapshot.Load(); s != nil {
+		e.Config = s.Digest
+	}
+	if err := g.Record.Append(&e); err != nil {
+		e.Cause = errors.Join(f.Problem.Err, err).Error() // refused it stays; readiness says that the record fails
+	}
+	g.Meter.Refused(&e)
+	return e.ID
+}

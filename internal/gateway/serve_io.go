@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/validate"
+)
+
+// checkHead holds the parameters to the document. What goes on is the query
+// that was checked, not the one that came.
+func (x *exchange) checkHead() (err error) {
+	x.vals, err = x.route.Op.Head(x.r, x.params, x.vals, &x.head)
+	x.facts.Params = x.vals
+	return err
+}
+
+// checkBody holds the body to the document. What goes on is the body that was
+// checked, written afresh.
+func (x *exchange) checkBody() error {
+	if x.w != nil && x.r.Body != nil && x.r.Body != http.NoBody {
+		x.read = &counted{ReadCloser: x.r.Body}
+		x.r.Body = x.read
+	}
+	if err := x.route.Op.Body(x.r, &x.body); err != nil {
+		return err
+	}
+	if !x.route.Policy.Has(authz.Body) {
+		return nil
+	}
+	v, err := x.body.Value()
+	if err != nil { // it was checked a moment ago
+		return &gatehouse.Problem{Kind: gatehouse.Internal, Reason: "internal", Err: err}
+	}
+	x.facts.Body = v
+	return nil
+}
+
+// counted counts what a caller really sent, for the record. It is not pooled:
+// an HTTP/2 service's writer may still read when the exchange is over.
+type counted struct {
+	io.ReadCloser
+
+	n atomic.Int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// forward carries what was checked to the service.
+func (x *exchange) forward() error {
+	route, e := x.route, &x.event
+	e.Allow = true
+	path := string(x.head.Path)
+	if route.Strip > 0 || route.Prefix != "" {
+		path = route.Prefix + path[route.Strip:]
+	}
+	out := Outbound{
+		Request: x.r, Path: path, RawQuery: string(x.head.Query), Cookie: x.cookie(),
+		Stream: x.body.Stream, Length: x.body.Length,
+		Principal: x.who, Audience: route.Audience, Decision: e.ID,
+		ClientAddr: x.facts.Address, Proto: "http", Host: x.r.Host, Upgrade: route.Upgrade, Timeout: route.Timeout,
+	}
+	if out.Stream == nil {
+		out.Body = x.body.Bytes
+	}
+	if x.r.TLS != nil {
+		out.Proto = "https"
+	}
+	if mode := route.Op.CheckResponses(); mode != validate.Off {
+		out.CheckReport = mode == validate.Report
+		out.CheckResponse = func(status int, h http.Header, body []byte) error {
+			faults := route.Op.Response(status, h, body)
+			switch {
+			case len(faults) == 0:
+				return nil
+			case mode == validate.Report:
+				e.Reported = faults
+				return nil
+			}
+			return validate.BadResponse(faults)
+		}
+	}
+	x.w.Header().Set(headerDecision, e.ID)
+	res, err := route.Upstreams.Forward(x.w, &out)
+	x.result = res
+	e.Upstream, e.Status, e.Out, e.Service, e.TraceID = res.Upstream, res.Status, res.Bytes, res.Service, res.TraceID
+	return err
+}
+
+// cookie gives the service its cookies: all but those that are credentials for
+// the gateway itself.
+func (x *exchange) cookie() string {
+	lines := x.r.Header["Cookie"]
+	if len(lines) == 1 {
+		return lines[0]
+	}
+	return strings.Join(lines, "; ")
+}

@@ -1,0 +1,113 @@
+package server
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/config"
+)
+
+// policies turns what all operations share into authz's words.
+func policies(f *config.File) (*authz.Compiler, error) {
+	cfg := authz.Config{Roles: map[string]authz.Role{}, Claims: claimTypes(f)}
+	for name, r := range f.Roles {
+		cfg.Roles[name] = authz.Role{Inherits: config.Values(r.Inherits), Grants: config.Values(r.Grants)}
+	}
+	for _, g := range f.Guardrails {
+		if g.Deny != nil {
+			cfg.Guardrails.Deny = append(cfg.Guardrails.Deny, rule(g.ID, *g.Deny, g.Because))
+		} else {
+			cfg.Guardrails.Require = append(cfg.Guardrails.Require, rule(g.ID, *g.Require, g.Because))
+		}
+	}
+	return authz.New(cfg)
+}
+
+func rule(id string, expr config.Text, because string) authz.Rule {
+	return authz.Rule{ID: id, Expr: expr.Value, Because: because, Place: expr.Place.String()}
+}
+
+func rules(require, deny config.Rules) (out authz.Rules) {
+	for _, r := range require {
+		out.Require = append(out.Require, rule(r.ID, r.Expr, r.Because))
+	}
+	for _, r := range deny {
+		out.Deny = append(out.Deny, rule(r.ID, r.Expr, r.Because))
+	}
+	return out
+}
+
+// access is what the config asks of the callers of one operation. An operation
+// the config does not mention has only what its document says.
+func access(api *config.API, op *config.Operation, schemes map[string]gatehouse.Method) authz.Access {
+	a := authz.Access{API: rules(api.Require, api.Deny), Schemes: schemes, Place: api.Place.String()}
+	if op == nil {
+		return a
+	}
+	a.Public, a.Grant, a.Rules, a.Place = op.Public, config.Values(op.Grant), rules(op.Require, op.Deny), op.Place.String()
+	a.Unless = config.Values(op.Unless)
+	if len(op.Own) > 0 {
+		a.Own = map[string]string{}
+		for _, o := range op.Own {
+			a.Own[o.Object.Value] = o.Owner.Value
+		}
+	}
+	return a
+}
+
+// claimTypes gives the type of every claim that some issuer promises. Where two
+// issuers differ, a rule can rely on neither.
+func claimTypes(f *config.File) map[string]string {
+	out := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(f.Issuers)) {
+		for claim, c := range f.Issuers[name].Claims {
+			t := typeName(c.Shape)
+			if old, ok := out[claim]; ok && old != t {
+				t = "any"
+			}
+			out[claim] = t
+		}
+	}
+	return out
+}
+
+func typeName(s *gatehouse.Shape) string {
+	if s == nil {
+		return "any"
+	}
+	switch s.Kind {
+	case gatehouse.StringShape:
+		return "string"
+	case gatehouse.IntegerShape:
+		return "int"
+	case gatehouse.NumberShape:
+		return "number"
+	case gatehouse.BooleanShape:
+		return "bool"
+	case gatehouse.ArrayShape:
+		return "[" + typeName(s.Items) + "]"
+	case gatehouse.ObjectShape:
+		return "object"
+	case gatehouse.AnyShape:
+		return "any"
+	}
+	return "any"
+}
+
+// limitBy writes what a limit counts by in ratelimit's words: parts joined by +.
+func limitBy(per []config.Text) string {
+	parts := config.Values(per)
+	for i, p := range parts {
+		if p == "api" { // one count for all callers of the API: its name is in the limit's
+			parts = slices.Delete(parts, i, i+1)
+			break
+		}
+	}
+	if len(parts) == 0 {
+		return "all"
+	}
+	return strings.Join(parts, "+")
+}

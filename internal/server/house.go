@@ -1,0 +1,235 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/auditlog"
+	"github.com/gatehouse-api/gatehouse/internal/authn"
+	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/egress"
+	"github.com/gatehouse-api/gatehouse/internal/gateway"
+	"github.com/gatehouse-api/gatehouse/internal/monitor"
+	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
+	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/token"
+)
+
+// A House is what outlives a reload: stores, counts, keys, connections. Its
+// goroutines end with the context of [OpenHouse] and are waited for by Close.
+type House struct {
+	log     *slog.Logger
+	ctx     context.Context //nolint:containedctx // the life of the house's own goroutines
+	stop    context.CancelFunc
+	workers sync.WaitGroup
+
+	db      *store.DB
+	keys    *authn.Keys
+	record  *auditlog.Log
+	changes *auditlog.Changes
+	signer  *token.Signer
+	pools   *gateway.Pools
+	limiter *ratelimit.Limiter
+	meter   *monitor.Monitor
+	gate    *gateway.Gateway
+	close   []func() error
+
+	mu      sync.Mutex
+	keysets map[string]*keyset // by what they are, so that a reload keeps them
+}
+
+// A keyset is an issuer's keys and what keeps them fresh.
+type keyset struct {
+	set  *token.KeySet
+	stop func()
+}
+
+// internalIssuer is iss of the tokens services get. It is a name, not a URL:
+// services are given the keys, they do not discover them.
+const internalIssuer = "gatehouse"
+
+// OpenHouse opens what the config's data folder holds. What it opened before an
+// error it has closed again.
+func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logger) (h *House, err error) {
+	h = &House{log: log, keysets: map[string]*keyset{}}
+	h.ctx, h.stop = context.WithCancel(ctx)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	if err := os.MkdirAll(f.Data.Value, 0o700); err != nil {
+		return h, fmt.Errorf("%s: data: %w", f.Data.Place, err)
+	}
+	if h.changes, err = auditlog.OpenChanges(f.Events.Path.Value); err != nil {
+		return h, err
+	}
+	if h.record, err = auditlog.Open(auditlog.Config{
+		Dir: f.Events.Path.Value, RotateBytes: int64(f.Events.Rotate), Keep: f.Events.Keep, Sync: f.Events.Sync,
+	}); err != nil {
+		return h, err
+	}
+	h.close = append(h.close, h.record.Close)
+	if h.db, h.keys, err = openKeys(ctx, f, h.changes); err != nil {
+		return h, err
+	}
+	h.close = append(h.close, h.db.Close)
+	h.workers.Go(func() {
+		h.keys.Run(h.ctx, func(err error) {
+			if err != nil {
+				log.Error("the API keys cannot be read", slog.Any("error", err))
+			} else {
+				log.Info("the API keys can be read again")
+			}
+		})
+	})
+	if h.signer, err = token.LoadOrCreateSigner(filepath.Join(f.Data.Value, "internal-token.jwks"), token.ES256); err != nil {
+		return h, err
+	}
+	mint, err := token.NewMinter(token.MinterConfig{Issuer: internalIssuer}, h.signer)
+	if err != nil {
+		return h, err
+	}
+	h.pools = gateway.NewPools(mint)
+	if h.limiter, err = ratelimit.New(ratelimit.Config{}); err != nil {
+		return h, err
+	}
+	h.meter = monitor.New(monitor.Sources{Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err})
+	h.gate, err = gateway.New(gateway.Deps{Record: h.record, Meter: h.meter, Limiter: h.limiter, NewID: auditlog.NewID, Node: node})
+	return h, err
+}
+
+// openKeys opens the database and the API keys in it.
+func openKeys(ctx context.Context, f *config.File, changes *auditlog.Changes) (*store.DB, *authn.Keys, error) {
+	db, err := store.Open(ctx, store.Config{Path: filepath.Join(f.Data.Value, "gatehouse.db")})
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := authn.NewKeys(ctx, authn.KeysConfig{DB: db, Environment: f.Environment, Log: changes})
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return db, keys, nil
+}
+
+// Close ends the house's goroutines and closes what it has open.
+func (h *House) Close() error {
+	h.stop()
+	h.mu.Lock()
+	for _, k := range h.keysets {
+		k.stop()
+	}
+	h.mu.Unlock()
+	h.workers.Wait()
+	if h.gate != nil {
+		if s := h.gate.Swap(nil); s != nil {
+			release(s)
+		}
+	}
+	var errs []error
+	for _, c := range slices.Backward(h.close) {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
+}
+
+// keySetFor gives the key set of an issuer. Equal settings share one: a reload
+// must not fetch anew, nor forget keys while the issuer is down.
+func (h *House) keySetFor(i *config.Issuer) (*token.KeySet, string, error) {
+	cfg := token.KeySetConfig{Issuer: i.Issuer.Value, Logger: h.log}
+	for _, a := range i.Algorithms {
+		cfg.Algorithms = append(cfg.Algorithms, token.Algorithm(a))
+	}
+	remote := i.Issuer.Value
+	switch jwks := i.JWKS.Value; {
+	case jwks == "":
+	case strings.Contains(jwks, "://"):
+		cfg.URL, remote = jwks, jwks
+	default:
+		cfg.File, remote = jwks, ""
+		if !filepath.IsAbs(jwks) {
+			cfg.File = filepath.Join(filepath.Dir(i.JWKS.Place.File), jwks)
+		}
+	}
+	id := fmt.Sprintf("%s\x00%s\x00%s\x00%v", cfg.Issuer, cfg.URL, cfg.File, cfg.Algorithms)
+	if k := h.keysets[id]; k != nil {
+		return k.set, id, nil
+	}
+	fail := func(err error) (*token.KeySet, string, error) {
+		return nil, "", config.Errorf(i.Issuer.Place, "%v", err)
+	}
+	var fetch token.Fetcher
+	end := func() {}
+	if remote != "" {
+		origin, err := egress.Origin(remote)
+		if err != nil {
+			return fail(err)
+		}
+		client, err := egress.New(egress.Config{Allow: []string{origin}})
+		if err != nil {
+			return fail(err)
+		}
+		fetch, end = client, client.Close
+	}
+	set, err := token.NewKeySet(cfg, fetch)
+	if err != nil {
+		end()
+		return fail(err)
+	}
+	ctx, stop := context.WithCancel(h.ctx)
+	h.keysets[id] = &keyset{set, func() { stop(); end() }}
+	h.workers.Go(func() { set.Run(ctx) })
+	return set, id, nil
+}
+
+// services lists the services of the snapshot at work, for the metrics.
+func (h *House) services() (out []monitor.Upstream) {
+	s := h.gate.Current()
+	if s == nil {
+		return nil
+	}
+	for _, held := range s.Held() {
+		for _, st := range held.Status() {
+			out = append(out, monitor.Upstream{API: held.API, URL: st.Name, Healthy: st.Healthy && !st.Open})
+		}
+	}
+	return out
+}
+
+// status writes how the parts of the house are and returns why it is not ready.
+func (h *House) status(w io.Writer) error {
+	var errs []error
+	if err := h.record.Err(); err != nil {
+		errs = append(errs, fmt.Errorf("record: %w", err))
+	}
+	s := h.gate.Current()
+	if s == nil {
+		return errors.Join(append(errs, errors.New("config: none at work"))...)
+	}
+	for _, u := range s.Held() {
+		for _, st := range u.Status() {
+			_, _ = fmt.Fprintf(w, "service %s: healthy %t, breaker open %t, in flight %d\n", st.Name, st.Healthy, st.Open, st.InFlight)
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(h.keysets)) {
+		st := h.keysets[id].set.Status()
+		issuer, _, _ := strings.Cut(id, "\x00")
+		_, _ = fmt.Fprintf(w, "issuer %s: %d keys, fetched %s\n", issuer, st.Keys, st.Fetched.UTC().Format(time.RFC3339))
+		if st.Err != nil {
+			_, _ = fmt.Fprintf(w, "issuer %s: %v\n", issuer, st.Err)
+		}
+	}
+	return errors.Join(errs...)
+}

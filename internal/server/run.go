@@ -1,0 +1,335 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/auditlog"
+	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/gateway"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
+	"github.com/gatehouse-api/gatehouse/internal/pki"
+)
+
+// drain is how long requests under way may take when the gateway stops.
+const drain = 15 * time.Second
+
+// Options say what to run.
+type Options struct {
+	Config  string        // path of gatehouse.yaml
+	Node    string        // name of this gateway in events; "": the host's
+	Version string        // shown in /healthz
+	Log     *slog.Logger  // required
+	Out     io.Writer     // where people read how to reach it; nil: nowhere
+	Ready   func([]Bound) // called once every listener accepts; may be nil
+}
+
+// A Bound is a listener and the address it really has.
+type Bound struct {
+	URL   string // https://127.0.0.1:8443
+	Trust string // shell command that reaches it trusting only its own CA; "" when not self-made
+	CA    string // PEM file callers must trust; "" when not self-made
+}
+
+// Run serves until ctx ends, then lets requests under way finish. A config that
+// does not load, or whose own tests fail, is an error here and only a refusal
+// at a reload.
+func Run(ctx context.Context, o Options) (err error) {
+	plan, err := Compile(o.Config)
+	if err != nil {
+		return err
+	}
+	if err := selfTest(ctx, plan); err != nil {
+		return err
+	}
+	if o.Node == "" {
+		if o.Node, err = os.Hostname(); err != nil {
+			return fmt.Errorf("the name of this host: %w; give one with --node", err)
+		}
+	}
+	// What is under way when ctx ends still needs the house.
+	h, err := OpenHouse(context.WithoutCancel(ctx), plan.File, o.Node, o.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	r := &runner{House: h, o: o, plan: plan, started: time.Now(), token: plan.File.Admin.Token}
+	if err := r.take(ctx, plan); err != nil {
+		return err
+	}
+	return r.run(ctx)
+}
+
+// runner is a running gateway.
+type runner struct {
+	*House
+
+	o       Options
+	started time.Time
+	token   *config.Secret // of the admin listener
+	servers []*http1.Server
+
+	mu       sync.Mutex
+	plan     *Plan // at work
+	lastErr  error // of the last reload; nil when it was taken
+	lastTime time.Time
+}
+
+func (r *runner) run(ctx context.Context) error {
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	bound, serve, err := r.listen(serving)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, len(serve))
+	var done sync.WaitGroup
+	for _, s := range serve {
+		done.Go(func() {
+			if err := s(); err != nil {
+				failed <- err
+			}
+		})
+	}
+	r.announce(bound)
+	done.Go(func() { r.watch(serving) })
+	select {
+	case <-ctx.Done():
+		r.log.Info("stopping: requests under way may finish", slog.Duration("within", drain))
+	case err = <-failed:
+	}
+	stop()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	for _, s := range r.servers {
+		if shut := s.Shutdown(grace); shut != nil {
+			err = errors.Join(err, shut, s.Close())
+		}
+	}
+	done.Wait()
+	return err
+}
+
+// take puts a plan to work: wired, recorded, swapped in.
+func (r *runner) take(ctx context.Context, p *Plan) error {
+	if err := r.wire(p); err != nil {
+		return err
+	}
+	// A config in force that nobody can find in the record must not exist.
+	if err := r.changes.Append(ctx, auditlog.Change{Actor: "file", Action: "config.take", Object: p.Digest}); err != nil {
+		release(p.Snapshot)
+		return err
+	}
+	r.meter.Configure(p.Digest, p.operations())
+	if old := r.gate.Swap(p.Snapshot); old != nil {
+		release(old)
+	}
+	return nil
+}
+
+// reload tries the config again. Whatever is wrong with it, what is at work
+// goes on.
+func (r *runner) reload(ctx context.Context) {
+	p, err := Compile(r.o.Config)
+	if err == nil {
+		err = selfTest(ctx, p)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil && p.Digest == r.plan.Digest && r.lastErr == nil {
+		return // touched, not changed
+	}
+	if err == nil {
+		if text := fixed(r.plan.File, p.File); text != "" {
+			r.log.Warn("some settings take effect at the next start only", slog.String("settings", text))
+		}
+		err = r.take(ctx, p)
+	}
+	r.lastErr, r.lastTime = err, time.Now()
+	r.meter.Reloaded(err == nil)
+	if err != nil {
+		r.log.Error("the config was refused; the one before stays at work", slog.Any("error", err))
+		return
+	}
+	r.plan = p
+	r.log.Info("the config is at work", slog.String("digest", p.Digest[:12]), slog.Int("operations", len(p.Snapshot.Routes)))
+}
+
+// fixed names what differs between two configs and cannot change while running.
+func fixed(a, b *config.File) string {
+	var out []string
+	if a.Data.Value != b.Data.Value || a.Events.Path.Value != b.Events.Path.Value {
+		out = append(out, "data")
+	}
+	if a.Environment != b.Environment {
+		out = append(out, "environment")
+	}
+	if a.Admin.Address != b.Admin.Address || !slices.EqualFunc(a.Listeners, b.Listeners, func(x, y config.Listener) bool {
+		return x.Address == y.Address && x.Plaintext == y.Plaintext && x.Timeouts == y.Timeouts && x.Limits == y.Limits &&
+			slices.Equal(x.TrustedHops, y.TrustedHops)
+	}) {
+		out = append(out, "listeners")
+	}
+	return fmt.Sprint(out)[1 : len(fmt.Sprint(out))-1]
+}
+
+// listen opens every listener before any of them serves.
+func (r *runner) listen(ctx context.Context) (bound []Bound, serve []func() error, err error) {
+	var open []net.Listener
+	defer func() {
+		if err != nil {
+			for _, l := range open {
+				_ = l.Close()
+			}
+		}
+	}()
+	f := r.plan.File
+	for i := range f.Listeners {
+		l := &f.Listeners[i]
+		conf, b, err := r.tls(ctx, l)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: listeners: %s: %w", l.Place, l.Address, err)
+		}
+		trust, err := gateway.NewTrust(prefixes(l.TrustedHops), l.ForwardedHeader)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", l.Place, err)
+		}
+		nl, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.Address)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", l.Place, err)
+		}
+		open = append(open, nl)
+		front := http1.NewServer(http1.Config{
+			MaxConns: l.Limits.Connections, MaxConnsPerAddress: l.Limits.ConnectionsPerAddress, HeadTimeout: l.Timeouts.Head,
+			IdleTimeout: l.Timeouts.Idle, BodyIdle: l.Timeouts.BodyIdle, MaxHeadBytes: int(l.Limits.HeaderBytes),
+			Trusted: trust.Trusts, OnRefuse: r.gate.Refused, Log: r.log,
+		}, r.gate.On(trust))
+		r.servers = append(r.servers, front)
+		serve = append(serve, served(front, nl, conf))
+		b.URL = "http://" + nl.Addr().String()
+		if conf != nil {
+			b.URL = "https://" + nl.Addr().String()
+		}
+		bound = append(bound, b)
+	}
+	nl, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.Admin.Address)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: admin: %w", f.Admin.Place, err)
+	}
+	open = append(open, nl)
+	var conf *tls.Config
+	if f.Admin.TLS != nil {
+		source, _, err := r.source(ctx, f.Admin.TLS)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: admin: %w", f.Admin.Place, err)
+		}
+		if conf, err = pki.ServerConfig(source, pki.Clients{Mode: pki.ClientsOff}); err != nil {
+			return nil, nil, fmt.Errorf("%s: admin: %w", f.Admin.Place, err)
+		}
+	}
+	admin := http1.NewServer(http1.Config{MaxConns: 256, Log: r.log}, r.admin())
+	r.servers = append(r.servers, admin)
+	serve = append(serve, served(admin, nl, conf))
+	return bound, serve, nil
+}
+
+func served(s *http1.Server, l net.Listener, conf *tls.Config) func() error {
+	return func() error {
+		if err := s.Serve(l, conf); err != nil && !errors.Is(err, net.ErrClosed) && !isClosed(err) {
+			return fmt.Errorf("listener %s: %w", l.Addr(), err)
+		}
+		return nil
+	}
+}
+
+func prefixes(in []netip.Prefix) (out []string) {
+	for _, p := range in {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+// tls makes the TLS settings of a listener; nil where plaintext was written out.
+func (r *runner) tls(ctx context.Context, l *config.Listener) (*tls.Config, Bound, error) {
+	if l.TLS == nil {
+		return nil, Bound{}, nil
+	}
+	source, ca, err := r.source(ctx, l.TLS)
+	if err != nil {
+		return nil, Bound{}, err
+	}
+	clients := pki.Clients{Mode: pki.ClientsOff}
+	if c := l.ClientCertificates; c != nil {
+		clients.Mode = pki.ClientMode(c.Mode)
+		if clients.Pool, err = pki.ReadPool(c.CA.Value); err != nil {
+			return nil, Bound{}, err
+		}
+	}
+	var b Bound
+	if ca != nil {
+		_, port, _ := net.SplitHostPort(l.Address)
+		b = Bound{Trust: ca.TrustLine("https://" + net.JoinHostPort(l.TLS.Self[0], port) + "/"), CA: ca.TrustPath()}
+	}
+	conf, err := pki.ServerConfig(source, clients)
+	return conf, b, err
+}
+
+func (r *runner) source(ctx context.Context, t *config.TLS) (pki.Source, *pki.CA, error) {
+	if t.Certificate != nil {
+		files, err := pki.LoadFiles(t.Certificate.Value, t.Key.Value)
+		if err != nil {
+			return nil, nil, err
+		}
+		r.workers.Go(func() {
+			files.Run(ctx, func(err error) {
+				if err != nil {
+					r.log.Error("the certificate could not be renewed; the one before stays in use", slog.Any("error", err))
+				} else {
+					r.log.Info("a new certificate is in use", slog.Time("expires", files.Expires()))
+				}
+			})
+		})
+		return files, nil, nil
+	}
+	ca, err := pki.LocalCA(filepath.Join(r.plan.File.Data.Value, "ca"), t.Self)
+	if err != nil {
+		return nil, nil, err
+	}
+	self, err := ca.Server(t.Self)
+	return self, ca, err
+}
+
+func (r *runner) announce(bound []Bound) {
+	for _, b := range bound {
+		r.log.Info("listening", slog.String("url", b.URL))
+		if r.o.Out != nil {
+			_, _ = fmt.Fprintf(r.o.Out, "listening on %s\n", b.URL)
+			if b.Trust != "" {
+				_, _ = fmt.Fprintf(r.o.Out, "  trust it with: %s\n", b.Trust)
+			}
+		}
+	}
+	if r.o.Ready != nil {
+		r.o.Ready(bound)
+	}
+}
+
+// hup is the classic way to say "read your config again".
+func hup() (<-chan os.Signal, func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c, func() { signal.Stop(c) }
+}

@@ -14,7 +14,7 @@ const noMarks = -1
 
 // validate walks the tape from the root.
 func (r *run) validate(n *node) error {
-	r.work = baseWork + r.prog.limits.WorkPerValue*len(r.cells)
+	r.work = baseWork + r.prog.limits.WorkPerValue*len(r.cells) + len(r.out)/8
 	ok := r.check(n, 0, noMarks)
 	if r.aborted { // even where the failed step stood under a "not"
 		return &Error{Violations: []Violation{{Keyword: "too_complex", Detail: "checking this value takes more steps than are allowed"}}}
@@ -239,6 +239,11 @@ func (b *bound) keyword(rest string) string {
 }
 
 func (r *run) string(n *node, i int32, c *cell) bool {
+	scratch := len(r.text)
+	defer func() { r.text = r.text[:scratch] }()
+	if c.flag&(flagASCII|flagEscaped) != flagASCII && !r.spend(int(c.end-c.start)/64) {
+		return false
+	}
 	if n.minLength >= 0 || n.maxLength >= 0 {
 		length := int(c.end - c.start)
 		if c.flag&(flagASCII|flagEscaped) != flagASCII {
@@ -412,11 +417,13 @@ func (r *run) member(n *node, name, val int32, seen []uint64) (ok, evaluated boo
 	}
 	for k := range n.patterns {
 		p := &n.patterns[k]
+		scratch := len(r.text)
 		text := r.textOf(name)
-		if !r.spend(p.pattern.cost(text)) {
+		matches := r.spend(p.pattern.cost(text)) && p.pattern.match(text)
+		if r.text = r.text[:scratch]; r.aborted {
 			return false, false
 		}
-		if p.pattern.match(text) {
+		if matches {
 			evaluated = true
 			if p.node.readOnly {
 				ok = r.failDirection(val)

@@ -3,6 +3,7 @@ package jsonschema
 import (
 	"regexp/syntax"
 	"slices"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -41,7 +42,7 @@ func (d *dfa) match(b []byte) (ok, decided bool) {
 // more than it offers: word boundaries, line anchors, too many states.
 func newDFA(tree *syntax.Regexp) *dfa {
 	prog, err := syntax.Compile(tree.Simplify())
-	if err != nil || len(prog.Inst) > 4096 {
+	if err != nil || len(prog.Inst) > 1024 {
 		return nil
 	}
 	b := &subset{prog: prog, ids: map[string]uint16{}, sets: [][]uint32{nil}} // state 0 is dead
@@ -53,11 +54,12 @@ func newDFA(tree *syntax.Regexp) *dfa {
 	if b.add(start) == 0 {
 		return nil // matches nothing at all: RE2 may say so
 	}
+	first := classes(prog)
 	for i := 1; i < len(b.sets); i++ {
 		if b.d.done[i] {
 			continue
 		}
-		for c := range 128 {
+		for k, c := range first {
 			var to []uint32
 			for _, pc := range b.sets[i] {
 				in := &prog.Inst[pc]
@@ -73,10 +75,56 @@ func newDFA(tree *syntax.Regexp) *dfa {
 			if b.bad || len(b.sets) > maxStates {
 				return nil
 			}
-			b.d.next[i<<7|c] = id
+			end := 128
+			if k+1 < len(first) {
+				end = first[k+1]
+			}
+			for ; c < end; c++ {
+				b.d.next[i<<7|c] = id
+			}
 		}
 	}
 	return b.d
+}
+
+// classes returns the first byte of each run of bytes no instruction tells apart.
+func classes(prog *syntax.Prog) []int {
+	var cut [129]bool
+	cut[0] = true
+	mark := func(r rune) {
+		if r >= 0 && r < 128 {
+			cut[r] = true
+		}
+	}
+	for i := range prog.Inst {
+		in := &prog.Inst[i]
+		switch in.Op {
+		case syntax.InstRune, syntax.InstRune1:
+			if len(in.Rune) == 1 { // one character, perhaps in both cases
+				mark(in.Rune[0])
+				mark(in.Rune[0] + 1)
+				for r := unicode.SimpleFold(in.Rune[0]); r != in.Rune[0]; r = unicode.SimpleFold(r) {
+					mark(r)
+					mark(r + 1)
+				}
+				continue
+			}
+			for k := 0; k+1 < len(in.Rune); k += 2 {
+				mark(in.Rune[k])
+				mark(in.Rune[k+1] + 1)
+			}
+		case syntax.InstRuneAnyNotNL:
+			mark('\n')
+			mark('\n' + 1)
+		}
+	}
+	var first []int
+	for c := range 128 {
+		if cut[c] {
+			first = append(first, c)
+		}
+	}
+	return first
 }
 
 type subset struct {

@@ -8,9 +8,12 @@ import (
 
 // among reports whether cell i equals one of the fixed values.
 func (r *run) among(list []fixed, i int32) bool {
+	if !r.spend(len(list) / 16) {
+		return false
+	}
 	for k := range list {
 		f := &list[k]
-		if !r.spend(len(f.cells)) {
+		if len(f.cells) > 1 && f.cells[0].kind == r.cells[i].kind && !r.spend(len(f.cells)) {
 			return false
 		}
 		if r.equal(i, f, 0) {

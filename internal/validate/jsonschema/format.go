@@ -2,6 +2,7 @@ package jsonschema
 
 import (
 	"bytes"
+	"regexp/syntax"
 	"strings"
 	"unicode/utf8"
 
@@ -217,8 +218,16 @@ func isRelativePointer(b []byte) bool {
 	return string(b[i:]) == "#" || isJSONPointer(b[i:])
 }
 
+// isRegex parses only: what strangers send is never compiled.
 func isRegex(b []byte) bool {
-	_, err := compilePattern(string(b))
+	if len(b) > 4096 {
+		return false
+	}
+	t := translator{src: string(b)}
+	src, err := t.translate()
+	if err == nil {
+		_, err = syntax.Parse(src, syntax.Perl)
+	}
 	return err == nil
 }
 

@@ -16,7 +16,7 @@ func TestHostileCostIsRefusedByCountedWork(t *testing.T) {
 	unions := `{"$defs":{"n":{"oneOf":[
 		{"properties":{"a":{"$ref":"#/$defs/n"}},"required":["x"]},
 		{"properties":{"a":{"$ref":"#/$defs/n"}},"required":["y"]}]}},"not":{"$ref":"#/$defs/n"}}`
-	enum := `{"items":{"enum":[` + strings.TrimSuffix(strings.Repeat(`{"a":1},`, 5000), ",") + `]}}`
+	enum := `{"contains":{"enum":[` + strings.TrimSuffix(strings.Repeat(`{"a":1},`, 5000), ",") + `]}}`
 	for name, tc := range map[string]struct{ schema, src, want string }{
 		"alternatives inside alternatives run out of budget": {bomb, strings.Repeat("[", 60) + strings.Repeat("]", 60), "too_complex"},
 		"a not around the bomb does not turn it into a yes":  {unions, strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60), "too_complex"},

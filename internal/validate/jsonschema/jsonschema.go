@@ -36,7 +36,7 @@ type Limits struct {
 	MaxMembers      int // members of one object; 4,096
 	MaxItems        int // items of one array; 65,536
 	MaxValues       int // values in all; 262,144
-	WorkPerValue    int // schema steps allowed for each value, beside a base of 20,000; 64
+	WorkPerValue    int // schema steps allowed for each value, beside 20,000 and one for 8 bytes; 128
 }
 
 const baseWork = 20_000
@@ -53,7 +53,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxMembers, 4096)
 	def(&l.MaxItems, 65536)
 	def(&l.MaxValues, 1<<18)
-	def(&l.WorkPerValue, 64)
+	def(&l.WorkPerValue, 128)
 	return l
 }
 
@@ -91,7 +91,7 @@ type program struct {
 // negative zero loses its sign (an integer reader and a double reader differ on
 // it). On an error, always an [*Error], it returns dst as it was.
 //
-// Append does not keep src. It allocates nothing once dst is large enough.
+// Append does not keep src, which must not lie in dst. It allocates nothing once dst is large enough.
 func (s *Schema) Append(dst, src []byte) ([]byte, error) {
 	r := s.prog.get()
 	defer s.prog.put(r)
@@ -134,7 +134,7 @@ func (p *program) get() *run {
 // A run that met a giant body is left to the garbage collector: one large
 // message must not pin its scratch for ever.
 func (p *program) put(r *run) {
-	if cap(r.cells) > 1<<15 || cap(r.own) > 1<<18 || cap(r.text) > 1<<18 {
+	if cap(r.cells) > 1<<15 || cap(r.own) > 1<<18 || cap(r.text) > 1<<18 || cap(r.table) > 1<<17 || cap(r.hash) > 1<<16 {
 		return
 	}
 	r.out = nil

@@ -42,6 +42,7 @@ const maxPointer = 256
 // that the way of a good value carries no path.
 func (r *run) pointer(i int32) string {
 	var b []byte
+	defer func(n int) { r.text = r.text[:n] }(len(r.text))
 	at := int32(0)
 	for at != i && len(b) < maxPointer {
 		c := &r.cells[at]

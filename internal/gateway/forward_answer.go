@@ -68,7 +68,7 @@ func (f *flight) answerChecked(a answer) error {
 		if cerr := f.x.CheckResponse(a.status, h, held); cerr != nil {
 			return cerr
 		}
-		if a.length < 0 { // now it is known
+		if a.length < 0 && h["Trailer"] == nil { // now it is known
 			h["Content-Length"] = []string{strconv.Itoa(len(held))}
 		}
 	}
@@ -192,6 +192,9 @@ func (f *flight) writeFields(h http.Header, a *answer) {
 		if name == "Vary" || name == "Link" || name == "Set-Cookie" || !contains(ours, name) {
 			h[name] = append(have, value)
 		}
+	}
+	if h["Trailer"] != nil {
+		a.length = -1 // HTTP/1.1 has trailers only in chunks
 	}
 	if a.length >= 0 && (a.length > 0 || a.status != http.StatusNoContent && a.status != http.StatusNotModified) && f.lengthTold(a) {
 		set("Content-Length", strconv.FormatInt(a.length, 10))

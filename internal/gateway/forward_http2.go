@@ -147,7 +147,11 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 	f.res.Service = time.Since(start)
 	b := &answer2{res: res, idle: f.u.cfg.BodyIdle, cancel: cancel}
 	defer b.end()
-	return false, true, f.answer(answer{status: res.StatusCode, fields: fieldsOf(res.Header), length: knownLength(res), body: b})
+	fields := fieldsOf(res.Header)
+	for name := range res.Trailer { // where the transport put the Trailer field
+		fields = append(fields, http1.Field{Name: "Trailer", Value: name})
+	}
+	return false, true, f.answer(answer{status: res.StatusCode, fields: fields, length: knownLength(res), body: b})
 }
 
 // knownLength is what the service said; of an answer without body the transport says 0.

@@ -78,8 +78,7 @@ func (f *flight) join(c *http1.Conn, resp *http1.Response) error {
 	f.res.Bytes += n
 	_ = service.Close()
 	_ = caller.Close()
-	<-up
-	if errors.Is(err, http1.ErrTimeout) {
+	if errors.Is(errors.Join(err, <-up), http1.ErrTimeout) {
 		return &gatehouse.Problem{Kind: gatehouse.UpstreamTimeout, Reason: "upgrade_idle", Detail: "The connection was idle for too long.", Err: err}
 	}
 	return nil

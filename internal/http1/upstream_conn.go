@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -269,8 +270,22 @@ func (c *Conn) next(ctx context.Context) ([]byte, error) {
 }
 
 // Waiting reports whether Next would have to wait for the service: the moment
-// to flush what one has.
-func (c *Conn) Waiting() bool { return !c.ended && c.r == c.w }
+// to flush what one has. What is left of a chunk's framing is nothing to send.
+func (c *Conn) Waiting() bool {
+	b := c.buf[c.r:c.w]
+	switch {
+	case c.ended:
+		return false
+	case c.framing != framedChunked || c.left > 0:
+		return len(b) == 0
+	case c.betweenCh && len(b) < 2:
+		return true
+	case c.betweenCh:
+		b = b[2:]
+	}
+	line := bytes.IndexByte(b, '\n')
+	return line < 0 || line+1 == len(b)
+}
 
 // Whole reports whether the body has a known length and has all been received.
 func (c *Conn) Whole() bool {

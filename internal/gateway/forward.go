@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -107,10 +108,16 @@ func (f *flight) fly() error {
 func (f *flight) prepare() error {
 	x, u := f.x, f.u
 	switch {
-	case len(x.Path) == 0 || x.Path[0] != '/' || !lineSafe(x.Path) || !lineSafe(x.RawQuery) || !lineSafe(x.Host):
+	case len(x.Path) == 0 || x.Path[0] != '/' || !targetSafe(x.Path) || !targetSafe(x.RawQuery) || !targetSafe(x.Host) ||
+		!http1.ValidField(x.Request.Method, ""):
 		return &gatehouse.Problem{Reason: "internal", Err: errors.New("forward: path, query or host is not canonical")}
 	case x.Stream != nil && x.Body != nil:
 		return &gatehouse.Problem{Reason: "internal", Err: errors.New("forward: two bodies")}
+	}
+	for name := range x.Header {
+		if http.CanonicalHeaderKey(name) != name || !http1.ValidField(name, "") || !requestFieldStays(name) {
+			return &gatehouse.Problem{Reason: "internal", Err: fmt.Errorf("forward: field %q is not to be set so", name)}
+		}
 	}
 	f.upgrade = x.Upgrade && wantsWebSocket(x.Request)
 	f.grpc = isGRPC(x.Request.Header)
@@ -135,7 +142,6 @@ func (f *flight) prepare() error {
 // attempt tries e once. again says that the failure leaves it certain that
 // trying once more does no harm.
 func (f *flight) attempt(e *endpoint) (again bool, err error) {
-	e.attempts.Add(1)
 	if !e.slots.take(f.ctx, f.u.cfg.QueueWait) {
 		if f.ctx.Err() != nil {
 			return false, f.problem(f.ctx.Err())

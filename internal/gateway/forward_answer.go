@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -100,7 +101,7 @@ func (f *flight) answerRest(a answer, held []byte) error {
 		}
 		b, err := a.body.next(f.ctx)
 		if len(b) > 0 {
-			pace.before(f)
+			pace.before(f, len(b))
 			n, werr := w.Write(b)
 			f.res.Bytes += int64(n)
 			if werr != nil {
@@ -112,6 +113,9 @@ func (f *flight) answerRest(a answer, held []byte) error {
 		}
 		pace.end(f)
 		if !errors.Is(err, io.EOF) {
+			if !f.x.Request.ProtoAtLeast(1, 1) {
+				f.reset()
+			}
 			return f.problem(err)
 		}
 		f.writeTrailer(a.body.trailer())
@@ -122,13 +126,10 @@ func (f *flight) answerRest(a answer, held []byte) error {
 // pacer moves the deadline by which the caller must take what we write, so that
 // a caller who reads nothing cannot hold a service's connection for ever. Short
 // answers, which fit the socket, never touch it.
-type pacer struct {
-	pieces int
-	last   time.Time
-}
+type pacer struct{ last time.Time }
 
-func (p *pacer) before(f *flight) {
-	if p.pieces++; p.pieces < 3 {
+func (p *pacer) before(f *flight, n int) {
+	if f.res.Bytes+int64(n) < 16<<10 {
 		return
 	}
 	if now := time.Now(); now.Sub(p.last) > time.Second {
@@ -141,6 +142,28 @@ func (p *pacer) end(f *flight) {
 	if !p.last.IsZero() {
 		_ = http.NewResponseController(f.w).SetWriteDeadline(time.Time{})
 	}
+}
+
+// reset breaks the caller's connection. To HTTP/1.0 the end of the connection is
+// the end of the body: only a reset tells that it came too early.
+func (f *flight) reset() {
+	nc, _, err := http.NewResponseController(f.w).Hijack()
+	if err != nil {
+		return
+	}
+	for at := nc; at != nil; {
+		if tcp, ok := at.(interface{ SetLinger(int) error }); ok {
+			_ = tcp.SetLinger(0)
+			_ = at.Close()
+			break
+		}
+		inner, ok := at.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		at = inner.NetConn()
+	}
+	_ = nc.Close()
 }
 
 // answerFieldStays reports whether a service's field may go to the caller. What

@@ -19,6 +19,9 @@ func lineSafe(s string) bool {
 	return strings.IndexByte(s, '\n') < 0 && strings.IndexByte(s, '\r') < 0 && strings.IndexByte(s, 0) < 0
 }
 
+// targetSafe reports whether s can stand in a request line, which a blank ends too.
+func targetSafe(s string) bool { return lineSafe(s) && strings.IndexByte(s, ' ') < 0 }
+
 // requestFieldStays reports whether the caller's field may go to the service.
 // What stays behind, by reason: it is about this connection (RFC 9110 §7.6.1);
 // it claims what only we know (who the caller is, what was asked for), and is
@@ -244,9 +247,6 @@ func (f *flight) appendHead(b []byte, e *endpoint) (_ []byte, ok bool) {
 		ok = ok && lineSafe(value)
 		b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
 	})
-	for name := range x.Header {
-		ok = ok && http1.ValidField(name, "")
-	}
 	switch {
 	case f.upgrade:
 		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)

@@ -220,17 +220,20 @@ func TestReplacedFields(t *testing.T) {
 func TestNothingBreaksOutOfItsLine(t *testing.T) {
 	bothLanes(t, func(t *testing.T, url string, seen chan recorded) {
 		for name, edit := range map[string]func(*gateway.Outbound){
-			"a value":           func(x *gateway.Outbound) { x.Header = http.Header{"X-A": {"1\r\nX-Admin: 1"}} },
-			"a value with LF":   func(x *gateway.Outbound) { x.Header = http.Header{"X-A": {"1\nX-Admin: 1"}} },
-			"a name":            func(x *gateway.Outbound) { x.Header = http.Header{"X-A: 1\r\nX-Admin": {"1"}} },
-			"a cookie":          func(x *gateway.Outbound) { x.Cookie = "a=1\r\nX-Admin: 1" },
-			"a path":            func(x *gateway.Outbound) { x.Path = "/ HTTP/1.1\r\nX-Admin: 1" },
-			"a query":           func(x *gateway.Outbound) { x.RawQuery = "a\r\nX-Admin: 1" },
-			"a host":            func(x *gateway.Outbound) { x.Host = "a\r\nX-Admin: 1" },
-			"a decision":        func(x *gateway.Outbound) { x.Decision = "a\r\nX-Admin: 1" },
-			"a field as it was": func(x *gateway.Outbound) { x.Request.Header = http.Header{"X-A": {"1\x00\r\n"}} },
-			"a relative path":   func(x *gateway.Outbound) { x.Path = "admin" },
-			"an absent path":    func(x *gateway.Outbound) { x.Path = "" },
+			"a value":             func(x *gateway.Outbound) { x.Header = http.Header{"X-A": {"1\r\nX-Admin: 1"}} },
+			"a value with LF":     func(x *gateway.Outbound) { x.Header = http.Header{"X-A": {"1\nX-Admin: 1"}} },
+			"a name":              func(x *gateway.Outbound) { x.Header = http.Header{"X-A: 1\r\nX-Admin": {"1"}} },
+			"a cookie":            func(x *gateway.Outbound) { x.Cookie = "a=1\r\nX-Admin: 1" },
+			"a path":              func(x *gateway.Outbound) { x.Path = "/ HTTP/1.1\r\nX-Admin: 1" },
+			"a query":             func(x *gateway.Outbound) { x.RawQuery = "a\r\nX-Admin: 1" },
+			"a host":              func(x *gateway.Outbound) { x.Host = "a\r\nX-Admin: 1" },
+			"a decision":          func(x *gateway.Outbound) { x.Decision = "a\r\nX-Admin: 1" },
+			"a field as it was":   func(x *gateway.Outbound) { x.Request.Header = http.Header{"X-A": {"1\x00\r\n"}} },
+			"a path with a blank": func(x *gateway.Outbound) { x.Path = "/a HTTP/1.1" },
+			"a framing field":     func(x *gateway.Outbound) { x.Header = http.Header{"Transfer-Encoding": {"chunked"}} },
+			"a hidden one":        func(x *gateway.Outbound) { x.Header = http.Header{"content-length": {"5"}} },
+			"a relative path":     func(x *gateway.Outbound) { x.Path = "admin" },
+			"an absent path":      func(x *gateway.Outbound) { x.Path = "" },
 		} {
 			t.Run(name, func(t *testing.T) {
 				_, res, err := sendOut(t, none(url), edit)

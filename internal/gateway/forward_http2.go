@@ -67,8 +67,14 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 	}
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
+	// The transport calls from a goroutine of its own, and may do so when we have
+	// given up already and w is no longer ours.
+	var turn sync.Mutex
+	over := false
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
-		if status != http.StatusContinue {
+		turn.Lock()
+		defer turn.Unlock()
+		if status != http.StatusContinue && !over {
 			f.interim(status, fieldsOf(http.Header(h)))
 		}
 		return nil
@@ -131,6 +137,9 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 	}
 	start := time.Now()
 	res, err := e.over2.RoundTrip(r)
+	turn.Lock()
+	over = true
+	turn.Unlock()
 	body.answered()
 	due.Stop()
 	if err != nil {

@@ -424,3 +424,57 @@ func TestTLSServices(t *testing.T) {
 		})
 	}
 }
+
+// In HTTP/1.0 a connection's end is the body's: only a reset tells the difference.
+func TestHTTP10CallersSeeThatTheServiceDied(t *testing.T) {
+	f := newFront(t, none(rawUpstream(t, sayAndClose("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"))), nil)
+	s := f.start()
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET / HTTP/1.0\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); err == nil {
+		t.Fatalf("the caller took %q for whole", b)
+	}
+}
+
+// What one service says is refused whichever lane its neighbour came by.
+func TestAnAnswerIsTheSameOverBothLanes(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		write http.HandlerFunc
+	}{
+		{"a short body", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }},
+		{"a long body", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) }},
+		{"no body", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }},
+		{"not modified", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Etag", `"a"`); w.WriteHeader(304) }},
+		{"an error with fields", func(w http.ResponseWriter, _ *http.Request) {
+			h := w.Header()
+			h["Set-Cookie"], h["Server"], h["Vary"] = []string{"a=1", "b=2"}, []string{"x"}, []string{"A", "B"}
+			http.Error(w, "no", 418)
+		}},
+		{"a redirect, which is not followed", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }},
+		{"a compressed body, which is not unpacked", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = w.Write([]byte("not really"))
+		}},
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST"} {
+			t.Run(c.name+" to "+method, func(t *testing.T) {
+				var got [2]string
+				for i, h2c := range []bool{false, true} {
+					w, res, err := sendOut(t, none(service(t, h2c, c.write)), func(x *gateway.Outbound) { x.Request.Method = method })
+					w.Header().Del("Date")
+					got[i] = fmt.Sprint(w.Code, res.Status, res.Bytes, res.Committed, err, w.Header(), w.Body.Len())
+				}
+				if got[0] != got[1] {
+					t.Fatalf("HTTP/1.1: %s\nHTTP/2:   %s", got[0], got[1])
+				}
+			})
+		}
+	}
+}

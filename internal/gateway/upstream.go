@@ -98,16 +98,15 @@ type Upstreams struct {
 
 // endpoint is one service.
 type endpoint struct {
-	name     string // scheme://host, for events and metrics
-	host     string // authority for the Host field
-	base     string // path prefix, without a slash at its end
-	h2       bool   // HTTP/2 only
-	pool     *http1.Pool
-	over2    *http.Transport
-	slots    slots
-	breaker  breaker
-	unwell   atomic.Bool // by active checks
-	attempts atomic.Int64
+	name    string // scheme://host, for events and metrics
+	host    string // authority for the Host field
+	base    string // path prefix, without a slash at its end
+	h2      bool   // HTTP/2 only
+	pool    *http1.Pool
+	over2   *http.Transport
+	slots   slots
+	breaker breaker
+	unwell  atomic.Bool // by active checks
 }
 
 // NewUpstreams checks cfg, reads its files and starts the health checks. Close

@@ -47,8 +47,11 @@ func (v *healthVerdict) add(good bool, h *HealthCheck) {
 		v.streak = 0
 		return
 	}
-	v.streak++
-	if need := map[bool]int{true: h.Healthy, false: h.Unhealthy}[good]; v.streak >= need {
+	need := h.Unhealthy
+	if good {
+		need = h.Healthy
+	}
+	if v.streak++; v.streak >= need {
 		v.unwell, v.streak = !good, 0
 	}
 }

@@ -52,6 +52,7 @@ type Conn struct {
 	within    time.Duration
 	heard     bool // a byte of the response has come
 	broken    bool
+	halfSent  bool
 	interim   int
 	resp      Response
 	framing   framing
@@ -83,9 +84,7 @@ func (c *Conn) Send(b []byte, within time.Duration) (n int, err error) {
 	}
 	c.headDue()
 	n, err = c.write(b)
-	if err != nil {
-		c.broken = true
-	}
+	c.halfSent = err != nil // the answer may be there all the same
 	return n, err
 }
 
@@ -494,7 +493,7 @@ func (c *Conn) Release() {
 	if c.nc == nil {
 		return
 	}
-	if !c.ended || !c.reusable || c.broken || c.r != c.w {
+	if !c.ended || !c.reusable || c.broken || c.halfSent || c.r != c.w {
 		c.Close()
 		return
 	}

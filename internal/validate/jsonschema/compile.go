@@ -48,8 +48,8 @@ func NewCompiler(opts Options) *Compiler {
 func (c *Compiler) Warnings() []string { return slices.Clone(c.warnings) }
 
 // Compile compiles the schema at ref: the URI of a document given to
-// AddResource or of a schema's $id, with an optional fragment, a JSON Pointer or
-// an anchor. The error names the place and what is wrong there.
+// AddResource or of a schema's $id, with an optional fragment, a JSON Pointer
+// (percent-encoded as in any URI, RFC 6901 §6) or an anchor. The error names the place and what is wrong there.
 func (c *Compiler) Compile(ref string) (*Schema, error) {
 	c.fresh = c.fresh[:0]
 	pl, _, err := c.locate(&resource{}, ref)

@@ -62,12 +62,8 @@ func newDFA(tree *syntax.Regexp) *dfa {
 		for k, c := range first {
 			var to []uint32
 			for _, pc := range b.sets[i] {
-				in := &prog.Inst[pc]
-				switch in.Op {
-				case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
-					if in.MatchRune(rune(c)) {
-						to = append(to, in.Out)
-					}
+				if in := &prog.Inst[pc]; takesRune(in.Op) && in.MatchRune(rune(c)) {
+					to = append(to, in.Out)
 				}
 			}
 			to = append(to, uint32(prog.Start)) // a match may begin at any byte
@@ -87,6 +83,10 @@ func newDFA(tree *syntax.Regexp) *dfa {
 	return b.d
 }
 
+func takesRune(op syntax.InstOp) bool {
+	return op == syntax.InstRune || op == syntax.InstRune1 || op == syntax.InstRuneAny || op == syntax.InstRuneAnyNotNL
+}
+
 // classes returns the first byte of each run of bytes no instruction tells apart.
 func classes(prog *syntax.Prog) []int {
 	var cut [129]bool
@@ -98,8 +98,11 @@ func classes(prog *syntax.Prog) []int {
 	}
 	for i := range prog.Inst {
 		in := &prog.Inst[i]
-		switch in.Op {
-		case syntax.InstRune, syntax.InstRune1:
+		if in.Op == syntax.InstRuneAnyNotNL {
+			mark('\n')
+			mark('\n' + 1)
+		}
+		if in.Op == syntax.InstRune || in.Op == syntax.InstRune1 {
 			if len(in.Rune) == 1 { // one character, perhaps in both cases
 				mark(in.Rune[0])
 				mark(in.Rune[0] + 1)
@@ -113,9 +116,6 @@ func classes(prog *syntax.Prog) []int {
 				mark(in.Rune[k])
 				mark(in.Rune[k+1] + 1)
 			}
-		case syntax.InstRuneAnyNotNL:
-			mark('\n')
-			mark('\n' + 1)
 		}
 	}
 	var first []int
@@ -155,18 +155,16 @@ func (b *subset) closure(from []uint32, begin bool) []uint32 {
 		case syntax.InstCapture, syntax.InstNop:
 			stack = append(stack, in.Out)
 		case syntax.InstEmptyWidth:
-			switch syntax.EmptyOp(in.Arg) {
-			case syntax.EmptyBeginText:
-				if begin {
-					stack = append(stack, in.Out)
-				}
-			case syntax.EmptyEndText:
+			switch op := syntax.EmptyOp(in.Arg); {
+			case op == syntax.EmptyBeginText && begin:
+				stack = append(stack, in.Out)
+			case op == syntax.EmptyEndText:
 				out = append(out, pc)
-			default:
+			case op != syntax.EmptyBeginText:
 				b.bad = true
 			}
 		case syntax.InstFail:
-		default:
+		case syntax.InstMatch, syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
 			out = append(out, pc)
 		}
 	}
@@ -201,10 +199,9 @@ func (b *subset) add(set []uint32) uint16 {
 func (b *subset) ends(set []uint32) (done, accept bool) {
 	var after []uint32
 	for _, pc := range set {
-		switch in := &b.prog.Inst[pc]; in.Op {
-		case syntax.InstMatch:
-			done = true
-		case syntax.InstEmptyWidth:
+		in := &b.prog.Inst[pc]
+		done = done || in.Op == syntax.InstMatch
+		if in.Op == syntax.InstEmptyWidth {
 			after = append(after, in.Out)
 		}
 	}
@@ -229,6 +226,7 @@ func (b *subset) ends(set []uint32) (done, accept bool) {
 			} else {
 				b.bad = true
 			}
+		case syntax.InstFail, syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
 		}
 	}
 	return done, accept

@@ -149,7 +149,7 @@ func isDuration(b []byte) bool {
 		return false
 	}
 	b = b[1:]
-	units, last, inTime, any := "YMD", -1, false, false
+	units, last, inTime, some := "YMD", -1, false, false
 	for len(b) > 0 {
 		if b[0] == 'T' {
 			if inTime || len(b) == 1 {
@@ -167,16 +167,16 @@ func isDuration(b []byte) bool {
 			return false
 		}
 		if b[i] == 'W' {
-			return !any && !inTime && i == len(b)-1
+			return !some && !inTime && i == len(b)-1
 		}
 		at := bytes.IndexByte([]byte(units), b[i])
 		if at < 0 || at <= last || last >= 0 && at != last+1 {
 			return false
 		}
-		last, any = at, true
+		last, some = at, true
 		b = b[i+1:]
 	}
-	return any
+	return some
 }
 
 func isUUID(b []byte) bool {

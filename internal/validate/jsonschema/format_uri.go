@@ -81,7 +81,7 @@ func isURI(b []byte, absolute, international bool) bool {
 		b = b[scheme+1:]
 	} else if absolute {
 		return false
-	} else if first, _, _ := bytes.Cut(b, []byte("/")); bytes.IndexByte(first, ':') >= 0 && bytes.IndexAny(first[:bytes.IndexByte(first, ':')], "?#") < 0 {
+	} else if first, _, _ := bytes.Cut(b, []byte("/")); bytes.IndexByte(first, ':') >= 0 && !bytes.ContainsAny(first[:bytes.IndexByte(first, ':')], "?#") {
 		return false // a relative reference may not look like a scheme
 	}
 	b, fragment, hasFragment := bytes.Cut(b, []byte("#"))

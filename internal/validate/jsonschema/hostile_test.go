@@ -17,15 +17,18 @@ func TestHostileCostIsRefusedByCountedWork(t *testing.T) {
 		{"properties":{"a":{"$ref":"#/$defs/n"}},"required":["x"]},
 		{"properties":{"a":{"$ref":"#/$defs/n"}},"required":["y"]}]}},"not":{"$ref":"#/$defs/n"}}`
 	enum := `{"contains":{"enum":[` + strings.TrimSuffix(strings.Repeat(`{"a":1},`, 5000), ",") + `]}}`
+	many := `{"anyOf":[` + strings.TrimSuffix(strings.Repeat(`{"minLength":2000000},`, 200), ",") + `]}`
 	for name, tc := range map[string]struct{ schema, src, want string }{
 		"alternatives inside alternatives run out of budget": {bomb, strings.Repeat("[", 60) + strings.Repeat("]", 60), "too_complex"},
 		"a not around the bomb does not turn it into a yes":  {unions, strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60), "too_complex"},
 		"a long enum of objects on many items is refused":    {enum, "[" + strings.TrimSuffix(strings.Repeat(`{"a":2},`, 500), ",") + "]", "too_complex"},
+		"a long escaped text read by many is refused":        {many, `"` + strings.Repeat(`\n`, 1<<19) + `"`, "too_complex"},
+		"a hostile expression is parsed, never built":        {`{"format":"regex"}`, `"` + strings.Repeat("(", 4000) + `"`, "format"},
 		"sixteen thousand unique objects pass":               {`{"uniqueItems":true}`, objects(16000, ""), ""},
 		"one that is there twice is found among them":        {`{"uniqueItems":true}`, objects(16000, `,{"b":[1.0],"k":15999}`), "uniqueItems"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := compile(t, jsonschema.Options{}, tc.schema)
+			s := compile(t, jsonschema.Options{AssertFormats: true}, tc.schema)
 			if _, err := s.Append(nil, []byte(tc.src)); keyword(err) != tc.want {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}

@@ -170,11 +170,11 @@ func (c *Compiler) identify(m map[string]any, pl place, res *resource) (*resourc
 		}
 	}
 	idKey := "$id"
-	switch dialect {
-	case Draft4:
-		idKey = "id"
-	case OpenAPI30:
+	if dialect == OpenAPI30 {
 		return res, nil // OpenAPI 3.0 knows neither ids nor anchors
+	}
+	if dialect == Draft4 {
+		idKey = "id"
 	}
 	id, _ := m[idKey].(string)
 	if _, hasRef := m["$ref"]; hasRef && refAlone(dialect) {

@@ -69,7 +69,7 @@ type Options struct {
 }
 
 // A Schema is a compiled schema. It is immutable and safe for use by many
-// goroutines.
+// goroutines. The zero Schema and a nil one refuse every value.
 type Schema struct {
 	node *node
 	prog *program
@@ -93,6 +93,9 @@ type program struct {
 //
 // Append does not keep src, which must not lie in dst. It allocates nothing once dst is large enough.
 func (s *Schema) Append(dst, src []byte) ([]byte, error) {
+	if s == nil || s.node == nil {
+		return dst, errNoSchema()
+	}
 	r := s.prog.get()
 	defer s.prog.put(r)
 	n := len(dst)
@@ -110,6 +113,9 @@ func (s *Schema) Append(dst, src []byte) ([]byte, error) {
 // json.Number, []any or map[string]any. Scalars cost no parsing: path, query
 // and header parameters come this way.
 func (s *Schema) ValidateValue(v any) error {
+	if s == nil || s.node == nil {
+		return errNoSchema()
+	}
 	r := s.prog.get()
 	r.out = r.own[:0]
 	defer func() {
@@ -120,6 +126,10 @@ func (s *Schema) ValidateValue(v any) error {
 		return err
 	}
 	return r.validate(s.node)
+}
+
+func errNoSchema() error {
+	return &Error{Violations: []Violation{{Keyword: "false", Detail: "no value is taken here"}}}
 }
 
 func (p *program) get() *run {

@@ -14,6 +14,7 @@ func (b *builder) build() {
 		n.hidden, _ = b.m["readOnly"].(bool)
 	case Response:
 		n.hidden, _ = b.m["writeOnly"].(bool)
+	case Undirected:
 	}
 	if ref, ok := b.text("$ref"); ok {
 		n.ref = b.reference("$ref", ref)

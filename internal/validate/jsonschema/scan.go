@@ -107,7 +107,7 @@ func skipSpace(src []byte, i int) int {
 // scan reads the whole of src (RFC 8259), writes it canonically and fills the
 // tape. It refuses what readers disagree about.
 func (r *run) scan(src []byte) *Error {
-	if len(src) > math.MaxInt32/8 {
+	if len(r.out)+len(src) > math.MaxInt32/8 {
 		return malformed("size", "the message is larger than can be checked")
 	}
 	lim := &r.prog.limits

@@ -184,10 +184,10 @@ func (sh *shaper) shape(roots []*node, depth int) *gatehouse.Shape {
 	}
 	sh.open = append(sh.open, parts[0])
 	defer func() { sh.open = sh.open[:len(sh.open)-1] }()
-	switch out.Kind {
-	case gatehouse.StringShape:
+	if out.Kind == gatehouse.StringShape {
 		out.Enum = enumOf(parts)
-	case gatehouse.ArrayShape:
+	}
+	if out.Kind == gatehouse.ArrayShape {
 		out.Items = &gatehouse.Shape{}
 		for _, p := range parts {
 			if p.items != nil && len(p.prefix) == 0 {
@@ -195,7 +195,8 @@ func (sh *shaper) shape(roots []*node, depth int) *gatehouse.Shape {
 				break
 			}
 		}
-	case gatehouse.ObjectShape:
+	}
+	if out.Kind == gatehouse.ObjectShape {
 		sh.object(out, parts, depth)
 	}
 	return out

@@ -28,6 +28,7 @@ var layers = [][]string{
 	{"internal/authn", "internal/authz", "internal/ratelimit", "internal/validate", // checks: one question about one request
 		"internal/pki", "internal/egress"}, // keepers
 	{"internal/gateway", "internal/monitor"},
+	{"internal/plan"},
 	{}, // posture
 	{}, // admin
 	{"internal/server"},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/plan"
 	"github.com/gatehouse-api/gatehouse/internal/server"
 )
 
@@ -25,29 +26,29 @@ func (checkCmd) Help() string {
 
 // Run prints every error with its place, then every warning.
 func (c *checkCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
-	plan, err := server.Compile(cli.Config)
+	p, err := plan.Compile(cli.Config)
 	if err != nil {
 		return err
 	}
 	failed := 0
-	tests := plan.RunTests(ctx)
+	tests := p.RunTests(ctx)
 	for _, t := range tests {
 		if !t.Passed {
 			failed++
 		}
 	}
 	if cli.Output == "json" {
-		if err := printJSON(std.out, map[string]any{"digest": plan.Digest, "operations": len(plan.Snapshot.Routes), "warnings": plan.Warnings, "tests": tests}); err != nil {
+		if err := printJSON(std.out, map[string]any{"digest": p.Digest, "operations": len(p.Snapshot.Routes), "warnings": p.Warnings, "tests": tests}); err != nil {
 			return err
 		}
 	} else {
-		for _, w := range plan.Warnings {
+		for _, w := range p.Warnings {
 			say(std.out, "%s: %s %s\n", w.Place, paint(*std, yellow, "warning:"), w.Text)
 		}
 		printTests(*std, tests, false)
-		say(std.out, "%s: %d operations, %d warnings, %d tests, %d failed; digest %.12s\n", cli.Config, len(plan.Snapshot.Routes), len(plan.Warnings), len(tests), failed, plan.Digest)
+		say(std.out, "%s: %d operations, %d warnings, %d tests, %d failed; digest %.12s\n", cli.Config, len(p.Snapshot.Routes), len(p.Warnings), len(tests), failed, p.Digest)
 	}
-	if failed > 0 || c.Strict && len(plan.Warnings) > 0 {
+	if failed > 0 || c.Strict && len(p.Warnings) > 0 {
 		return errFailed
 	}
 	return nil
@@ -61,11 +62,11 @@ func (testCmd) Help() string {
 
 // Run prints each test and fails if one does.
 func (c *testCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
-	plan, err := server.Compile(cli.Config)
+	p, err := plan.Compile(cli.Config)
 	if err != nil {
 		return err
 	}
-	results := plan.RunTests(ctx)
+	results := p.RunTests(ctx)
 	if len(results) == 0 {
 		return &hintError{errors.New("the config has no tests"), "write some under tests: {name: …, as: {roles: [support]}, call: orders.getOrder, path: {id: 1}, expect: deny}"}
 	}
@@ -89,7 +90,7 @@ func (c *testCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	return nil
 }
 
-func printTests(std stdio, results []server.TestResult, all bool) {
+func printTests(std stdio, results []plan.TestResult, all bool) {
 	for _, r := range results {
 		if r.Passed {
 			if all {
@@ -115,7 +116,7 @@ func (accessMatrixCmd) Help() string {
 
 // Run prints the matrix as a table, or as rows of JSON.
 func (c *accessMatrixCmd) Run(cli *cli, std *stdio) error {
-	plan, err := server.Compile(cli.Config)
+	p, err := plan.Compile(cli.Config)
 	if err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func (c *accessMatrixCmd) Run(cli *cli, std *stdio) error {
 	}
 	var cells []cell
 	roles := map[string]bool{}
-	for _, row := range plan.Matrix() {
+	for _, row := range p.Matrix() {
 		for _, x := range row.Cells {
 			roles[x.Role] = true
 			if (c.Role == "" || c.Role == x.Role) && (c.API == "" || c.API == row.API) {
@@ -160,11 +161,11 @@ func (effectiveCmd) Help() string {
 
 // Run prints the merged result with the origin of each line.
 func (c *effectiveCmd) Run(cli *cli, std *stdio) error {
-	plan, err := server.Compile(cli.Config)
+	p, err := plan.Compile(cli.Config)
 	if err != nil {
 		return err
 	}
-	e, err := plan.Effective(c.Operation)
+	e, err := p.Effective(c.Operation)
 	if err != nil {
 		return err
 	}

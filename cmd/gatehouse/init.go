@@ -9,7 +9,7 @@ import (
 	"slices"
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
-	"github.com/gatehouse-api/gatehouse/internal/server"
+	"github.com/gatehouse-api/gatehouse/internal/plan"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
 
@@ -67,11 +67,11 @@ func (c *initCmd) Run(cli *cli, std *stdio) error {
 	if err := os.WriteFile(filepath.Join(dir, "gatehouse.schema.json"), config.Schema(), 0o644); err != nil { //nolint:gosec // a schema is for everyone
 		return err
 	}
-	plan, err := server.Compile(cli.Config)
+	p, err := plan.Compile(cli.Config)
 	if err != nil {
 		return fmt.Errorf("%s was written, and needs your hand:\n%w", cli.Config, err)
 	}
-	say(std.out, "%s: %d operations, %d warnings\n", cli.Config, len(plan.Snapshot.Routes), len(plan.Warnings))
+	say(std.out, "%s: %d operations, %d warnings\n", cli.Config, len(p.Snapshot.Routes), len(p.Warnings))
 	say(std.out, "next: gatehouse check; gatehouse access-matrix; gatehouse serve\n")
 	return nil
 }

@@ -60,10 +60,10 @@ type Access struct {
 	Unless []string          // permissions each of which makes Own superfluous, as for support staff
 	Rules                    // the operation's own
 	API    Rules             // rules every operation of this API has
-	// Schemes says which method serves which security scheme of the document.
-	// One left out is served by its kind: jwt for oauth2, openIdConnect and
-	// http:bearer, apikey for apiKey, mtls for mutualTLS.
-	Schemes map[string]gatehouse.Method
+	// Schemes says which methods serve which security scheme of the document.
+	// One left out is served by its kind; one that is there with no method by
+	// nobody.
+	Schemes map[string][]gatehouse.Method
 	Place   string // of the operation in the config; errors begin with it
 }
 

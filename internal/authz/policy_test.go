@@ -183,7 +183,7 @@ func TestDocumentSecurity(t *testing.T) {
 	t.Run("the config says which method serves a scheme", func(t *testing.T) {
 		op := refund()
 		op.Security = []gatehouse.Requirement{oauth("a")}
-		p := compile(t, op, authz.Access{Schemes: map[string]gatehouse.Method{"oauth": gatehouse.MethodMTLS}})
+		p := compile(t, op, authz.Access{Schemes: map[string][]gatehouse.Method{"oauth": {gatehouse.MethodMTLS}}})
 		for method, allow := range map[gatehouse.Method]bool{gatehouse.MethodMTLS: true, gatehouse.MethodJWT: false} {
 			if d := decide(p, &authz.Input{Principal: &gatehouse.Principal{Method: method, Scopes: []string{"a"}}}); d.Allow != allow {
 				t.Errorf("%s: allow = %v", method, d.Allow)

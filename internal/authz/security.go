@@ -18,18 +18,17 @@ type alternative struct {
 // setSecurity compiles the document's security. A requirement that no method of
 // ours serves is dropped: it can never hold. If none is left, nobody could ever
 // call, which is an error and not a closed door nobody understands.
-func (p *Policy) setSecurity(schemes map[string]gatehouse.Method) error {
+func (p *Policy) setSecurity(schemes map[string][]gatehouse.Method) error {
 	if !documentNeedsCaller(p.op.Security) {
 		return nil
 	}
 	p.secured = true
 	for _, requirement := range p.op.Security {
-		alt, problem := alternativeOf(requirement, schemes)
+		alts, problem := alternativesOf(requirement, schemes)
 		if problem != "" {
 			p.unserved = append(p.unserved, problem)
-			continue
 		}
-		p.alternatives = append(p.alternatives, alt)
+		p.alternatives = append(p.alternatives, alts...)
 	}
 	if len(p.alternatives) == 0 {
 		return fmt.Errorf("nobody can satisfy the document's security: %s", strings.Join(p.unserved, "; "))
@@ -37,27 +36,59 @@ func (p *Policy) setSecurity(schemes map[string]gatehouse.Method) error {
 	return nil
 }
 
-func alternativeOf(requirement gatehouse.Requirement, schemes map[string]gatehouse.Method) (alternative, string) {
-	var alt alternative
-	for i, use := range requirement {
-		method, ok := schemes[use.Scheme]
+// alternativesOf gives the ways to meet one requirement: every method of each
+// scheme with every method of the others, as far as one caller can have both.
+func alternativesOf(requirement gatehouse.Requirement, schemes map[string][]gatehouse.Method) (alts []alternative, problem string) {
+	alts = []alternative{{}}
+	for _, use := range requirement {
+		methods, ok := schemes[use.Scheme]
 		if !ok {
-			method = methodOf(use.Kind)
+			methods = []gatehouse.Method{methodOf(use.Kind)}
 		}
-		switch {
-		case method == gatehouse.MethodNone:
-			return alt, fmt.Sprintf("no method of authentication serves scheme %q (%s)", use.Scheme, use.Kind)
-		case i > 0 && method != alt.method:
-			return alt, fmt.Sprintf("one caller cannot be authenticated by %s and %s at once", alt.method, method)
-		}
-		alt.method = method
-		for _, s := range use.Scopes {
-			if !slices.Contains(alt.scopes, s) {
-				alt.scopes = append(alt.scopes, s)
+		var next []alternative
+		for _, m := range methods {
+			if m == gatehouse.MethodNone {
+				problem = fmt.Sprintf("no method of authentication serves scheme %q (%s)", use.Scheme, use.Kind)
+				continue
+			}
+			for _, a := range alts {
+				both, ok := together(a.method, m)
+				if !ok {
+					problem = fmt.Sprintf("one caller cannot be authenticated by %s and %s at once", a.method, m)
+					continue
+				}
+				with := alternative{both, slices.Clone(a.scopes)}
+				for _, s := range use.Scopes {
+					if !slices.Contains(with.scopes, s) {
+						with.scopes = append(with.scopes, s)
+					}
+				}
+				next = append(next, with)
 			}
 		}
+		if alts = next; len(alts) == 0 {
+			if problem == "" {
+				problem = fmt.Sprintf("no method of authentication serves scheme %q (%s)", use.Scheme, use.Kind)
+			}
+			return nil, problem
+		}
 	}
-	return alt, ""
+	return alts, ""
+}
+
+// together is the method of a principal that shows both. A client certificate goes
+// with a token or key, and the principal is then the token's: authn has looked
+// at the certificate as well.
+func together(a, b gatehouse.Method) (gatehouse.Method, bool) {
+	switch {
+	case a == gatehouse.MethodNone || a == b:
+		return b, true
+	case a == gatehouse.MethodMTLS:
+		return b, true
+	case b == gatehouse.MethodMTLS:
+		return a, true
+	}
+	return gatehouse.MethodNone, false
 }
 
 // methodOf says which method serves a kind of scheme when the config does not.

@@ -133,7 +133,7 @@ func (c *checker) issuers() {
 func (c *checker) knownRoles(roles []Text, of string) {
 	for _, r := range roles {
 		if _, ok := c.f.Roles[r.Value]; !ok {
-			c.errorf(r.Place, "%s: there is no role %q%s", of, r.Value, didYouMean(r.Value, slices.Collect(maps.Keys(c.f.Roles))))
+			c.errorf(r.Place, "%s: there is no role %q%s", of, r.Value, DidYouMean(r.Value, slices.Collect(maps.Keys(c.f.Roles))))
 		}
 	}
 }
@@ -206,7 +206,7 @@ func (c *checker) api(name string, a *API) {
 		for _, i := range w.Issuers {
 			if _, ok := c.f.Issuers[i.Value]; !ok {
 				known := append(slices.Collect(maps.Keys(c.f.Issuers)), withKeys, withCertificates)
-				c.errorf(i.Place, "%s.authenticate.%s: there is no issuer %q%s", at, scheme, i.Value, didYouMean(i.Value, known))
+				c.errorf(i.Place, "%s.authenticate.%s: there is no issuer %q%s", at, scheme, i.Value, DidYouMean(i.Value, known))
 			}
 		}
 		if w.Keys && !c.f.APIKeys.Enabled {
@@ -290,7 +290,7 @@ func (c *checker) call(t *Test) {
 		return
 	}
 	if c.f.APIs[api] == nil {
-		c.errorf(t.Call.Place, "tests: there is no API %q%s", cut(api), didYouMean(api, slices.Collect(maps.Keys(c.f.APIs))))
+		c.errorf(t.Call.Place, "tests: there is no API %q%s", cut(api), DidYouMean(api, slices.Collect(maps.Keys(c.f.APIs))))
 	}
 }
 
@@ -306,6 +306,6 @@ func (c *checker) caller(t *Test) {
 	}
 	known := append(slices.Sorted(maps.Keys(c.f.Issuers)), withKeys, withCertificates)
 	if i := t.As.Issuer; i != "" && !slices.Contains(known, i) {
-		c.errorf(t.As.Place, "tests: there is no issuer %q%s", cut(i), didYouMean(i, known))
+		c.errorf(t.As.Place, "tests: there is no issuer %q%s", cut(i), DidYouMean(i, known))
 	}
 }

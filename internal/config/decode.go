@@ -313,7 +313,7 @@ func (d *decoder) text(n *yaml.Node, at spot) (string, bool) {
 	if enum := at.tag.Get("enum"); enum != "" {
 		words := strings.Fields(enum)
 		if !slices.Contains(words, n.Value) {
-			d.errorf(n, "%s: expected %s, found %q%s", at, oneOf(words), cut(n.Value), didYouMean(n.Value, words))
+			d.errorf(n, "%s: expected %s, found %q%s", at, oneOf(words), cut(n.Value), DidYouMean(n.Value, words))
 			return "", false
 		}
 	}
@@ -446,9 +446,9 @@ func (d *decoder) unknown(key *yaml.Node, t reflect.Type, given map[string]bool,
 			missing = append(missing, name)
 		}
 	}
-	hint := didYouMean(key.Value, missing)
+	hint := DidYouMean(key.Value, missing)
 	if hint == "" {
-		hint = didYouMean(key.Value, open)
+		hint = DidYouMean(key.Value, open)
 	}
 	if hint == "" {
 		hint = "; it takes " + strings.Join(keysOf(t), ", ")

@@ -131,8 +131,8 @@ func distance(a, b string) int {
 	return last[len(y)]
 }
 
-// didYouMean is the tail of an error about a word, or "".
-func didYouMean(word string, candidates []string) string {
+// DidYouMean is the tail of an error about a word, or "".
+func DidYouMean(word string, candidates []string) string {
 	if s := Suggest(word, candidates); s != "" {
 		return fmt.Sprintf("; did you mean %q?", s)
 	}

@@ -288,7 +288,7 @@ func claimShape(d *decoder, n *yaml.Node, at spot) *gatehouse.Shape {
 	}
 	suggestion := ""
 	if n.Kind == yaml.ScalarNode {
-		suggestion = didYouMean(n.Value, []string{"any", "string", "integer", "number", "boolean"})
+		suggestion = DidYouMean(n.Value, []string{"any", "string", "integer", "number", "boolean"})
 	}
 	d.errorf(n, "%s: expected string, integer, number, boolean, any, [type] or {name: type}, found %s%s", at, describe(n), suggestion)
 	return &gatehouse.Shape{}

@@ -193,7 +193,7 @@ func (g *Gateway) limit(x *exchange, limits []*ratelimit.Limit) error {
 	for _, l := range limits {
 		r := g.Limiter.Take(l, key, 1, now)
 		appendLimit(h, l, r)
-		if !r.OK && refused == nil {
+		if !r.OK && (refused == nil || r.RetryAfter > refused.RetryAfter) { // the one that keeps the caller longest
 			refused = &r
 		}
 	}

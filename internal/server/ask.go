@@ -6,140 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
-	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/config"
-	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
-
-// Matrix is who may call what.
-func (p *Plan) Matrix() []authz.Row {
-	all := make([]*authz.Policy, len(p.Snapshot.Routes))
-	for i, r := range p.Snapshot.Routes {
-		all[i] = r.Policy
-	}
-	return authz.Matrix(all)
-}
-
-// Effective is everything enforced on one operation.
-type Effective struct {
-	Operation string   `json:"operation"`
-	Method    string   `json:"method"`
-	Path      string   `json:"path"`
-	Place     string   `json:"place"`
-	Services  []string `json:"services"`
-	Lines     []Line   `json:"lines"`
-}
-
-// A Line is one thing that is enforced, with where it was written.
-type Line struct {
-	Step  string `json:"step"` // of the request's way
-	Layer string `json:"layer,omitempty"`
-	ID    string `json:"id,omitempty"`
-	Text  string `json:"text"`
-	Place string `json:"place,omitempty"`
-}
-
-// Effective shows the merged result for api.operation, or for operation alone
-// where no two APIs have it.
-func (p *Plan) Effective(name string) (*Effective, error) {
-	var at []int
-	var known []string
-	for i, a := range p.access {
-		full := a.api.name + "." + a.op.ID
-		known = append(known, full)
-		if name == full || name == a.op.ID {
-			at = append(at, i)
-		}
-	}
-	switch {
-	case len(at) == 0:
-		return nil, fmt.Errorf("there is no operation %q%s", name, suggest(name, known))
-	case len(at) > 1:
-		return nil, fmt.Errorf("%q is in several APIs; write %s", name, strings.Join(known, " or "))
-	}
-	a, route := p.access[at[0]], p.Snapshot.Routes[at[0]]
-	out := &Effective{
-		Operation: a.api.name + "." + a.op.ID, Method: a.op.Method, Path: a.op.Path, Place: route.Op.Place(),
-		Services: config.Values(a.api.cfg.Upstreams),
-	}
-	add := func(step, layer, id, place, text string, args ...any) {
-		out.Lines = append(out.Lines, Line{step, layer, id, fmt.Sprintf(text, args...), place})
-	}
-	for _, l := range route.Before {
-		add("limit", "", l.Name(), "", "%s", l)
-	}
-	for _, w := range a.ways.Any {
-		add("authenticate", "", "", "", "%s", describeWay(w))
-	}
-	if a.ways.Anonymous {
-		add("authenticate", "", "", "", "nobody: credentials are not needed")
-	}
-	for _, l := range route.After {
-		add("limit", "", l.Name(), "", "%s", l)
-	}
-	lines := route.Policy.Effective()
-	rulesOf := func(phase authz.Phase) {
-		for _, l := range lines {
-			if l.Phase == phase {
-				text := l.Text
-				if l.Kind == "deny" {
-					text = "never: " + text
-				}
-				if l.Because != "" {
-					text += "  (" + l.Because + ")"
-				}
-				add("authorize", string(l.Layer), l.ID, l.Place, "%s", text)
-			}
-		}
-	}
-	rulesOf(authz.Caller)
-	for _, q := range a.op.Params {
-		need := "optional"
-		if q.Required {
-			need = "required"
-		}
-		add("validate", "document", q.In+"."+q.Name, "", "%s %s", need, typeName(q.Shape))
-	}
-	rulesOf(authz.Head)
-	if a.op.Body != nil {
-		add("validate", "document", "body", "", "%s by its schema, at most %s", typeName(a.op.Body), bodyLimit(a))
-	}
-	for _, u := range route.Op.Unchecked() {
-		add("validate", "document", "", "", "not looked into, only bounded: %s", u)
-	}
-	rulesOf(authz.Body)
-	add("forward", "", "", a.api.cfg.Upstream.Place.String(), "caller's credential: %s; audience %s", a.api.cfg.Upstream.Token, route.Audience)
-	if m := route.Op.CheckResponses(); m != validate.Off {
-		add("validate response", "", "", "", "%s", map[validate.Mode]string{validate.Report: "report", validate.Enforce: "enforce"}[m])
-	}
-	return out, nil
-}
-
-func bodyLimit(a routeAccess) string {
-	if a.cfg != nil && a.cfg.MaxBody != nil {
-		return a.cfg.MaxBody.String()
-	}
-	return a.api.cfg.MaxBody.String()
-}
-
-func describeWay(w authn.Way) string {
-	var parts []string
-	if len(w.Issuers) > 0 {
-		parts = append(parts, "a JWT of "+strings.Join(w.Issuers, " or "))
-	}
-	if w.Key {
-		parts = append(parts, "an API key")
-	}
-	if w.Certificate {
-		parts = append(parts, "a client certificate")
-	}
-	return strings.Join(parts, " and ")
-}
 
 // Explain finds a decision in the record.
 func Explain(ctx context.Context, path, id string) (*gatehouse.Event, error) {
@@ -185,7 +57,7 @@ func (k *KeyRing) Known(roles []string) error {
 	var errs []error
 	for _, r := range roles {
 		if k.file.Roles[r] == nil {
-			errs = append(errs, fmt.Errorf("there is no role %q in %s%s", r, k.file.Place.File, suggest(r, slices.Collect(maps.Keys(k.file.Roles)))))
+			errs = append(errs, fmt.Errorf("there is no role %q in %s%s", r, k.file.Place.File, config.DidYouMean(r, slices.Collect(maps.Keys(k.file.Roles)))))
 		}
 	}
 	return errors.Join(errs...)

@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 	"github.com/gatehouse-api/gatehouse/internal/pki"
+	"github.com/gatehouse-api/gatehouse/internal/plan"
 )
 
 // drain is how long requests under way may take when the gateway stops.
@@ -48,11 +49,8 @@ type Bound struct {
 // does not load, or whose own tests fail, is an error here and only a refusal
 // at a reload.
 func Run(ctx context.Context, o Options) (err error) {
-	plan, err := Compile(o.Config)
+	first, err := load(ctx, o.Config)
 	if err != nil {
-		return err
-	}
-	if err := selfTest(ctx, plan); err != nil {
 		return err
 	}
 	if o.Node == "" {
@@ -61,13 +59,13 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 	}
 	// What is under way when ctx ends still needs the house.
-	h, err := OpenHouse(context.WithoutCancel(ctx), plan.File, o.Node, o.Log)
+	h, err := OpenHouse(context.WithoutCancel(ctx), first.File, o.Node, o.Log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	r := &runner{House: h, o: o, plan: plan, started: time.Now(), token: plan.File.Admin.Token}
-	if err := r.take(ctx, plan); err != nil {
+	r := &runner{House: h, o: o, plan: first, started: time.Now(), token: first.File.Admin.Token}
+	if err := r.take(ctx, first); err != nil {
 		return err
 	}
 	return r.run(ctx)
@@ -83,8 +81,8 @@ type runner struct {
 	servers []*http1.Server
 
 	mu       sync.Mutex
-	plan     *Plan // at work
-	lastErr  error // of the last reload; nil when it was taken
+	plan     *plan.Plan // at work
+	lastErr  error      // of the last reload; nil when it was taken
 	lastTime time.Time
 }
 
@@ -123,8 +121,17 @@ func (r *runner) run(ctx context.Context) error {
 	return err
 }
 
+// load compiles the config and asks it its own tests.
+func load(ctx context.Context, path string) (*plan.Plan, error) {
+	p, err := plan.Compile(path)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.SelfTest(ctx)
+}
+
 // take puts a plan to work: wired, recorded, swapped in.
-func (r *runner) take(ctx context.Context, p *Plan) error {
+func (r *runner) take(ctx context.Context, p *plan.Plan) error {
 	if err := r.wire(p); err != nil {
 		return err
 	}
@@ -133,7 +140,7 @@ func (r *runner) take(ctx context.Context, p *Plan) error {
 		release(p.Snapshot)
 		return err
 	}
-	r.meter.Configure(p.Digest, p.operations())
+	r.meter.Configure(p.Digest, p.Operations())
 	if old := r.gate.Swap(p.Snapshot); old != nil {
 		release(old)
 	}
@@ -143,10 +150,7 @@ func (r *runner) take(ctx context.Context, p *Plan) error {
 // reload tries the config again. Whatever is wrong with it, what is at work
 // goes on.
 func (r *runner) reload(ctx context.Context) {
-	p, err := Compile(r.o.Config)
-	if err == nil {
-		err = selfTest(ctx, p)
-	}
+	p, err := load(ctx, r.o.Config)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil && p.Digest == r.plan.Digest && r.lastErr == nil {

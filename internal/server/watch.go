@@ -2,16 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"time"
 
-	"errors"
-
 	"github.com/fsnotify/fsnotify"
-
-	"github.com/gatehouse-api/gatehouse"
 )
 
 // settle is how long files must be left alone before they are read: editors and
@@ -85,11 +82,3 @@ func (r *runner) watched(name string) bool {
 }
 
 func isClosed(err error) bool { return errors.Is(err, http.ErrServerClosed) }
-
-func (p *Plan) operations() []*gatehouse.Operation {
-	out := make([]*gatehouse.Operation, len(p.Snapshot.Routes))
-	for i, r := range p.Snapshot.Routes {
-		out[i] = r.Op.Op()
-	}
-	return out
-}

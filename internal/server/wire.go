@@ -9,12 +9,13 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
+	"github.com/gatehouse-api/gatehouse/internal/plan"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
 // wire makes a plan's snapshot ready to serve with what the house has. On error
 // everything it took is given back.
-func (h *House) wire(p *Plan) (err error) {
+func (h *House) wire(p *plan.Plan) (err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := p.Snapshot
@@ -29,24 +30,30 @@ func (h *House) wire(p *Plan) (err error) {
 	}
 	services := map[string]*gateway.Upstreams{}
 	var errs []error
+	credentials := map[string][]string{} // header fields, by API
 	for n, route := range s.Routes {
-		a := &p.access[n]
-		if route.Accept, err = s.Authn.Accept(a.ways); err != nil {
-			errs = append(errs, config.Errorf(a.api.cfg.Place, "apis.%s: operation %s: %v", a.api.name, a.op.ID, err))
+		a := p.Access(n)
+		api := p.File.APIs[a.API]
+		if route.Accept, err = s.Authn.Accept(a.Ways); err != nil {
+			errs = append(errs, config.Errorf(api.Place, "apis.%s: operation %s: %v", a.API, route.Op.Op().ID, err))
 			continue
 		}
-		if services[a.api.name] == nil {
-			u, err := h.pools.Acquire(upstreamConfig(p.File, a.api.cfg))
-			if err != nil {
-				return config.Errorf(a.api.cfg.Place, "apis.%s: %v", a.api.name, err)
-			}
-			services[a.api.name] = u
-			s.Hold(a.api.name, u)
-		}
-		route.Upstreams = services[a.api.name]
+		credentials[a.API] = append(credentials[a.API], route.Accept.CredentialHeaders()...)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
+	}
+	for n, route := range s.Routes {
+		name := p.Access(n).API
+		if services[name] == nil {
+			u, err := h.pools.Acquire(upstreamConfig(p.File, p.File.APIs[name], credentials[name]))
+			if err != nil {
+				return config.Errorf(p.File.APIs[name].Place, "apis.%s: %v", name, err)
+			}
+			services[name] = u
+			s.Hold(name, u)
+		}
+		route.Upstreams = services[name]
 	}
 	h.forget(inUse)
 	return nil
@@ -71,7 +78,7 @@ func release(s *gateway.Snapshot) {
 
 func (h *House) authenticator(f *config.File, inUse map[string]bool) (*authn.Authenticator, error) {
 	cfg := authn.Config{
-		Realm: f.Environment, Roles: slices.Sorted(maps.Keys(f.Roles)), Certificates: map[string]authn.Identity{},
+		Realm: f.Environment, KeyHeader: f.APIKeys.Header, Roles: slices.Sorted(maps.Keys(f.Roles)), Certificates: map[string]authn.Identity{},
 	}
 	if f.APIKeys.Enabled {
 		cfg.Keys = h.keys
@@ -113,13 +120,15 @@ func (h *House) authenticator(f *config.File, inUse map[string]bool) (*authn.Aut
 	return a, nil
 }
 
-func upstreamConfig(f *config.File, api *config.API) gateway.UpstreamConfig {
+func upstreamConfig(f *config.File, api *config.API, credentials []string) gateway.UpstreamConfig {
 	u := api.Upstream
+	credentials = append(credentials, f.APIKeys.Header)
+	slices.Sort(credentials)
 	out := gateway.UpstreamConfig{
 		URLs: config.Values(api.Upstreams), Connect: u.Connect, Timeout: u.Timeout, Idle: u.Idle, MaxInFlight: u.MaxInFlight,
 		Retries: u.Retries, Failures: u.Breaker.Failures, Open: u.Breaker.Open, OriginalHost: u.Host == "original",
 		CAFile: pathOf(u.CA), CertFile: pathOf(u.Certificate), KeyFile: pathOf(u.Key), ServerName: u.ServerName,
-		Token: gateway.TokenMode(u.Token), Credentials: []string{f.APIKeys.Header},
+		Token: gateway.TokenMode(u.Token), Credentials: slices.Compact(credentials),
 	}
 	if u.Health != nil {
 		out.Health = &gateway.HealthCheck{

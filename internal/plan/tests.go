@@ -1,4 +1,4 @@
-package server
+package plan
 
 import (
 	"bytes"
@@ -28,8 +28,8 @@ type TestResult struct {
 	Why []gatehouse.Reason `json:"why,omitempty"`
 }
 
-// selfTest refuses a config whose own tests fail.
-func selfTest(ctx context.Context, p *Plan) error {
+// SelfTest is an error when one of the config's own tests fails.
+func (p *Plan) SelfTest(ctx context.Context) error {
 	var errs []error
 	for _, r := range p.RunTests(ctx) {
 		if !r.Passed {
@@ -139,13 +139,13 @@ func (p *Plan) testRequest(ctx context.Context, t *config.Test) (*http.Request, 
 	if !ok {
 		return nil, fmt.Errorf("call is %q; expected api.operation", t.Call)
 	}
-	at := slices.IndexFunc(p.access, func(a routeAccess) bool { return a.api.name == api && a.op.ID == id })
+	at := slices.IndexFunc(p.access, func(a Access) bool { return a.API == api && a.op.ID == id })
 	if at < 0 {
 		var known []string
 		for _, a := range p.access {
-			known = append(known, a.api.name+"."+a.op.ID)
+			known = append(known, a.API+"."+a.op.ID)
 		}
-		return nil, fmt.Errorf("there is no operation %s%s", t.Call, suggest(t.Call.Value, known))
+		return nil, fmt.Errorf("there is no operation %s%s", t.Call, config.DidYouMean(t.Call.Value, known))
 	}
 	op := p.access[at].op
 	path := op.Path
@@ -163,7 +163,7 @@ func (p *Plan) testRequest(ctx context.Context, t *config.Test) (*http.Request, 
 		target += "?" + strings.ReplaceAll(q, "+", "%20")
 	}
 	host := "localhost"
-	if hosts := p.access[at].api.cfg.Hosts; len(hosts) > 0 {
+	if hosts := p.access[at].api.Hosts; len(hosts) > 0 {
 		host = hosts[0]
 	}
 	var body []byte

@@ -1,4 +1,4 @@
-package server
+package plan
 
 import (
 	"maps"
@@ -42,7 +42,7 @@ func rules(require, deny config.Rules) (out authz.Rules) {
 
 // access is what the config asks of the callers of one operation. An operation
 // the config does not mention has only what its document says.
-func access(api *config.API, op *config.Operation, schemes map[string]gatehouse.Method) authz.Access {
+func access(api *config.API, op *config.Operation, schemes map[string][]gatehouse.Method) authz.Access {
 	a := authz.Access{API: rules(api.Require, api.Deny), Schemes: schemes, Place: api.Place.String()}
 	if op == nil {
 		return a

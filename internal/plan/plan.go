@@ -1,4 +1,4 @@
-package server
+package plan
 
 import (
 	"crypto/sha256"
@@ -30,22 +30,27 @@ type Plan struct {
 	Snapshot *gateway.Snapshot // without Authn, its routes without Accept and Upstreams
 	Warnings []Finding
 
-	apis   []planAPI
-	access []routeAccess // by route
+	access []Access // by route
 }
 
+// Access is what wiring a route needs beside what is in it.
+type Access struct {
+	API  string
+	Ways authn.Ways
+
+	api *config.API
+	op  *gatehouse.Operation
+	cfg *config.Operation // nil when the config does not mention it
+}
+
+// Access tells how callers of a route may authenticate.
+func (p *Plan) Access(route int) Access { return p.access[route] }
+
+// planAPI is an API on its way into the plan.
 type planAPI struct {
 	name string
 	cfg  *config.API
 	doc  *validate.Document
-}
-
-// routeAccess is what wiring a route needs beside what is in it.
-type routeAccess struct {
-	api  *planAPI
-	op   *gatehouse.Operation
-	cfg  *config.Operation // nil when the config does not mention it
-	ways authn.Ways
 }
 
 // A Finding is something in a config that is allowed but probably not meant.
@@ -110,7 +115,6 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 		return fmt.Errorf("apis.%s: %w", api.name, err)
 	}
 	api.doc = doc
-	p.apis = append(p.apis, *api)
 	p.Watch = append(p.Watch, cfg.OpenAPI.Value)
 	for _, w := range doc.Warnings() {
 		p.warn(w.Place, "document", "%s", w.Text)
@@ -126,7 +130,7 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 	for _, id := range slices.Sorted(maps.Keys(cfg.Operations)) {
 		if !known[id] {
 			errs = append(errs, config.Errorf(cfg.Operations[id].Place, "apis.%s.operations: %s has no operation %q%s",
-				api.name, cfg.OpenAPI.Value, id, suggest(id, slices.Collect(maps.Keys(known)))))
+				api.name, cfg.OpenAPI.Value, id, config.DidYouMean(id, slices.Collect(maps.Keys(known)))))
 		}
 	}
 	return errors.Join(errs...)
@@ -138,15 +142,16 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	if cfg != nil && cfg.Closed {
 		return nil // no route: answered as if it were not in the document
 	}
-	schemes := methods(op.Security)
-	policy, err := c.Compile(op, access(api.cfg, cfg, schemes))
+	serve, methods := schemes(api.cfg)
+	policy, err := c.Compile(op, access(api.cfg, cfg, methods))
 	if err != nil {
 		return err
 	}
-	ways, err := waysOf(p.File, api.cfg, op, cfg != nil && cfg.Public)
-	if err != nil {
-		return err
+	ways, err := authn.WaysOf(op.Security, serve, everything(p.File))
+	if err != nil && !policy.Public() {
+		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
 	}
+	ways.Anonymous = policy.Public()
 	route := &gateway.Route{Op: checks, Policy: policy, Audience: orElse(api.cfg.Upstream.Audience, api.name)}
 	limits := slices.Clone(api.cfg.Limits)
 	for i := range limits {
@@ -186,10 +191,12 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		}
 	}
 	for _, w := range authz.Analyse(policy) {
-		p.warn(w.Place, "rule", "%s: %s", w.Rule, w.Text)
+		if f := (Finding{w.Place, "rule", w.Rule + ": " + w.Text}); !slices.Contains(p.Warnings, f) { // a guardrail is every operation's
+			p.Warnings = append(p.Warnings, f)
+		}
 	}
 	p.Snapshot.Routes = append(p.Snapshot.Routes, route)
-	p.access = append(p.access, routeAccess{api: api, op: op, cfg: cfg, ways: ways})
+	p.access = append(p.access, Access{API: api.name, Ways: ways, api: api.cfg, op: op, cfg: cfg})
 	return nil
 }
 
@@ -210,106 +217,31 @@ func settings(api *config.API, op *config.Operation) validate.Settings {
 	return s
 }
 
-// methods says which method of authentication serves each scheme of a document.
-func methods(security []gatehouse.Requirement) map[string]gatehouse.Method {
-	out := map[string]gatehouse.Method{}
-	for _, r := range security {
-		for _, use := range r {
-			switch use.Kind {
-			case "oauth2", "openIdConnect", "http:bearer":
-				out[use.Scheme] = gatehouse.MethodJWT
-			case "apiKey":
-				out[use.Scheme] = gatehouse.MethodAPIKey
-			case "mutualTLS":
-				out[use.Scheme] = gatehouse.MethodMTLS
-			}
+// schemes says who serves the security schemes of a document, as authenticate has
+// it: what is left out is served by its kind.
+func schemes(api *config.API) (ways map[string]authn.Scheme, methods map[string][]gatehouse.Method) {
+	ways, methods = map[string]authn.Scheme{}, map[string][]gatehouse.Method{}
+	for name, with := range api.Authenticate {
+		ways[name] = authn.Scheme{Issuers: config.Values(with.Issuers), Key: with.Keys, Certificate: with.Certificates}
+		methods[name] = []gatehouse.Method{}
+		if len(with.Issuers) > 0 {
+			methods[name] = append(methods[name], gatehouse.MethodJWT)
+		}
+		if with.Keys {
+			methods[name] = append(methods[name], gatehouse.MethodAPIKey)
+		}
+		if with.Certificates {
+			methods[name] = append(methods[name], gatehouse.MethodMTLS)
 		}
 	}
-	return out
+	return ways, methods
 }
 
-// waysOf says how callers of op may prove who they are: by the document's
-// security where it names some, by everything configured where it does not.
-func waysOf(f *config.File, api *config.API, op *gatehouse.Operation, public bool) (authn.Ways, error) {
-	w := authn.Ways{Anonymous: public, KeyHeader: f.APIKeys.Header}
-	all := slices.Sorted(maps.Keys(f.Issuers))
-	if len(op.Security) == 0 {
-		if len(all) > 0 {
-			w.Any = append(w.Any, authn.Way{Issuers: all})
-		}
-		if f.APIKeys.Enabled {
-			w.Any = append(w.Any, authn.Way{Key: true})
-		}
-		if len(f.ClientCertificates.Subjects) > 0 {
-			w.Any = append(w.Any, authn.Way{Certificate: true})
-		}
-		if len(w.Any) == 0 && !public {
-			return w, config.Errorf(api.Place, "apis.%s: operation %s needs a caller, but no issuer, API keys or client certificates are configured", op.API, op.ID)
-		}
-		return w, nil
+// everything is all the config has to authenticate callers with.
+func everything(f *config.File) authn.Scheme {
+	return authn.Scheme{
+		Issuers: slices.Sorted(maps.Keys(f.Issuers)), Key: f.APIKeys.Enabled, Certificate: len(f.ClientCertificates.Subjects) > 0,
 	}
-	for _, requirement := range op.Security {
-		ways := []authn.Way{{}}
-		for _, use := range requirement {
-			issuers, key, cert := serves(f, api, use, all)
-			var next []authn.Way
-			for _, way := range ways {
-				if len(issuers) > 0 {
-					with := way
-					with.Issuers = issuers
-					next = append(next, with)
-				}
-				if key {
-					with := way
-					with.Key = true
-					next = append(next, with)
-				}
-				if cert {
-					with := way
-					with.Certificate = true
-					next = append(next, with)
-				}
-			}
-			ways = next
-		}
-		if len(requirement) == 0 {
-			w.Anonymous = true // the document's own "or nobody"; authz decides
-			continue
-		}
-		w.Any = append(w.Any, ways...)
-	}
-	if len(w.Any) == 0 && !w.Anonymous {
-		return w, config.Errorf(api.Place, "apis.%s: operation %s asks for %s, which nothing in this config serves; configure issuers, api_keys or client_certificates, or say in authenticate who serves it",
-			op.API, op.ID, schemeNames(op.Security))
-	}
-	return w, nil
-}
-
-// serves says who serves a security scheme: by authenticate, or by its kind.
-func serves(f *config.File, api *config.API, use gatehouse.SchemeUse, all []string) (issuers []string, key, cert bool) {
-	if with := api.Authenticate[use.Scheme]; with != nil {
-		return config.Values(with.Issuers), with.Keys, with.Certificates
-	}
-	switch use.Kind {
-	case "oauth2", "openIdConnect", "http:bearer":
-		return all, false, false
-	case "apiKey":
-		return nil, f.APIKeys.Enabled, false
-	case "mutualTLS":
-		return nil, false, len(f.ClientCertificates.Subjects) > 0
-	}
-	return nil, false, false
-}
-
-func schemeNames(security []gatehouse.Requirement) string {
-	var names []string
-	for _, r := range security {
-		for _, use := range r {
-			names = append(names, fmt.Sprintf("%s (%s)", use.Scheme, use.Kind))
-		}
-	}
-	slices.Sort(names)
-	return strings.Join(slices.Compact(names), ", ")
 }
 
 // serverPath is the path under which the service itself serves its document.
@@ -340,17 +272,10 @@ func (p *Plan) unusedRoles() {
 	for _, name := range slices.Sorted(maps.Keys(p.File.Roles)) {
 		for _, g := range p.File.Roles[name].Grants {
 			if !asked[g.Value] && !strings.HasSuffix(g.Value, "*") {
-				p.warn(g.Place.String(), "unused_grant", "no operation asks for %s, which role %s grants%s", g.Value, name, suggest(g.Value, slices.Collect(maps.Keys(asked))))
+				p.warn(g.Place.String(), "unused_grant", "no operation asks for %s, which role %s grants%s", g.Value, name, config.DidYouMean(g.Value, slices.Collect(maps.Keys(asked))))
 			}
 		}
 	}
-}
-
-func suggest(word string, known []string) string {
-	if s := config.Suggest(word, known); s != "" {
-		return fmt.Sprintf("; did you mean %q?", s)
-	}
-	return ""
 }
 
 func limitID(l *config.Limit) string {
@@ -380,4 +305,13 @@ func orElse(s, other string) string {
 		return other
 	}
 	return s
+}
+
+// Operations lists the operations that are served.
+func (p *Plan) Operations() []*gatehouse.Operation {
+	out := make([]*gatehouse.Operation, len(p.access))
+	for i, a := range p.access {
+		out[i] = a.op
+	}
+	return out
 }

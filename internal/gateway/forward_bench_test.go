@@ -153,7 +153,7 @@ func TestAllocsForward(t *testing.T) {
 	}
 	defer u.Close()
 	x, w := benchRequest(t), &sink{h: http.Header{}}
-	if n := testing.AllocsPerRun(200, func() { forwardOnce(t, u, x, w) }); n > 15 {
-		t.Fatalf("%v allocations a request, want at most 15", n)
+	if n := testing.AllocsPerRun(200, func() { forwardOnce(t, u, x, w) }); n > 8 {
+		t.Fatalf("%v allocations a request, want at most 8", n)
 	}
 }

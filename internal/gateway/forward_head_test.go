@@ -110,8 +110,10 @@ Accept: application/json`, "\n") {
 		name, value, _ := strings.Cut(line, ": ")
 		hostile[name] = []string{value}
 	}
-	kept := []string{"X-Kept", "Accept", "Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
-		"Traceparent", "X-Request-Id", "Gatehouse-Decision", "User-Agent", "Accept-Encoding"}
+	kept := []string{
+		"X-Kept", "Accept", "Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
+		"Traceparent", "X-Request-Id", "Gatehouse-Decision", "User-Agent", "Accept-Encoding",
+	}
 
 	bothLanes(t, func(t *testing.T, url string, seen chan recorded) {
 		for _, c := range []struct {

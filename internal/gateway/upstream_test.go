@@ -3,6 +3,9 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -410,5 +413,80 @@ func TestRequestsUnderWayOutliveARelease(t *testing.T) {
 	}
 	if n := u.Status()[0].Idle; n != 0 {
 		t.Fatalf("%d connections kept after the end", n)
+	}
+}
+
+// A connection may die at the very moment it is used again.
+func TestAConnectionThatDiesWhenReused(t *testing.T) {
+	for method, want := range map[string]string{"GET": "", "DELETE": "", "POST": "upstream_failed"} {
+		t.Run(method, func(t *testing.T) {
+			var mu sync.Mutex
+			uses := map[net.Conn]int{}
+			u := open(t, none(rawUpstream(t, func(_ int, _ string, _ *bufio.Reader, c net.Conn) {
+				mu.Lock()
+				uses[c]++
+				n := uses[c]
+				mu.Unlock()
+				if n == 2 {
+					_ = c.Close()
+					return
+				}
+				_, _ = io.WriteString(c, okAnswer)
+			})))
+			if _, _, p := forward(t, u, "GET", ""); p != nil {
+				t.Fatal(p)
+			}
+			_, _, p := forward(t, u, method, "")
+			if (p == nil) != (want == "") || p != nil && p.Reason != want {
+				t.Fatalf("got %v", p)
+			}
+		})
+	}
+}
+
+func TestClientCertificate(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.TLS.PeerCertificates[0].Subject.Organization[0])
+	}))
+	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	cfg := none(s.URL)
+	cfg.CAFile = caFile(t, s)
+	if _, _, p := forward(t, open(t, cfg), "GET", ""); p == nil || p.Reason != "upstream_failed" {
+		t.Fatalf("without certificate: %v", p)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.CertFile, cfg.KeyFile = cfg.CAFile, t.TempDir()+"/key.pem"
+	if err := os.WriteFile(cfg.KeyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if w, _, p := forward(t, open(t, cfg), "GET", ""); p != nil || w.Body.String() != "Acme Co" {
+		t.Fatalf("with certificate: %v, %q", p, w.Body)
+	}
+
+	pools := gateway.NewPools(nil)
+	first, err := pools.Acquire(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Release()
+	ca, err := os.ReadFile(cfg.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cfg.CAFile, append(ca, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := pools.Acquire(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Release()
+	if first == second {
+		t.Fatal("a renewed certificate file was not noticed")
 	}
 }

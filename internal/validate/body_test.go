@@ -248,6 +248,24 @@ func TestAllocsBody(t *testing.T) {
 	}
 }
 
+func TestAllocsHead(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	a := orders(t, validate.Options{})
+	r := request(t, "GET /v1/orders/"+orderID+"?a=one&b=two&expand=items&limit=50&full=true", "")
+	op, params, values := a.doc.Operations()[2], []string{orderID}, make([]any, 0, 8)
+	var head validate.Head
+	if n := testing.AllocsPerRun(200, func() {
+		var err error
+		if values, err = op.Head(r, params, values, &head); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 4 {
+		t.Errorf("%v allocations a head, want at most one for each string value", n)
+	}
+}
+
 func BenchmarkBody1200(b *testing.B) {
 	a := orders(b, validate.Options{})
 	r, rd, text := request(b, "POST /v1/orders", "x", asJSON), new(strings.Reader), bigOrder(b)

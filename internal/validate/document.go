@@ -13,7 +13,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -43,7 +42,6 @@ type Settings struct {
 	MaxBody          int64 // bytes of a request body; 0: [DefaultMaxBody]; below 0: no body at all
 	DropUnknownQuery bool  // leave undeclared query parameters out instead of refusing the request
 	Responses        Mode
-	MaxResponse      int64 // bytes of an answer that is looked into; 0: [DefaultMaxBody]
 }
 
 // Options say how a document is compiled.
@@ -342,13 +340,7 @@ func (l *loader) placed(text string) Warning {
 func nearest(f *file, pointer string) at {
 	a := at{f: f, n: f.root}
 	for token := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
-		token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
-		next := a.get(token)
-		if i, err := strconv.Atoi(token); err == nil && !next.ok() {
-			if items := a.items(); i >= 0 && i < len(items) {
-				next = items[i]
-			}
-		}
+		next := a.token(token)
 		if !next.ok() {
 			break
 		}
@@ -403,7 +395,12 @@ func (l *loader) loadServers() error {
 	if base != "" && CheckPath(base) != nil {
 		return l.root.fault("base path %q: no request can reach it", base)
 	}
-	l.doc.base = base
+	// One spelling: what is forwarded is written from it, and cut by its length.
+	for segment := range strings.SplitSeq(strings.TrimPrefix(base, "/"), "/") {
+		if base != "" {
+			l.doc.base = string(appendSegment([]byte(l.doc.base+"/"), decodeSegment(segment)))
+		}
+	}
 	return nil
 }
 

@@ -54,8 +54,8 @@ func TestDocument(t *testing.T) {
 }
 
 func TestDocumentBaseOfTheConfig(t *testing.T) {
-	doc, err := validate.LoadFile("testdata/orders.yaml", validate.Options{Base: "/shop/"})
-	if err != nil || doc.Base() != "/shop" || doc.Operations()[0].Op().Path != "/shop/orders" {
+	doc, err := validate.LoadFile("testdata/orders.yaml", validate.Options{Base: "/caf%c3%a9/"})
+	if err != nil || doc.Base() != "/caf%C3%A9" || doc.Operations()[0].Op().Path != "/caf%C3%A9/orders" {
 		t.Fatalf("got %v, %v", doc, err)
 	}
 }

@@ -93,7 +93,6 @@ func (l *loader) operation(template, method string, item, a at) error {
 		delete(l.unknownOps, o.op.ID)
 	}
 	o.settings.MaxBody = cmp.Or(o.settings.MaxBody, DefaultMaxBody)
-	o.settings.MaxResponse = cmp.Or(o.settings.MaxResponse, DefaultMaxBody)
 	for _, t := range a.get("tags").items() {
 		o.op.Tags = append(o.op.Tags, t.str())
 	}

@@ -90,8 +90,8 @@ func (l *loader) response(o *Operation, status string, a at) (*response, error) 
 }
 
 // Response checks an answer of the service against the document: its status,
-// declared headers, content type and, for JSON of at most the setting's size,
-// its body. It returns what is wrong with it, or nothing; with
+// declared headers, content type and, if it is JSON, its body, which the caller
+// has bounded in size. It returns what is wrong with it, or nothing; with
 // [Settings.Responses] Off it looks at nothing. Whether that is written down or
 // answered by [BadResponse] is for the caller to choose by [Operation.CheckResponses].
 func (o *Operation) Response(status int, h http.Header, body []byte) []gatehouse.FieldError {
@@ -113,7 +113,7 @@ func (o *Operation) Response(status int, h http.Header, body []byte) []gatehouse
 		}
 		p.check(&in, &f)
 	}
-	r.checkBody(h, body, o.settings.MaxResponse, &f)
+	r.checkBody(h, body, &f)
 	return f.fields
 }
 
@@ -128,7 +128,7 @@ func (r *responses) find(status int) *response {
 	return r.other
 }
 
-func (r *response) checkBody(h http.Header, body []byte, limit int64, f *faults) {
+func (r *response) checkBody(h http.Header, body []byte, f *faults) {
 	lines := h["Content-Type"]
 	if len(body) == 0 && len(lines) == 0 {
 		return // HEAD, 204 and 304; a required body is the document's to demand by its schema
@@ -155,8 +155,6 @@ func (r *response) checkBody(h http.Header, body []byte, limit int64, f *faults)
 	case m.class() != mediaJSON || c.schema == nil || len(body) == 0:
 	case m.charset != "" && m.charset != "utf-8":
 		f.add(inHeader, "Content-Type", "charset", "The charset must be utf-8.")
-	case int64(len(body)) > limit:
-		f.add(inBody, "", "size", "The answer is longer than can be checked.")
 	default:
 		if _, err := c.schema.appendJSON(nil, body); err != nil {
 			f.schema(inBody, "", err)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestResponse(t *testing.T) {
-	a := orders(t, validate.Options{Settings: validate.Settings{Responses: validate.Enforce, MaxResponse: 2048}})
+	a := orders(t, validate.Options{Settings: validate.Settings{Responses: validate.Enforce}})
 	list, remove, report := a.doc.Operations()[0], a.doc.Operations()[3], a.doc.Operations()[6]
 	page := "[" + strings.Replace(small, "{", `{"id":"`+orderID+`",`, 1) + "]"
 	tests := []struct {
@@ -33,7 +33,6 @@ func TestResponse(t *testing.T) {
 		{"an undeclared content type", list, 200, []string{"X-Total: 1", "Content-Type: text/html"}, "<b>", "content"},
 		{"no content type", list, 200, []string{"X-Total: 1"}, page, "syntax"},
 		{"another charset", list, 200, []string{"X-Total: 1", asJSON + "; charset=utf-16"}, page, "charset"},
-		{"a page too long to check", list, 200, []string{"X-Total: 1", asJSON}, "[" + strings.Repeat(" ", 2048) + "]", "size"},
 		{"no body, as declared", remove, 204, nil, "", ""},
 		{"a body where none is declared", remove, 204, []string{asJSON}, "{}", "content"},
 		{"any type where any is declared", report, 200, []string{"Content-Type: text/csv"}, "a;b", ""},

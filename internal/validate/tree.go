@@ -109,6 +109,18 @@ func (a at) items() []at {
 	return out
 }
 
+// token follows one reference token of a JSON Pointer (RFC 6901 §4).
+func (a at) token(token string) at {
+	token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
+	if a.n != nil && a.n.Kind == yaml.SequenceNode {
+		if i, err := strconv.Atoi(token); err == nil && i >= 0 && i < len(a.n.Content) {
+			return a.items()[i]
+		}
+		return at{}
+	}
+	return a.get(token)
+}
+
 func (a at) str() string {
 	if a.n == nil || a.n.Kind != yaml.ScalarNode {
 		return ""
@@ -140,30 +152,30 @@ type files struct {
 	seen   func(name string, data []byte)
 }
 
-func (fs *files) open(name string) (*file, error) {
-	if f := fs.byName[name]; f != nil {
+func (s *files) open(name string) (*file, error) {
+	if f := s.byName[name]; f != nil {
 		return f, nil
 	}
-	if len(fs.order) >= maxFiles {
+	if len(s.order) >= maxFiles {
 		return nil, fmt.Errorf("more than %d files", maxFiles)
 	}
-	data, err := readFile(fs.fsys, name)
+	data, err := readFile(s.fsys, name)
 	if err != nil {
 		return nil, err
 	}
-	fs.seen(name, data)
-	root, err := fs.parse(name, data)
+	s.seen(name, data)
+	root, err := s.parse(name, data)
 	if err != nil {
 		return nil, err
 	}
-	f := &file{name: name, show: path.Join(fs.prefix, name), root: unalias(root)}
-	fs.byName[name] = f
-	fs.order = append(fs.order, f)
+	f := &file{name: name, show: path.Join(s.prefix, name), root: unalias(root)}
+	s.byName[name] = f
+	s.order = append(s.order, f)
 	value, err := (&converter{f: f, done: map[*yaml.Node]any{}}).value(f.root)
 	if err != nil {
 		return nil, err
 	}
-	return f, fs.add(f, value)
+	return f, s.add(f, value)
 }
 
 func readFile(fsys fs.FS, name string) ([]byte, error) {
@@ -183,7 +195,7 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 }
 
 // resolve follows one $ref as far as the node it names.
-func (fs *files) resolve(from at, ref string) (at, error) {
+func (s *files) resolve(from at, ref string) (at, error) {
 	target, fragment, _ := strings.Cut(ref, "#")
 	f := from.f
 	if target != "" {
@@ -198,7 +210,7 @@ func (fs *files) resolve(from at, ref string) (at, error) {
 		if name == ".." || strings.HasPrefix(name, "../") {
 			return at{}, from.fault("$ref %q leaves the folder of the document", ref)
 		}
-		if f, err = fs.open(name); err != nil {
+		if f, err = s.open(name); err != nil {
 			return at{}, fmt.Errorf("%s: $ref %q: %w", from.where(), ref, err)
 		}
 	}
@@ -211,15 +223,7 @@ func (fs *files) resolve(from at, ref string) (at, error) {
 		return a, nil
 	}
 	for token := range strings.SplitSeq(fragment[1:], "/") {
-		token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
-		var next at
-		if i, err := strconv.Atoi(token); err == nil && a.n.Kind == yaml.SequenceNode {
-			if items := a.items(); i >= 0 && i < len(items) {
-				next = items[i]
-			}
-		} else {
-			next = a.get(token)
-		}
+		next := a.token(token)
 		if !next.ok() {
 			return at{}, from.fault("$ref %q names nothing: there is no %q in %s", ref, token, f.show)
 		}
@@ -229,13 +233,13 @@ func (fs *files) resolve(from at, ref string) (at, error) {
 }
 
 // deref follows Reference Objects; of anything else it is the identity.
-func (fs *files) deref(a at) (at, error) {
+func (s *files) deref(a at) (at, error) {
 	for range 32 {
 		ref := a.get("$ref")
 		if !ref.ok() {
 			return a, nil
 		}
-		next, err := fs.resolve(ref, ref.str())
+		next, err := s.resolve(ref, ref.str())
 		if err != nil {
 			return at{}, err
 		}

@@ -448,3 +448,37 @@ func TestAnEarlyAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestRequestID(t *testing.T) {
+	url, seen := recordingService(t, false)
+	for _, c := range []struct {
+		name     string
+		in       []string
+		decision string
+		want     string // "": the trace's id
+	}{
+		{"the caller's goes on", []string{"abc-123_4.5:6"}, "d1", "abc-123_4.5:6"},
+		{"without one the decision's does", nil, "d1", "d1"},
+		{"one that could forge a log line does not", []string{"a\tb"}, "d1", "d1"},
+		{"nor one with a quote", []string{`a"b`}, "d1", "d1"},
+		{"nor an empty one", []string{""}, "d1", "d1"},
+		{"nor a long one", []string{strings.Repeat("a", 129)}, "d1", "d1"},
+		{"nor two", []string{"a", "b"}, "d1", "d1"},
+		{"without any the trace's does", nil, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, res, err := sendOut(t, none(url), func(x *gateway.Outbound) {
+				x.Request.Header, x.Decision = http.Header{"X-Request-Id": c.in}, c.decision
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == "" {
+				c.want = res.TraceID
+			}
+			if got := (<-seen).header["X-Request-Id"]; len(got) != 1 || got[0] != c.want {
+				t.Fatalf("the service saw %q, want %q", got, c.want)
+			}
+		})
+	}
+}

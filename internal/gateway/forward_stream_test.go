@@ -478,3 +478,58 @@ func TestAnAnswerIsTheSameOverBothLanes(t *testing.T) {
 		}
 	}
 }
+
+// endless sends a body without end until nobody takes it any more.
+func endless(ended chan<- struct{}) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		piece := make([]byte, 64<<10)
+		for {
+			if _, err := w.Write(piece); err != nil {
+				ended <- struct{}{}
+				return
+			}
+		}
+	}
+}
+
+func TestACallerWhoLeavesInTheBody(t *testing.T) {
+	ended := make(chan struct{}, 1)
+	eachWay(t, endless(ended), nil, func(t *testing.T, c *http.Client, url string, f *front) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		r, _ := http.NewRequestWithContext(ctx, "GET", url, nil)
+		res, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, res.Body, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		_ = res.Body.Close()
+		<-ended
+		if res, err := f.result(); err == nil || !res.Committed || !strings.HasPrefix(err.Error(), "client_gone") {
+			t.Fatalf("%+v, %v", res, err)
+		}
+	})
+}
+
+// One who reads nothing must not hold a service's connection for ever.
+func TestACallerWhoDoesNotRead(t *testing.T) {
+	ended := make(chan struct{}, 1)
+	cfg := none(service(t, false, endless(ended)))
+	cfg.BodyIdle = 100 * time.Millisecond
+	f := newFront(t, cfg, nil)
+	c, err := net.Dial("tcp", f.start().Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if res, err := f.result(); err == nil || !res.Committed {
+		t.Fatalf("%+v, %v", res, err)
+	}
+}

@@ -490,3 +490,27 @@ func TestClientCertificate(t *testing.T) {
 		t.Fatal("a renewed certificate file was not noticed")
 	}
 }
+
+func TestWaitingInLineHasAnEnd(t *testing.T) {
+	release, begun := make(chan struct{}), make(chan struct{}, 10)
+	cfg := none(service(t, false, func(http.ResponseWriter, *http.Request) { begun <- struct{}{}; <-release }))
+	cfg.MaxInFlight, cfg.QueueWait = 1, 20*time.Millisecond
+	u := open(t, cfg)
+	var wg sync.WaitGroup
+	wg.Go(func() { forward(t, u, "GET", "") })
+	<-begun
+	if _, _, p := forward(t, u, "GET", ""); p == nil || p.Reason != "upstream_busy" {
+		t.Errorf("got %v", p)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := u.Forward(httptest.NewRecorder(), &gateway.Outbound{Request: httptest.NewRequestWithContext(ctx, "GET", "/", nil), Path: "/"})
+	if p := gatehouse.AsProblem(err); p == nil || p.Reason != "client_gone" {
+		t.Errorf("got %v", err)
+	}
+	close(release)
+	wg.Wait()
+	if _, _, p := forward(t, u, "GET", ""); p != nil {
+		t.Errorf("the slot was lost: %v", p)
+	}
+}

@@ -163,7 +163,7 @@ func (o *Operation) queryName(name string) (queryName, bool) {
 	// A deepObject that takes any field: metadata[anything].
 	if base, field, ok := strings.Cut(name, "["); ok && len(o.openObjects) > 0 {
 		at, known := o.openObjects[base]
-		if field, closed := strings.CutSuffix(field, "]"); known && closed && field != "" && strings.IndexAny(field, "[]") < 0 {
+		if field, closed := strings.CutSuffix(field, "]"); known && closed && field != "" && !strings.ContainsAny(field, "[]") {
 			return queryName{at, field}, true
 		}
 	}

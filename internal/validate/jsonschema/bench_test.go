@@ -2,6 +2,8 @@ package jsonschema_test
 
 import (
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-api/gatehouse/internal/validate/jsonschema"
@@ -76,5 +78,31 @@ func BenchmarkParameter(b *testing.B) {
 		if err := s.ValidateValue(v); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkHostile64K is the most work 64 KiB can ask of plain schemas: many
+// tiny values, all compared with one another; one string of escapes.
+func BenchmarkHostile64K(b *testing.B) {
+	var digits []byte
+	for i := range 10000 {
+		digits = append(strconv.AppendInt(digits, int64(i), 10), ',')
+	}
+	for name, tc := range map[string]struct{ schema, body string }{
+		"zeros":   {`{"items":{"type":"integer","minimum":0}}`, "[" + strings.Repeat("0,", 32767) + "0]"},
+		"unique":  {`{"uniqueItems":true,"items":{"type":"integer"}}`, "[" + string(digits) + `"x"]`},
+		"names":   {`{"additionalProperties":{"type":"integer"}}`, manyNames(2000, `"x":1`)},
+		"escapes": {`{"maxLength":100000,"pattern":"^[^<>]*$"}`, `"` + strings.Repeat(`\u00e9`, 10900) + `"`},
+	} {
+		b.Run(name, func(b *testing.B) {
+			s := compile(b, jsonschema.Options{}, tc.schema)
+			dst := make([]byte, 0, 1<<17)
+			src := []byte(tc.body)
+			b.ReportAllocs()
+			b.SetBytes(int64(len(src)))
+			for b.Loop() {
+				_, _ = s.Append(dst, src)
+			}
+		})
 	}
 }

@@ -144,7 +144,7 @@ func (p *program) get() *run {
 // A run that met a giant body is left to the garbage collector: one large
 // message must not pin its scratch for ever.
 func (p *program) put(r *run) {
-	if cap(r.cells) > 1<<15 || cap(r.own) > 1<<18 || cap(r.text) > 1<<18 || cap(r.table) > 1<<17 || cap(r.hash) > 1<<16 {
+	if cap(r.cells) > 1<<17 || cap(r.own) > 1<<18 || cap(r.text) > 1<<18 || cap(r.table) > 1<<17 || cap(r.hash) > 1<<16 {
 		return
 	}
 	r.out = nil

@@ -414,6 +414,12 @@ func (r *run) scanNumber(src []byte, i int) (int, *Error) {
 		return i, syntaxAt(i, "a value")
 	}
 	lit := src[i : i+n]
+	if lim := &r.prog.limits; n < 19 && n <= min(lim.MaxNumberLength, lim.MaxExponent) && plainInteger(lit) && string(lit) != "-0" {
+		start := len(r.out) // short and whole: within every bound
+		r.out = append(r.out, lit...)
+		r.scalar(kindNumber, flagInteger, start, len(r.out))
+		return i + n, nil
+	}
 	d, fault := r.boundNumber(lit)
 	if fault != "" {
 		return i, malformed("number", "byte "+strconv.Itoa(i)+": "+fault)
@@ -429,6 +435,15 @@ func (r *run) scanNumber(src []byte, i int) (int, *Error) {
 	r.out = append(r.out, lit...)
 	r.scalar(kindNumber, flag, start, len(r.out))
 	return i + n, nil
+}
+
+func plainInteger(lit []byte) bool {
+	for _, c := range lit {
+		if c > '9' || c == '.' || c == '+' {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *run) boundNumber(lit []byte) (decimalParts, string) {

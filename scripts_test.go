@@ -2,7 +2,6 @@ package gatehouse_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,8 +19,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/gatehouse-api/gatehouse/internal/demo"
 )
 
 // binary builds the program once, the way a user gets it.
@@ -41,16 +39,21 @@ var binary = sync.OnceValues(func() (string, error) {
 //
 // Beside testscript's own commands there are
 //
-//	expand FILE…          replaces $NAME by the script's variables in the files
-//	service               starts the careless orders API on $API_PORT and writes orders.openapi.yaml
-//	issuer                makes an issuer's key and jwks.json
-//	token NAME CLAIM=V…   writes NAME.header, a header file for curl: -H @NAME.header
-//	start [FLAG…]         starts gatehouse serve and waits until it is ready
-//	signal SIG            sends HUP, TERM or KILL to it; TERM and KILL wait for its end
-//	call ARG…             curl -i against $GATE, as the caller: call -H @alice.header /orders
-//	bare ARG…             the same against the service itself
-//	raw FILE              sends the bytes of FILE to the plaintext listener, prints the answer
-//	until N COMMAND…      repeats a script command until it prints or N seconds are over
+//	expand FILE…               replaces $NAME by the script's variables in the files
+//	service [orders|echo|stop] starts the careless orders API on $API_PORT and writes its document,
+//	                           or a service that answers what it received; stop ends it
+//	issuer                     makes an issuer's key and jwks.json
+//	token NAME CLAIM=V…        writes NAME.header, a header file for curl: -H @NAME.header
+//	certificate NAME URI [own] writes NAME.pem, signed by callers-ca.pem or by a CA of its own
+//	start [FLAG…]              starts gatehouse serve and waits until it is ready
+//	signal SIG                 sends HUP, TERM or KILL to it; TERM and KILL wait for its end
+//	call ARG…                  curl -i against $GATE, as the caller: call -H @alice.header /orders
+//	bare ARG…                  the same against the service itself
+//	admin ARG…                 the same against the operator's listener
+//	raw FILE                   sends the bytes of FILE to the plaintext listener, prints the answer
+//	keep NAME STREAM PATTERN   sets $NAME to the first group of PATTERN in stdout or stderr
+//	until N COMMAND… TEXT      repeats call, bare or admin until the answer has TEXT, at most N seconds
+//	verify TOKEN AUDIENCE      checks a token of ours with the keys at $ADMIN, and prints its claims
 func runScripts(t *testing.T, dir string) {
 	bin, err := binary()
 	if err != nil {
@@ -77,20 +80,31 @@ func runScripts(t *testing.T, dir string) {
 			e.Setenv("API", "http://127.0.0.1:"+ports[0])
 			w := &world{dir: e.WorkDir}
 			e.Values[worldKey{}] = w
-			e.Defer(w.stop)
+			e.Defer(func() {
+				w.stop()
+				for _, l := range w.logs {
+					if bytes.Contains(l.bytes(), []byte("panic")) {
+						t.Errorf("the gateway panicked:\n%s", l.bytes())
+					}
+				}
+			})
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"expand":  expand,
-			"service": service,
-			"issuer":  issuer,
-			"token":   mintToken,
-			"start":   start,
-			"signal":  signalGate,
-			"call":    func(ts *testscript.TestScript, neg bool, args []string) { curl(ts, neg, ts.Getenv("GATE"), args) },
-			"bare":    func(ts *testscript.TestScript, neg bool, args []string) { curl(ts, neg, ts.Getenv("API"), args) },
-			"raw":     raw,
-			"until":   until,
+			"admin":       curlTo("ADMIN"),
+			"bare":        curlTo("API"),
+			"call":        curlTo("GATE"),
+			"certificate": certificate,
+			"expand":      expand,
+			"issuer":      issuer,
+			"keep":        keep,
+			"raw":         raw,
+			"service":     service,
+			"signal":      signalGate,
+			"start":       start,
+			"token":       mintToken,
+			"until":       until,
+			"verify":      verifyToken,
 		},
 	})
 }
@@ -99,12 +113,13 @@ type worldKey struct{}
 
 // A world is what one script started.
 type world struct {
-	dir  string
-	gate *exec.Cmd
-	done chan error
-	log  *bytes.Buffer
-	key  *jose.JSONWebKey
-	ends []func()
+	dir    string
+	gate   *exec.Cmd
+	done   chan error
+	logs   []*lockedBuffer // of every gateway of this script
+	key    *jose.JSONWebKey
+	ca     *authority
+	behind func() // ends the service
 }
 
 func (w *world) stop() {
@@ -112,8 +127,8 @@ func (w *world) stop() {
 		_ = w.gate.Process.Kill()
 		<-w.done
 	}
-	for _, end := range w.ends {
-		end()
+	if w.behind != nil {
+		w.behind()
 	}
 }
 
@@ -144,22 +159,6 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func service(ts *testscript.TestScript, _ bool, _ []string) {
-	w := worldOf(ts)
-	ctx, cancel := context.WithCancel(context.Background())
-	api, err := demo.New(ctx, filepath.Join(w.dir, "service"))
-	ts.Check(err)
-	l, err := net.Listen("tcp", "127.0.0.1:"+ts.Getenv("API_PORT"))
-	ts.Check(err)
-	srv := &http.Server{Handler: api.Handler(), ReadHeaderTimeout: 5 * time.Second}
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = srv.Serve(l) }()
-	w.ends = append(w.ends, func() { cancel(); _ = srv.Close(); <-ended; _ = api.Close() })
-	spec, err := demo.OpenAPI.ReadFile("orders.openapi.yaml")
-	ts.Check(err)
-	ts.Check(os.WriteFile(filepath.Join(w.dir, "orders.openapi.yaml"), spec, 0o600))
-}
-
 func start(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	if w.gate != nil {
@@ -169,8 +168,8 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	cmd := exec.Command(filepath.Join(bin, "gatehouse"), append([]string{"serve", "--config", "gatehouse.yaml"}, args...)...)
 	cmd.Dir = w.dir
-	w.log = &bytes.Buffer{}
-	out := &lockedWriter{w: w.log}
+	out := &lockedBuffer{}
+	w.logs = append(w.logs, out)
 	cmd.Stdout, cmd.Stderr = out, out
 	ts.Check(cmd.Start())
 	done := make(chan error, 1)
@@ -201,12 +200,6 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 					ts.Fatalf("gatehouse serve started, and should not have")
 				}
 				w.gate, w.done = cmd, done
-				w.ends = append(w.ends, func() {
-					if b := out.bytes(); bytes.Contains(b, []byte("DATA RACE")) {
-						ts.Logf("%s", b)
-						panic("the gateway raced")
-					}
-				})
 				return
 			}
 		}
@@ -231,8 +224,12 @@ func signalGate(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// curl runs the real curl. A first argument that begins with / is the path;
-// otherwise the last one is.
+// curlTo makes a script command of the real curl; an argument that begins with /
+// is a path at the address in the variable base.
+func curlTo(base string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) { curl(ts, neg, ts.Getenv(base), args) }
+}
+
 func curl(ts *testscript.TestScript, neg bool, base string, args []string) {
 	full := []string{"-sS", "-i", "--http1.1", "--path-as-is", "--globoff", "-m", "20"}
 	if ca := filepath.Join(worldOf(ts).dir, "data", "ca", "ca.pem"); strings.HasPrefix(base, "https") {
@@ -257,29 +254,46 @@ func curl(ts *testscript.TestScript, neg bool, base string, args []string) {
 // connection ends or is silent for two seconds.
 func raw(ts *testscript.TestScript, _ bool, args []string) {
 	b := strings.ReplaceAll(ts.ReadFile(args[0]), "\n", "\r\n")
-	b = strings.NewReplacer(`\x00`, "\x00", `\n`, "\n", `\r`, "\r", `\t`, "\t").Replace(strings.TrimSuffix(b, "\r\n"))
+	b = strings.NewReplacer(`\0`, "\x00", `\n`, "\n", `\r`, "\r", `\t`, "\t").Replace(b)
 	c, err := net.Dial("tcp", "127.0.0.1:"+ts.Getenv("PLAIN_PORT"))
 	ts.Check(err)
 	defer func() { _ = c.Close() }()
 	_, err = io.WriteString(c, b)
 	ts.Check(err)
 	ts.Check(c.SetReadDeadline(time.Now().Add(2 * time.Second)))
-	answer, _ := io.ReadAll(c)
+	answer, _ := io.ReadAll(c) // the end of the connection and silence are both answers
 	_, _ = ts.Stdout().Write(answer)
 }
 
-// until repeats a command: until 5 call /orders 'HTTP/1.1 401'. The last argument
-// must appear in the answer.
+// keep takes something out of the last answer, for later lines: keep ID stdout 'Decision: (\S+)'.
+func keep(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: keep NAME stdout|stderr PATTERN")
+	}
+	re, err := regexp.Compile(args[2])
+	ts.Check(err)
+	m := re.FindStringSubmatch(ts.ReadFile(args[1]))
+	if len(m) != 2 {
+		ts.Fatalf("no match for %s", args[2])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// until repeats a question: until 5 call /orders 'HTTP/1.1 401'.
 func until(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) < 3 {
-		ts.Fatalf("usage: until SECONDS PATH… TEXT")
+	if len(args) < 4 {
+		ts.Fatalf("usage: until SECONDS call|bare|admin PATH… TEXT")
 	}
 	secs, err := strconv.Atoi(args[0])
 	ts.Check(err)
+	base, ok := map[string]string{"call": "GATE", "bare": "API", "admin": "ADMIN"}[args[1]]
+	if !ok {
+		ts.Fatalf("until repeats call, bare or admin, not %q", args[1])
+	}
 	want := args[len(args)-1]
 	deadline := time.Now().Add(time.Duration(secs) * time.Second)
 	for {
-		curl(ts, false, ts.Getenv("GATE"), args[1:len(args)-1])
+		curl(ts, false, ts.Getenv(base), args[2:len(args)-1])
 		if strings.Contains(ts.ReadFile("stdout"), want) {
 			return
 		}
@@ -290,19 +304,20 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-type lockedWriter struct {
-	mu sync.Mutex
-	w  *bytes.Buffer
+// A lockedBuffer is what a process writes while others read.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
 }
 
-func (l *lockedWriter) Write(b []byte) (int, error) {
+func (l *lockedBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(b)
+	return l.buf.Write(b)
 }
 
-func (l *lockedWriter) bytes() []byte {
+func (l *lockedBuffer) bytes() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return bytes.Clone(l.w.Bytes())
+	return bytes.Clone(l.buf.Bytes())
 }

@@ -51,6 +51,7 @@ var binary = sync.OnceValues(func() (string, error) {
 //	bare ARG…                  the same against the service itself
 //	admin ARG…                 the same against the operator's listener
 //	raw FILE                   sends the bytes of FILE to the plaintext listener, prints the answer
+//	repeat FILE N TEXT [TAIL]  writes TEXT N times, then TAIL
 //	keep NAME STREAM PATTERN   sets $NAME to the first group of PATTERN in stdout or stderr
 //	until N COMMAND… TEXT      repeats call, bare or admin until the answer has TEXT, at most N seconds
 //	verify TOKEN AUDIENCE      checks a token of ours with the keys at $ADMIN, and prints its claims
@@ -63,7 +64,8 @@ func runScripts(t *testing.T, dir string) {
 		t.Skip("curl is not installed: the scripts are left out")
 	}
 	testscript.Run(t, testscript.Params{
-		Dir: dir,
+		Dir:             dir,
+		ContinueOnError: true,
 		Setup: func(e *testscript.Env) error {
 			ports, err := freePorts(4)
 			if err != nil {
@@ -99,6 +101,7 @@ func runScripts(t *testing.T, dir string) {
 			"issuer":      issuer,
 			"keep":        keep,
 			"raw":         raw,
+			"repeat":      repeat,
 			"service":     service,
 			"signal":      signalGate,
 			"start":       start,
@@ -263,6 +266,15 @@ func raw(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(c.SetReadDeadline(time.Now().Add(2 * time.Second)))
 	answer, _ := io.ReadAll(c) // the end of the connection and silence are both answers
 	_, _ = ts.Stdout().Write(answer)
+}
+
+func repeat(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 3 || len(args) > 4 {
+		ts.Fatalf("usage: repeat FILE N TEXT [TAIL]")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Repeat(args[2], n)+strings.Join(args[3:], "")), 0o600))
 }
 
 // keep takes something out of the last answer, for later lines: keep ID stdout 'Decision: (\S+)'.

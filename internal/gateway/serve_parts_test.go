@@ -1,0 +1,42 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/gateway"
+	"github.com/gatehouse-api/gatehouse/internal/token"
+	"github.com/gatehouse-api/gatehouse/internal/validate"
+)
+
+func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
+
+func onRoute(do func(*gateway.Route)) func(*houseConfig) {
+	return func(c *houseConfig) { c.routes = func(r map[string]*gateway.Route) { do(r["listOrders"]) } }
+}
+
+func zeroPolicy() *authz.Policy { return new(authz.Policy) }
+
+func emptyRouter() validate.Router { return validate.Router{} }
+
+// unreachable is the network to an issuer that is down.
+type unreachable struct{}
+
+func (unreachable) Fetch(context.Context, string) ([]byte, http.Header, error) {
+	return nil, nil, errors.New("connection refused")
+}
+
+func keysOfNobody(t testing.TB) *token.KeySet {
+	return must[*token.KeySet](t)(token.NewKeySet(token.KeySetConfig{URL: houseIssuer + "/keys"}, unreachable{}))
+}
+
+func failingMinter(*token.Signer) gateway.Minter { return minterOf{errors.New("no signing key")} }
+
+type minterOf struct{ err error }
+
+func (m minterOf) Mint(*gatehouse.Principal, string) (string, error) { return "", m.err }

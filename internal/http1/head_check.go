@@ -34,6 +34,7 @@ const (
 	headSeenExpect
 	headSeenOrigin
 	headSeenDPoP
+	headSeenConnection // may repeat; what it names is limited
 )
 
 // headField names the fields with a rule of their own. It returns the bit of a
@@ -66,6 +67,10 @@ func headField[T headText](name T) (once uint, v headVerdict) {
 		if headFold(name, "trailer") {
 			return 0, headTrailer
 		}
+	case 10:
+		if headFold(name, "connection") {
+			return headSeenConnection, headOK
+		}
 	case 12:
 		if headFold(name, "content-type") {
 			return headSeenType, headOK
@@ -97,6 +102,33 @@ func headField[T headText](name T) (once uint, v headVerdict) {
 		}
 	}
 	return 0, headOK
+}
+
+// headConnectionOK reports whether a Connection field names nothing but what is
+// about the connection. A field it names is taken out before the request goes on
+// (RFC 9110 §7.6.1): a caller could have any field checked here, a tenant or the
+// Content-Type, and then kept from the service (hop-by-hop abuse).
+func headConnectionOK[T headText](v T) bool {
+	for start, i := 0, 0; i <= len(v); i++ {
+		if i < len(v) && v[i] != ',' {
+			continue
+		}
+		from, to := start, i
+		for from < to && (v[from] == ' ' || v[from] == '\t') {
+			from++
+		}
+		for from < to && (v[to-1] == ' ' || v[to-1] == '\t') {
+			to--
+		}
+		switch name := v[from:to]; {
+		case len(name) == 0, headFold(name, "close"), headFold(name, "keep-alive"), headFold(name, "upgrade"), headFold(name, "te"),
+			headFold(name, "http2-settings"):
+		default:
+			return false
+		}
+		start = i + 1
+	}
+	return true
 }
 
 // headEnd finds the end of a head in b, looking only at what came after seen.
@@ -166,7 +198,13 @@ func headCheck(b []byte, f *headFrame) headVerdict {
 		if v != headOK {
 			return v
 		}
-		if once == 0 {
+		switch once {
+		case 0:
+			continue
+		case headSeenConnection:
+			if !headConnectionOK(value) {
+				return headConnectionField
+			}
 			continue
 		}
 		if seen&once != 0 {

@@ -47,6 +47,12 @@ func headCheckRequest(r *http.Request) headVerdict {
 		switch {
 		case v != headOK:
 			return v
+		case once == headSeenConnection:
+			for _, value := range values {
+				if !headConnectionOK(value) {
+					return headConnectionField
+				}
+			}
 		case once != 0 && len(values) > 1:
 			return headDuplicate
 		case once == headSeenHost && (len(values) == 0 || !headSame(values[0], r.Host)):

@@ -58,7 +58,7 @@ var headProblems = [...]gatehouse.Problem{
 	headTooManyFields:   {Kind: gatehouse.HeadersTooLarge, Reason: "too_many_headers", Detail: "The request has too many headers."},
 	headBadChunk:        {Kind: gatehouse.Malformed, Reason: "bad_chunk", Detail: "The chunked body is not well-formed."},
 	headTrailer:         {Kind: gatehouse.Malformed, Reason: "trailer_refused", Detail: "Trailers are not taken."},
-	headConnectionField: {Kind: gatehouse.Malformed, Reason: "connection_header", Detail: "The header belongs to HTTP/1.1 connections."},
+	headConnectionField: {Kind: gatehouse.Malformed, Reason: "connection_header", Detail: "Connection may name close, keep-alive, upgrade and te only, and HTTP/2 has no such headers."},
 	headSlowBody:        {Kind: gatehouse.Malformed, Reason: "body_timeout", Detail: "The body came too slowly."},
 }
 

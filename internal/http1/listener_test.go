@@ -441,6 +441,7 @@ func TestCheckRequestHoldsHTTP2ToTheSameRules(t *testing.T) {
 		{"two authorizations are refused", func(r *http.Request) { r.Header["Authorization"] = []string{"a", "b"} }, "duplicate_header"},
 		{"a method override is refused", func(r *http.Request) { r.Header["X-Http-Method-Override"] = []string{"PUT"} }, "override_header"},
 		{"a connection field is refused", func(r *http.Request) { r.Header["Transfer-Encoding"] = []string{"chunked"} }, "connection_header"},
+		{"a Connection that takes a field away is refused", func(r *http.Request) { r.ProtoMajor, r.Header["Connection"] = 1, []string{"close", "x-tenant"} }, "connection_header"},
 		{"te: gzip is refused", func(r *http.Request) { r.Header["Te"] = []string{"gzip"} }, "connection_header"},
 		{"LF in a value is refused", func(r *http.Request) { r.Header["X"] = []string{"a\r\nb"} }, "bad_header"},
 		{"101 fields are refused", func(r *http.Request) { r.Header["X"] = make([]string, 101) }, "too_many_headers"},

@@ -3,9 +3,13 @@ package gateway_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
@@ -40,3 +44,16 @@ func failingMinter(*token.Signer) gateway.Minter { return minterOf{errors.New("n
 type minterOf struct{ err error }
 
 func (m minterOf) Mint(*gatehouse.Principal, string) (string, error) { return "", m.err }
+
+// rawAsk sends bytes no client library would and gives what comes back.
+func rawAsk(t testing.TB, url, b string) string {
+	t.Helper()
+	c := must[net.Conn](t)(net.Dial("tcp", strings.TrimPrefix(url, "http://")))
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(c, b); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := io.ReadAll(c)
+	return string(got)
+}

@@ -139,8 +139,17 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Operation) error {
 	op := checks.Op()
 	cfg := api.cfg.Operations[op.ID]
-	if cfg != nil && cfg.Closed {
-		return nil // no route: answered as if it were not in the document
+	hosts := api.cfg.Hosts
+	if len(hosts) == 0 {
+		hosts = []string{""}
+	}
+	if cfg != nil && cfg.Closed { // answered as if it were not in the document
+		for _, host := range hosts {
+			if err := p.Snapshot.Router.Close(host, op.Method, op.Path); err != nil {
+				return fmt.Errorf("%s: apis.%s: %w", checks.Place(), api.name, err)
+			}
+		}
+		return nil
 	}
 	serve, methods := schemes(api.cfg)
 	policy, err := c.Compile(op, access(api.cfg, cfg, methods))
@@ -167,23 +176,17 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 			route.Timeout = *cfg.Timeout
 		}
 	}
+	var compiled []*ratelimit.Limit
 	for i := range limits {
 		l, err := ratelimit.NewLimit(limitName(limits[i].ID), limitBy(limits[i].Per), limits[i].Rate.Value, limits[i].Burst)
 		if err != nil {
 			return config.Errorf(limits[i].Rate.Place, "%v", err)
 		}
-		if l.NeedsPrincipal() {
-			route.After = append(route.After, l)
-		} else {
-			route.Before = append(route.Before, l)
-		}
+		compiled = append(compiled, l)
 	}
+	route.SetLimits(compiled)
 	if api.cfg.Base != "" {
 		route.Strip, route.Prefix = len(api.doc.Base()), serverPath(api.doc)
-	}
-	hosts := api.cfg.Hosts
-	if len(hosts) == 0 {
-		hosts = []string{""}
 	}
 	for _, host := range hosts {
 		if err := p.Snapshot.Router.Add(host, op.Method, op.Path, len(p.Snapshot.Routes)); err != nil {

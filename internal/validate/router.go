@@ -30,7 +30,7 @@ type routeNode struct {
 	mixed   []routeMixed // most literal text first
 	param   *routeNode
 	methods []routeMethod // sorted; empty when no path ends here
-	allow   []string      // the methods, with the HEAD that GET brings
+	allow   []string      // the methods that are answered, with the HEAD that GET brings
 }
 
 type routeMethod struct {
@@ -66,6 +66,21 @@ func (r *Router) Add(host, method, template string, route int) error {
 	if route < 0 {
 		return fmt.Errorf("path %s: route %d must not be negative", template, route)
 	}
+	return r.add(host, method, template, route)
+}
+
+// Close declares that method on template exists and is answered by nobody, as if
+// there were no such operation. Its path is still its own: without it a closed
+// GET /users/export would be reached as GET /users/{id}, under that operation's
+// rules. A route of the same template, added before or after, is served.
+func (r *Router) Close(host, method, template string) error {
+	return r.add(host, method, template, closed)
+}
+
+// closed is the route of an operation that nobody answers.
+const closed = -1
+
+func (r *Router) add(host, method, template string, route int) error {
 	segments, err := splitTemplate(template)
 	if err != nil {
 		return fmt.Errorf("path %s: %w", template, err)
@@ -75,15 +90,25 @@ func (r *Router) Add(host, method, template string, route int) error {
 		n = n.child(s)
 	}
 	i, found := slices.BinarySearchFunc(n.methods, method, func(m routeMethod, name string) int { return strings.Compare(m.name, name) })
-	if found {
+	switch {
+	case found && route == closed:
+		return nil
+	case found && n.methods[i].route == closed:
+		n.methods[i] = routeMethod{method, route, template}
+	case found:
 		return &Conflict{Host: host, Method: method, First: n.methods[i].route, Second: route, FirstPath: n.methods[i].template, SecondPath: template}
+	default:
+		n.methods = slices.Insert(n.methods, i, routeMethod{method, route, template})
 	}
-	n.methods = slices.Insert(n.methods, i, routeMethod{method, route, template})
 	n.allow = make([]string, 0, len(n.methods)+1)
+	head := false // declared, be it closed
 	for _, m := range n.methods {
-		n.allow = append(n.allow, m.name)
+		head = head || m.name == "HEAD"
+		if m.route != closed {
+			n.allow = append(n.allow, m.name)
+		}
 	}
-	if slices.Contains(n.allow, "GET") && !slices.Contains(n.allow, "HEAD") {
+	if slices.Contains(n.allow, "GET") && !head {
 		n.allow = append(n.allow, "HEAD")
 		slices.Sort(n.allow)
 	}
@@ -110,24 +135,39 @@ func (r *Router) Match(host, method, path string, params []string) (route int, v
 		n, values = r.any.find(path[1:], params[:0])
 	}
 	if n == nil {
-		return -1, nil, &gatehouse.Problem{Kind: gatehouse.NotFound, Reason: "operation_not_found", Detail: "There is no such operation."}
+		return -1, nil, notFound()
 	}
-	for i := range n.methods {
-		if n.methods[i].name == method {
-			return n.methods[i].route, values, nil
-		}
+	if route := n.route(method); route != closed {
+		return route, values, nil
 	}
-	if method == "HEAD" {
-		for i := range n.methods {
-			if n.methods[i].name == "GET" {
-				return n.methods[i].route, values, nil
-			}
-		}
+	if len(n.allow) == 0 { // all of it is closed
+		return -1, nil, notFound()
 	}
 	return -1, nil, &gatehouse.Problem{
 		Kind: gatehouse.MethodNotAllowed, Reason: "method_not_allowed",
 		Detail: "This path does not take that method.", Allow: slices.Clone(n.allow),
 	}
+}
+
+func notFound() error {
+	return &gatehouse.Problem{Kind: gatehouse.NotFound, Reason: "operation_not_found", Detail: "There is no such operation."}
+}
+
+// route finds the route of method, closed if nobody answers it.
+func (n *routeNode) route(method string) int {
+	get := closed
+	for i := range n.methods {
+		switch m := &n.methods[i]; m.name {
+		case method:
+			return m.route
+		case "GET":
+			get = m.route
+		}
+	}
+	if method == "HEAD" {
+		return get
+	}
+	return closed
 }
 
 // hostName takes the port off and lowers the case; names arrive in lower case
@@ -370,8 +410,8 @@ func overlap(host string, a, b *routeNode, crossed bool, out []Conflict) []Confl
 		return out
 	}
 	for _, x := range a.methods {
-		i := slices.IndexFunc(b.methods, func(y routeMethod) bool { return y.name == x.name })
-		if !crossed || i < 0 {
+		i := slices.IndexFunc(b.methods, func(y routeMethod) bool { return y.name == x.name && y.route != closed })
+		if !crossed || i < 0 || x.route == closed {
 			continue
 		}
 		y := b.methods[i]

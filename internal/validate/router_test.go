@@ -316,3 +316,51 @@ func BenchmarkRouter10k(b *testing.B) {
 		}
 	}
 }
+
+func TestWhatIsClosedIsNotReachedByAnotherRoute(t *testing.T) {
+	r := newRouter(t, "* GET /users/{id}", "* POST /users/{id}", "* GET /a/{x}", "* POST /a/b", "* GET /both", "* GET /{kind}/{id}/log")
+	for _, c := range []string{"GET /users/export", "GET /a/b", "GET /both", "HEAD /users/{id}", "GET /users/{id}/log", "PUT /users/{id}"} {
+		method, path, _ := strings.Cut(c, " ")
+		if err := r.Close("", method, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Close("h", "GET", "/late"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Add("h", "GET", "/late", 7); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, method, path string
+		route              int
+		reason             string
+	}{
+		{"a closed literal is not the parameter's", "GET", "/users/export", -1, "operation_not_found"},
+		{"nor by HEAD", "HEAD", "/users/export", -1, "operation_not_found"},
+		{"nor by another method", "POST", "/users/export", -1, "operation_not_found"},
+		{"beside a method that is open it is a method not taken", "GET", "/a/b", -1, "method_not_allowed"},
+		{"the open method is served", "POST", "/a/b", 3, ""},
+		{"the parameter is served", "GET", "/users/1", 0, ""},
+		{"a closed HEAD is not answered by GET", "HEAD", "/users/1", -1, "method_not_allowed"},
+		{"a closed branch is not another's", "GET", "/users/1/log", -1, "operation_not_found"},
+		{"that other is served", "GET", "/groups/1/log", 5, ""},
+		{"a route of the same template is served", "GET", "/both", 4, ""},
+		{"in either order", "GET", "/late", 7, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			route, _, err := r.Match("h", tt.method, tt.path, nil)
+			if p, _ := errors.AsType[*gatehouse.Problem](err); route != tt.route || tt.reason != "" && (p == nil || p.Reason != tt.reason) {
+				t.Fatalf("got %d %v, want %d %s", route, err, tt.route, tt.reason)
+			}
+			if p, ok := errors.AsType[*gatehouse.Problem](err); ok && (slices.Contains(p.Allow, "PUT") || tt.path == "/a/b" && len(p.Allow) != 1) {
+				t.Fatalf("closed methods are told: %v", p.Allow)
+			}
+		})
+	}
+	for _, c := range r.Overlaps() {
+		if c.First < 0 || c.Second < 0 {
+			t.Errorf("a closed route among the overlaps: %v", c)
+		}
+	}
+}

@@ -132,8 +132,11 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 		due.Reset(wait)
 	default:
 		due.Reset(wait)
-		r.Body = io.NopCloser(bytes.NewReader(x.Body))
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.Body)), nil }
+		// The transport may read on after RoundTrip has returned, and by then the
+		// room of x.Body may hold another caller's body: it gets its own copy.
+		b := bytes.Clone(x.Body)
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
 	}
 	start := time.Now()
 	res, err := e.over2.RoundTrip(r)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,15 +81,39 @@ type Route struct {
 	Op        *validate.Operation
 	Policy    *authz.Policy
 	Accept    *authn.Accept
-	Before    []*ratelimit.Limit // need no caller
-	After     []*ratelimit.Limit // count by who calls
-	Upstreams *Upstreams         // nil only in a snapshot made to be asked, not to serve
-	Audience  string             // of the internal token
-	Strip     int                // bytes of the path that are ours, not the service's
-	Prefix    string             // put in their place
-	Timeout   time.Duration      // until the answer's head; 0: the upstreams' own
-	Upgrade   bool               // WebSocket is permitted
+	Upstreams *Upstreams    // nil only in a snapshot made to be asked, not to serve
+	Audience  string        // of the internal token
+	Strip     int           // bytes of the path that are ours, not the service's
+	Prefix    string        // put in their place
+	Timeout   time.Duration // until the answer's head; 0: the upstreams' own
+	Upgrade   bool          // WebSocket is permitted
+
+	before, after []*ratelimit.Limit // those that need no caller, and those that count by who calls
+	policy        []string           // the RateLimit-Policy field of them all
 }
+
+// SetLimits gives the route its limits. Those that need no caller are taken
+// before anything else costs.
+func (r *Route) SetLimits(limits []*ratelimit.Limit) {
+	r.before, r.after, r.policy = nil, nil, nil
+	for _, l := range limits {
+		if l.NeedsPrincipal() {
+			r.after = append(r.after, l)
+		} else {
+			r.before = append(r.before, l)
+		}
+	}
+	var policy []byte
+	for _, l := range r.Limits() {
+		policy = ratelimit.AppendPolicy(policy, l)
+	}
+	if len(policy) > 0 {
+		r.policy = []string{string(policy)}
+	}
+}
+
+// Limits lists the route's limits in the order in which they are taken.
+func (r *Route) Limits() []*ratelimit.Limit { return slices.Concat(r.before, r.after) }
 
 // An Entry is one listener's way into the gateway.
 type Entry struct {
@@ -122,6 +147,7 @@ type exchange struct {
 	head   validate.Head
 	body   validate.Body
 	read   *counted // nil: no body was looked at
+	limits []byte   // the RateLimit field so far
 	result Result
 	start  time.Time
 }

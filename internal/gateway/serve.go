@@ -28,13 +28,13 @@ func (g *Gateway) serve(ctx context.Context, x *exchange) error {
 	if err := x.matchRoute(); err != nil { // 5, 12: no operation, no way
 		return err
 	}
-	if err := g.limit(x, x.route.Before); err != nil { // 9: by address, before anything costs
+	if err := g.limit(x, x.route.before); err != nil { // 9: by address, before anything costs
 		return err
 	}
 	if err := x.authenticate(ctx); err != nil { // 1
 		return err
 	}
-	if err := g.limit(x, x.route.After); err != nil { // 9: by who calls
+	if err := g.limit(x, x.route.after); err != nil { // 9: by who calls
 		return err
 	}
 	if err := x.decide(); err != nil { // 2, 8, 12
@@ -131,11 +131,12 @@ func (g *Gateway) close(x *exchange, err error) {
 	}
 	g.Meter.Observe(e)
 	if p != nil && !committed {
+		x.tellLimits()
 		sendProblem(x.w, x.r, p, e.ID, answer)
 	}
 	abort := err != nil && committed
 	clear(x.vals) // nothing of one caller's is left for the next one
-	*x = exchange{vals: x.vals[:0], head: x.head.Reset(), body: x.body.Reset()}
+	*x = exchange{vals: x.vals[:0], head: x.head.Reset(), body: x.body.Reset(), limits: x.limits[:0]}
 	g.pool.Put(x)
 	if abort {
 		panic(http.ErrAbortHandler) // the caller must see that the answer has no end
@@ -188,29 +189,28 @@ func (g *Gateway) limit(x *exchange, limits []*ratelimit.Limit) error {
 	}
 	key := ratelimit.KeyOf(x.facts.Address, x.who, x.route.Op.Op())
 	now := g.Limiter.Now()
-	h := x.w.Header()
-	var refused *ratelimit.Result
+	refused := ratelimit.Result{OK: true}
 	for _, l := range limits {
 		r := g.Limiter.Take(l, key, 1, now)
-		appendLimit(h, l, r)
-		if !r.OK && (refused == nil || r.RetryAfter > refused.RetryAfter) { // the one that keeps the caller longest
-			refused = &r
+		x.limits = ratelimit.AppendResult(x.limits, r)
+		if !r.OK && (refused.OK || r.RetryAfter > refused.RetryAfter) { // the one that keeps the caller longest
+			refused = r
 		}
 	}
-	if refused != nil {
-		return ratelimit.Problem(*refused)
+	if !refused.OK {
+		return ratelimit.Problem(refused)
 	}
 	return nil
 }
 
-// appendLimit adds a limit to the RateLimit fields of the answer.
-func appendLimit(h http.Header, l *ratelimit.Limit, r ratelimit.Result) {
-	var policy, state []byte
-	if old := h["Ratelimit-Policy"]; len(old) == 1 {
-		policy, state = append(policy, old[0]...), append(state, h["Ratelimit"][0]...)
+// tellLimits puts the limits taken into the answer's fields.
+func (x *exchange) tellLimits() {
+	if len(x.limits) == 0 {
+		return
 	}
-	h["Ratelimit-Policy"] = []string{string(ratelimit.AppendPolicy(policy, l))}
-	h["Ratelimit"] = []string{string(ratelimit.AppendResult(state, r))}
+	h := x.w.Header()
+	h["Ratelimit-Policy"] = x.route.policy
+	h["Ratelimit"] = []string{string(x.limits)}
 }
 
 // authenticate finds out who calls.

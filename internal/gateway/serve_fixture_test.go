@@ -238,13 +238,7 @@ func newHouse(t testing.TB, c houseConfig) *house {
 		ways := must[authn.Ways](t)(authn.WaysOf(op.Security, nil, authn.Scheme{Issuers: []string{"main"}}))
 		ways.Anonymous = policy.Public()
 		r := &gateway.Route{Op: checks, Policy: policy, Accept: must[*authn.Accept](t)(h.snap.Authn.Accept(ways)), Upstreams: service, Audience: "orders"}
-		for _, l := range c.limits[op.ID] {
-			if l.NeedsPrincipal() {
-				r.After = append(r.After, l)
-			} else {
-				r.Before = append(r.Before, l)
-			}
-		}
+		r.SetLimits(c.limits[op.ID])
 		h.routes[op.ID] = r
 		h.snap.Routes = append(h.snap.Routes, r)
 		if err := h.snap.Router.Add("", op.Method, op.Path, n); err != nil {

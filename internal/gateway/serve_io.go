@@ -88,7 +88,8 @@ func (x *exchange) forward() error {
 			return validate.BadResponse(faults)
 		}
 	}
-	x.w.Header().Set(headerDecision, e.ID)
+	x.tellLimits()
+	x.w.Header()[headerDecision] = []string{e.ID}
 	res, err := route.Upstreams.Forward(x.w, &out)
 	x.result = res
 	e.Upstream, e.Status, e.Out, e.Service, e.TraceID = res.Upstream, res.Status, res.Bytes, res.Service, res.TraceID

@@ -64,8 +64,10 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 	add := func(step, layer, id, place, text string, args ...any) {
 		out.Lines = append(out.Lines, Line{step, layer, id, fmt.Sprintf(text, args...), place})
 	}
-	for _, l := range route.Before {
-		add("limit", "", l.Name(), "", "%s", l)
+	for _, l := range route.Limits() {
+		if !l.NeedsPrincipal() {
+			add("limit", "", l.Name(), "", "%s", l)
+		}
 	}
 	for _, w := range a.Ways.Any {
 		add("authenticate", "", "", "", "%s", describeWay(w))
@@ -73,8 +75,10 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 	if a.Ways.Anonymous {
 		add("authenticate", "", "", "", "nobody: credentials are not needed")
 	}
-	for _, l := range route.After {
-		add("limit", "", l.Name(), "", "%s", l)
+	for _, l := range route.Limits() {
+		if l.NeedsPrincipal() {
+			add("limit", "", l.Name(), "", "%s", l)
+		}
 	}
 	lines := route.Policy.Effective()
 	rulesOf := func(phase authz.Phase) {

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/token"
+)
+
+const common = "events { worker_connections 8192; }\nhttp { access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;\n"
+
+// serviceConf is the service behind all: one worker that answers 802 bytes.
+func serviceConf(dir string, port int) string {
+	answer := `{"id":"9b2f","name":"Ada Lovelace","email":"ada@example.org","roles":["reader","editor"],"note":"`
+	answer += strings.Repeat("x", 802-len(answer)-2) + `"}`
+	return fmt.Sprintf("worker_processes 1; daemon off; pid %[1]s/up.pid; error_log %[1]s/up.err;\n"+common+
+		"default_type application/json; server { listen 127.0.0.1:%[2]d; location / { return 200 '%[3]s'; } } }\n", dir, port, answer)
+}
+
+func nginxConf(dir string, port, service int) string {
+	return fmt.Sprintf("worker_processes 2; daemon off; pid %[1]s/px.pid; error_log %[1]s/px.err;\n"+common+
+		"upstream u { server 127.0.0.1:%[3]d; keepalive 512; keepalive_requests 100000000; }\n"+
+		"server { listen 127.0.0.1:%[2]d; location / { proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; } } }\n", dir, port, service)
+}
+
+func haproxyConf(port, service int) string {
+	return fmt.Sprintf("global\n nbthread 2\n maxconn 8192\ndefaults\n mode http\n timeout client 60s\n timeout server 60s\n timeout connect 5s\n option http-keep-alive\n http-reuse always\n"+
+		"frontend f\n bind 127.0.0.1:%d\n option forwardfor\n default_backend b\nbackend b\n server s 127.0.0.1:%d pool-max-conn 1024\n", port, service)
+}
+
+func caddyConf(port, service int) string {
+	return fmt.Sprintf("{\n admin off\n auto_https off\n persist_config off\n}\nhttp://127.0.0.1:%d {\n reverse_proxy 127.0.0.1:%d\n}\n", port, service)
+}
+
+const postLua = `wrk.method="POST"
+wrk.body='{"id":"9b2f","name":"Ada Lovelace","email":"ada@example.org","roles":["reader","editor"],"address":{"street":"12 St James Square","city":"London","zip":"SW1Y 4JH","country":"GB"},"orders":[{"id":1001,"total":"12.50","currency":"GBP","items":[{"sku":"A-1","qty":2},{"sku":"B-7","qty":1}]},{"id":1002,"total":"99.00","currency":"GBP","items":[{"sku":"C-3","qty":5}]}],"preferences":{"newsletter":true,"theme":"dark","language":"en-GB"},"created_at":"2024-01-01T00:00:00Z"}'
+wrk.headers["Content-Type"]="application/json"
+`
+
+// furnish writes a whole Gatehouse into home and returns a token it takes.
+func furnish(home string, port, admin, service int, public bool) (string, error) {
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return "", err
+	}
+	signer, err := token.NewSigner(token.ES256)
+	if err != nil {
+		return "", err
+	}
+	now := time.Now()
+	raw, err := signer.AccessToken(&token.AccessToken{
+		Issuer: "https://issuer.bench", Subject: "42", Audience: "customers", ClientID: "bench", Scopes: []string{"customers:read", "customers:write"},
+		Roles: []string{"support"}, Tenant: strings.Repeat("t", 120), IssuedAt: now, Expires: now.Add(time.Hour),
+	})
+	if err != nil {
+		return "", err
+	}
+	access, security := "{grant: customers:use, own: {path.customerId: claims.sub}, require: {limit: 'query.limit <= 50'}}", "[{oauth2: [customers:read]}]"
+	bodyAccess := "{grant: customers:use, require: {country: 'body.address.country != \"XX\"'}}"
+	if public {
+		access, bodyAccess, security = "{public: true}", "{public: true}", "[]"
+	}
+	config := fmt.Sprintf(`gatehouse: 1
+data: ./data
+listeners:
+  - {address: "127.0.0.1:%d", plaintext: a benchmark on loopback, limits: {connections_per_address: 10000}}
+admin: {address: "127.0.0.1:%d"}
+issuers:
+  bench: {issuer: https://issuer.bench, audience: customers, jwks: ./jwks.json, claims: {tenant: string}, tenant: tenant}
+roles: {support: [customers:use]}
+guardrails:
+  - {id: tenant, deny: 'principal.tenant == "suspended"', because: Suspended}
+apis:
+  customers:
+    openapi: ./openapi.yaml
+    upstreams: ["http://127.0.0.1:%d"]
+    limits:
+      - {id: address, per: address, rate: 1000000/s, burst: 1000000}
+      - {id: user, per: principal, rate: 1000000/s, burst: 1000000}
+    operations:
+      getCustomer: %s
+      updateCustomer: %s
+`, port, admin, service, access, bodyAccess)
+	if public {
+		config = strings.Replace(config, "guardrails:\n  - {id: tenant, deny: 'principal.tenant == \"suspended\"', because: Suspended}\n", "", 1)
+	}
+	for name, text := range map[string]string{"gatehouse.yaml": config, "jwks.json": string(signer.JWKS()), "openapi.yaml": strings.ReplaceAll(openapi, "SECURITY", security)} {
+		if err := write(home, name, text); err != nil {
+			return "", err
+		}
+	}
+	return raw, write(filepath.Clean(home), "token", raw)
+}
+
+const openapi = `openapi: 3.1.0
+info: {title: customers, version: "1"}
+security: SECURITY
+components:
+  securitySchemes:
+    oauth2: {type: oauth2, flows: {clientCredentials: {tokenUrl: https://issuer.bench/token, scopes: {customers:read: r}}}}
+paths:
+  /v1/customers/{customerId}:
+    parameters:
+      - {name: customerId, in: path, required: true, schema: {type: string, pattern: "^[0-9]{1,12}$"}}
+      - {name: fields, in: query, explode: false, schema: {type: array, maxItems: 10, items: {type: string, pattern: "^[a-z_]{1,20}$"}}}
+      - {name: limit, in: query, schema: {type: integer, minimum: 1, maximum: 100}}
+      - {name: X-Request-Id, in: header, schema: {type: string, pattern: "^[0-9a-f]{32}$"}}
+    get:
+      operationId: getCustomer
+      responses: {"200": {description: ok}}
+    post:
+      operationId: updateCustomer
+      requestBody:
+        required: true
+        content:
+          application/json:
+            schema:
+              type: object
+              additionalProperties: false
+              required: [id, name, email]
+              properties:
+                id: {type: string, maxLength: 32}
+                name: {type: string, maxLength: 100}
+                email: {type: string, format: email}
+                roles: {type: array, items: {enum: [reader, editor, admin]}}
+                address:
+                  type: object
+                  additionalProperties: false
+                  properties: {street: {type: string, maxLength: 100}, city: {type: string, maxLength: 60}, zip: {type: string, maxLength: 12}, country: {type: string, pattern: "^[A-Z]{2}$"}}
+                orders:
+                  type: array
+                  maxItems: 50
+                  items:
+                    type: object
+                    additionalProperties: false
+                    properties:
+                      id: {type: integer}
+                      total: {type: string, pattern: "^[0-9]+\\.[0-9]{2}$"}
+                      currency: {enum: [GBP, EUR, USD]}
+                      items: {type: array, items: {type: object, additionalProperties: false, properties: {sku: {type: string, maxLength: 20}, qty: {type: integer, minimum: 1}}}}
+                preferences: {type: object, additionalProperties: false, properties: {newsletter: {type: boolean}, theme: {enum: [dark, light]}, language: {type: string, pattern: "^[a-z]{2}-[A-Z]{2}$"}}}
+                created_at: {type: string, format: date-time}
+      responses: {"200": {description: ok}}
+`

@@ -120,7 +120,10 @@ func (f *flight) prepare() error {
 		}
 	}
 	f.upgrade = x.Upgrade && wantsWebSocket(x.Request)
-	f.grpc = isGRPC(x.Request.Header)
+	// Only a body that was declared and streams is gRPC. The word of the caller alone
+	// would choose the lane: three GETs over HTTP/2 to a service that does not
+	// speak it would open its breaker for everybody.
+	f.grpc = x.Stream != nil && isGRPC(x.Request.Header)
 	if u.cfg.Token == TokenInternal && !x.Principal.Anonymous() {
 		token, err := u.minter.Mint(x.Principal, x.Audience)
 		if err == nil && (token == "" || !lineSafe(token)) {

@@ -193,6 +193,23 @@ func TestAStatusDoesNotOpenTheBreaker(t *testing.T) {
 	}
 }
 
+func TestACallerCannotChooseTheLaneAndOpenTheBreaker(t *testing.T) {
+	cfg := none(rawUpstream(t, say(okAnswer)))
+	cfg.Failures = 1
+	u := open(t, cfg)
+	for _, method := range []string{"GET", "DELETE", "POST"} {
+		r := httptest.NewRequestWithContext(t.Context(), method, "/", nil)
+		r.Header.Set("Content-Type", "application/grpc")
+		x := &gateway.Outbound{Request: r, Path: "/"}
+		if method == "POST" {
+			x.Body = []byte("{}")
+		}
+		if _, err := u.Forward(httptest.NewRecorder(), x); err != nil {
+			t.Fatalf("%s: %v", method, err)
+		}
+	}
+}
+
 func TestACallerWhoLeavesDoesNotOpenTheBreaker(t *testing.T) {
 	begun := make(chan struct{}, 1)
 	cfg := none(rawUpstream(t, func(n int, _ string, _ *bufio.Reader, c net.Conn) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -296,6 +297,34 @@ func BenchmarkHead(b *testing.B) {
 		}
 		if values, err = ops[n].Head(r, p, values, &head); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestGRPCMustBeDeclared(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "api.yaml")
+	if err := os.WriteFile(file, []byte(`openapi: 3.1.0
+info: {title: T, version: "1"}
+paths:
+  /any:
+    post: {operationId: any, requestBody: {content: {"*/*": {}}}, responses: {}}
+  /application:
+    post: {operationId: application, requestBody: {content: {"application/*": {}}}, responses: {}}
+  /grpc:
+    post: {operationId: grpc, requestBody: {content: {application/grpc: {}}}, responses: {}}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := validate.LoadFile(file, validate.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range doc.Operations() {
+		r := httptest.NewRequest("POST", op.Op().Path, strings.NewReader("x"))
+		r.Header.Set("Content-Type", "application/grpc")
+		var body validate.Body
+		if err := op.Body(r, &body); (err == nil) != (op.Op().ID == "grpc") {
+			t.Errorf("%s: %v", op.Op().ID, err)
 		}
 	}
 }

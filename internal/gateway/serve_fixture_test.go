@@ -137,6 +137,13 @@ func (c *counter) Observe(e *gatehouse.Event) {
 }
 func (c *counter) Refused(*gatehouse.Event) { c.mu.Lock(); c.refused++; c.mu.Unlock() }
 
+// last is the event observed last.
+func (c *counter) last() gatehouse.Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.observed[len(c.observed)-1]
+}
+
 func (c *counter) counts() (begun, observed, refused int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -73,8 +73,7 @@ func TestTheOrderOfChecksIsThePolicy(t *testing.T) {
 			if got := send(bad); got != steps[first].reason {
 				t.Fatalf("got %s, want %s", got, steps[first].reason)
 			}
-			events := h.meter.observed
-			last := events[len(events)-1]
+			last := h.meter.last()
 			if last.Reason != steps[first].reason {
 				t.Fatalf("the event says %q", last.Reason)
 			}
@@ -138,7 +137,7 @@ func TestWhatCannotBeRecordedIsNotCarriedOut(t *testing.T) {
 	if status, _, body, err := get(t, h.start()+"/health"); err == nil {
 		t.Fatalf("an answer without a record looks whole: %d %s", status, body)
 	}
-	if e := h.meter.observed[len(h.meter.observed)-1]; e.Reason != "record_unavailable" || !strings.Contains(e.Cause, "device") {
+	if e := h.meter.last(); e.Reason != "record_unavailable" || !strings.Contains(e.Cause, "device") {
 		t.Fatalf("the metrics say %+v", e)
 	}
 }

@@ -57,3 +57,32 @@ func rawAsk(t testing.TB, url, b string) string {
 	got, _ := io.ReadAll(c)
 	return string(got)
 }
+
+// answering is a service without garbage of its own: whatever comes, in one
+// piece, is answered.
+func answering(tb testing.TB) string {
+	l := must[net.Listener](tb)(net.Listen("tcp", "127.0.0.1:0"))
+	tb.Cleanup(func() { _ = l.Close() })
+	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"count\":1}")
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 8<<10)
+				for {
+					if _, err := c.Read(buf); err != nil {
+						return
+					}
+					if _, err := c.Write(answer); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return "http://" + l.Addr().String()
+}

@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	corpora = flag.String("corpora", "../../../../shared/corpora", "folder with json-schema-test-suite, json-test-suite and stripe-fixtures")
+	corpora = flag.String("corpora", "../../../.testdeps/corpora", "folder with json-schema-test-suite, json-test-suite and stripe-fixtures")
 	update  = flag.Bool("update", false, "write the golden files anew")
 )
 
@@ -28,7 +28,7 @@ func corpus(t *testing.T, name string) string {
 	t.Helper()
 	dir := filepath.Join(*corpora, name)
 	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("left out: the corpus %s is not at %s (set -corpora)", name, dir)
+		t.Skipf("left out: the corpus %s is not at %s (tools/test.sh links it; or set -corpora)", name, dir)
 	}
 	return dir
 }

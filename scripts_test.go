@@ -66,6 +66,7 @@ func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
 		Dir:             dir,
 		ContinueOnError: true,
+		UpdateScripts:   *update,
 		Setup: func(e *testscript.Env) error {
 			ports, err := freePorts(4)
 			if err != nil {

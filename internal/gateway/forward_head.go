@@ -31,8 +31,8 @@ func requestFieldStays(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Expect",
 		"Host", "Content-Length", "Forwarded", "Via", "X-Forwarded", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip",
-		"True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Client-Cert", "Client-Cert-Chain", "X-Client-Cert",
-		"X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Original-Method", "X-Host",
+		"True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Forwarded-For", "Client-Cert", "Client-Cert-Chain", "X-Client-Cert",
+		"Remote-User", "X-Original-Url", "X-Original-Uri", "X-Original-Path", "X-Original-Host", "X-Original-Method", "X-Rewrite-Url", "X-Override-Url", "X-Http-Destinationurl", "X-Host",
 		"X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
 		"X-Request-Id", "Traceparent", "Tracestate":
 		return false
@@ -41,13 +41,27 @@ func requestFieldStays(name string) bool {
 	case 'P':
 		return !strings.HasPrefix(name, "Proxy") // Proxy-*, and Proxy itself, which CGI turns into HTTP_PROXY
 	case 'X':
-		return !strings.HasPrefix(name, "X-Forwarded-") && !strings.HasPrefix(name, "X-Ssl-")
+		for _, family := range claimed {
+			if strings.HasPrefix(name, family) {
+				return false
+			}
+		}
 	case 'S':
 		return !strings.HasPrefix(name, "Ssl-Client-")
 	case 'G':
 		return !strings.HasPrefix(name, "Gatehouse-")
 	}
 	return true
+}
+
+// claimed are families of fields by which proxies tell services who calls, from
+// where, or what was asked for. A service that once stood behind such a proxy
+// still believes them.
+var claimed = [...]string{
+	"X-Forwarded-", "X-Original-Forwarded-", "X-Originating-", "X-Ssl-", "X-Arr-", "X-Envoy-", "X-Azure-", "X-Appengine-",
+	"X-Remote-", "X-Auth-Request-", "X-Authenticated-", "X-Webauth-", "X-Consumer-", "X-Credential-",
+	"X-Amzn-Oidc-", "X-Goog-Authenticated-", "X-Goog-Iap-", "X-Ms-Client-Principal",
+	"X-Accel-", "X-Sendfile-", "X-Middleware-", // which choose the file sent, or skip a framework's own checks
 }
 
 // eachField gives every field of the request to a service but Host and those of

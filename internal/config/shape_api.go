@@ -24,6 +24,7 @@ type API struct {
 type Upstream struct {
 	Timeout     time.Duration `yaml:"timeout" default:"30s" min:"10ms" max:"1h" doc:"Until the head of the answer is there."`
 	Connect     time.Duration `yaml:"connect" default:"2s" min:"10ms" max:"1m" doc:"Until a connection is made."`
+	StreamIdle  time.Duration `yaml:"stream_idle" default:"60s" min:"10ms" max:"24h" doc:"How long a body, an event stream or a WebSocket may be silent."`
 	Idle        time.Duration `yaml:"idle" default:"90s" min:"1s" max:"1h" doc:"How long an unused connection is kept."`
 	Health      *Health       `yaml:"health" doc:"Active health checks. Default: none; failing services are noticed by their answers."`
 	Retries     int           `yaml:"retries" default:"1" min:"0" max:"5" doc:"Of requests that are safe to repeat."`

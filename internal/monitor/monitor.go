@@ -25,6 +25,7 @@ type Sources struct {
 	Upstreams func() []Upstream                // every upstream of the running config
 	Record    func() (waiting, capacity int64) // bytes in the ring of the event log
 	RecordErr func() error                     // why events cannot be written; nil when they can
+	Overflow  func() uint64                    // requests a full table of limits counted together
 }
 
 // An Upstream is one service and whether it is used.
@@ -311,6 +312,10 @@ func (c *sourceCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	if c.from.RecordErr != nil {
 		gauge(plainDesc("gatehouse_record_failed", "1 while events cannot be written."), one(c.from.RecordErr() != nil))
+	}
+	if c.from.Overflow != nil {
+		out <- prometheus.MustNewConstMetric(plainDesc("gatehouse_limit_overflow_total", "Requests counted together with others because the table of limits was full: a flood of fresh callers."),
+			prometheus.CounterValue, float64(c.from.Overflow()))
 	}
 }
 

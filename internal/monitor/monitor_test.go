@@ -49,8 +49,8 @@ func TestWhatIsExposed(t *testing.T) {
 		Upstreams: func() []monitor.Upstream {
 			return []monitor.Upstream{{"orders", "http://a:1", true}, {"orders", "http://b:1", false}, {"orders", "http://a:1", true}}
 		},
-		Record:    func() (int64, int64) { return 512, 1 << 20 },
-		RecordErr: func() error { return errors.New("disk full") },
+		Record:   func() (int64, int64) { return 512, 1 << 20 },
+		Overflow: func() uint64 { return 3 }, RecordErr: func() error { return errors.New("disk full") },
 	})
 	m.Configure("3a7bd3e2", operations("orders", "getOrder", "listOrders"))
 	m.Reloaded(false)

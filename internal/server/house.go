@@ -96,6 +96,7 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 	if h.signer, err = token.LoadOrCreateSigner(filepath.Join(f.Data.Value, "internal-token.jwks"), token.ES256); err != nil {
 		return h, err
 	}
+	h.workers.Go(h.rotateKeys)
 	mint, err := token.NewMinter(token.MinterConfig{Issuer: internalIssuer}, h.signer)
 	if err != nil {
 		return h, err
@@ -104,9 +105,34 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 	if h.limiter, err = ratelimit.New(ratelimit.Config{}); err != nil {
 		return h, err
 	}
-	h.meter = monitor.New(monitor.Sources{Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err})
+	h.meter = monitor.New(monitor.Sources{Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err, Overflow: h.limiter.Overflowed})
 	h.gate, err = gateway.New(gateway.Deps{Record: h.record, Meter: h.meter, Limiter: h.limiter, NewID: auditlog.NewID, Node: node})
 	return h, err
+}
+
+// keyLife is how long a key signs internal tokens. Its successor is published all
+// the while, so that services know it before it signs.
+const keyLife = 30 * 24 * time.Hour
+
+// rotateKeys gives the internal tokens a new key when the old one has signed for
+// long enough. Only this process does: the record's lock keeps a second one out.
+func (h *House) rotateKeys() {
+	daily := time.NewTicker(24 * time.Hour)
+	defer daily.Stop()
+	for {
+		rotated, err := h.signer.Rotate(keyLife)
+		switch {
+		case err != nil:
+			h.log.Error("the key of internal tokens could not be rotated; the one before signs on", slog.Any("error", err))
+		case rotated:
+			h.log.Info("internal tokens are signed by a new key")
+		}
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-daily.C:
+		}
+	}
 }
 
 // openKeys opens the database and the API keys in it.

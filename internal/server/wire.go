@@ -13,9 +13,9 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
-// wire makes a plan's snapshot ready to serve with what the house has. On error
-// everything it took is given back.
-func (h *House) wire(p *plan.Plan) (err error) {
+// wire makes a plan's snapshot ready to serve with what the house has, and tells
+// which key sets it uses. On error everything it took is given back.
+func (h *House) wire(p *plan.Plan) (inUse map[string]bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := p.Snapshot
@@ -24,9 +24,9 @@ func (h *House) wire(p *plan.Plan) (err error) {
 			release(s)
 		}
 	}()
-	inUse := map[string]bool{}
+	inUse = map[string]bool{}
 	if s.Authn, err = h.authenticator(p.File, inUse); err != nil {
-		return err
+		return nil, err
 	}
 	services := map[string]*gateway.Upstreams{}
 	var errs []error
@@ -41,26 +41,27 @@ func (h *House) wire(p *plan.Plan) (err error) {
 		credentials[a.API] = append(credentials[a.API], route.Accept.CredentialHeaders()...)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return err
+		return nil, err
 	}
 	for n, route := range s.Routes {
 		name := p.Access(n).API
 		if services[name] == nil {
 			u, err := h.pools.Acquire(upstreamConfig(p.File, p.File.APIs[name], credentials[name]))
 			if err != nil {
-				return config.Errorf(p.File.APIs[name].Place, "apis.%s: %v", name, err)
+				return nil, config.Errorf(p.File.APIs[name].Place, "apis.%s: %v", name, err)
 			}
 			services[name] = u
 			s.Hold(name, u)
 		}
 		route.Upstreams = services[name]
 	}
-	h.forget(inUse)
-	return nil
+	return inUse, nil
 }
 
 // forget ends the key sets that no issuer of the new config uses.
 func (h *House) forget(inUse map[string]bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for id, k := range h.keysets {
 		if !inUse[id] {
 			k.stop()
@@ -125,7 +126,7 @@ func upstreamConfig(f *config.File, api *config.API, credentials []string) gatew
 	credentials = append(credentials, f.APIKeys.Header)
 	slices.Sort(credentials)
 	out := gateway.UpstreamConfig{
-		URLs: config.Values(api.Upstreams), Connect: u.Connect, Timeout: u.Timeout, Idle: u.Idle, MaxInFlight: u.MaxInFlight,
+		URLs: config.Values(api.Upstreams), Connect: u.Connect, Timeout: u.Timeout, BodyIdle: u.StreamIdle, Idle: u.Idle, MaxInFlight: u.MaxInFlight,
 		Retries: u.Retries, Failures: u.Breaker.Failures, Open: u.Breaker.Open, OriginalHost: u.Host == "original",
 		CAFile: pathOf(u.CA), CertFile: pathOf(u.Certificate), KeyFile: pathOf(u.Key), ServerName: u.ServerName,
 		Token: gateway.TokenMode(u.Token), Credentials: slices.Compact(credentials),

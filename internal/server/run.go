@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -132,7 +133,8 @@ func load(ctx context.Context, path string) (*plan.Plan, error) {
 
 // take puts a plan to work: wired, recorded, swapped in.
 func (r *runner) take(ctx context.Context, p *plan.Plan) error {
-	if err := r.wire(p); err != nil {
+	inUse, err := r.wire(p)
+	if err != nil {
 		return err
 	}
 	// A config in force that nobody can find in the record must not exist.
@@ -144,6 +146,7 @@ func (r *runner) take(ctx context.Context, p *plan.Plan) error {
 	if old := r.gate.Swap(p.Snapshot); old != nil {
 		release(old)
 	}
+	r.forget(inUse) // not before: a config that is refused must not cost the one at work its issuers' keys
 	return nil
 }
 
@@ -173,21 +176,46 @@ func (r *runner) reload(ctx context.Context) {
 }
 
 // fixed names what differs between two configs and cannot change while running.
+// It must name all of it: who asks for client certificates from now on, and gets
+// none without a word, believes in a check that is not there.
 func fixed(a, b *config.File) string {
 	var out []string
-	if a.Data.Value != b.Data.Value || a.Events.Path.Value != b.Events.Path.Value {
+	if a.Data.Value != b.Data.Value {
 		out = append(out, "data")
+	}
+	if ea, eb := a.Events, b.Events; ea.Path.Value != eb.Path.Value || ea.Rotate != eb.Rotate || ea.Keep != eb.Keep || ea.Sync != eb.Sync {
+		out = append(out, "events")
 	}
 	if a.Environment != b.Environment {
 		out = append(out, "environment")
 	}
-	if a.Admin.Address != b.Admin.Address || !slices.EqualFunc(a.Listeners, b.Listeners, func(x, y config.Listener) bool {
-		return x.Address == y.Address && x.Plaintext == y.Plaintext && x.Timeouts == y.Timeouts && x.Limits == y.Limits &&
-			slices.Equal(x.TrustedHops, y.TrustedHops)
-	}) {
+	if !slices.EqualFunc(a.Listeners, b.Listeners, sameListener) {
 		out = append(out, "listeners")
 	}
-	return fmt.Sprint(out)[1 : len(fmt.Sprint(out))-1]
+	if x, y := &a.Admin, &b.Admin; x.Address != y.Address || !sameTLS(x.TLS, y.TLS) ||
+		(x.Token == nil) != (y.Token == nil) || x.Token != nil && !x.Token.Equal(y.Token.Reveal()) {
+		out = append(out, "admin")
+	}
+	return strings.Join(out, ", ")
+}
+
+// sameListener compares all of two listeners but where they are written.
+func sameListener(x, y config.Listener) bool {
+	if (x.ClientCertificates == nil) != (y.ClientCertificates == nil) {
+		return false
+	}
+	if c, d := x.ClientCertificates, y.ClientCertificates; c != nil && (c.Mode != d.Mode || c.CA.Value != d.CA.Value) {
+		return false
+	}
+	return x.Address == y.Address && (x.Plaintext == "") == (y.Plaintext == "") && sameTLS(x.TLS, y.TLS) &&
+		slices.Equal(x.TrustedHops, y.TrustedHops) && x.ForwardedHeader == y.ForwardedHeader && x.Timeouts == y.Timeouts && x.Limits == y.Limits
+}
+
+func sameTLS(x, y *config.TLS) bool {
+	if x == nil || y == nil {
+		return x == y
+	}
+	return slices.Equal(x.Self, y.Self) && pathOf(x.Certificate) == pathOf(y.Certificate) && pathOf(x.Key) == pathOf(y.Key)
 }
 
 // listen opens every listener before any of them serves.

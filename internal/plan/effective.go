@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-api/gatehouse/internal/authn"
@@ -42,19 +43,23 @@ type Line struct {
 // where no two APIs have it.
 func (p *Plan) Effective(name string) (*Effective, error) {
 	var at []int
-	var known []string
+	var known, bare []string
 	for i, a := range p.access {
 		full := a.API + "." + a.op.ID
-		known = append(known, full)
+		known, bare = append(known, full), append(bare, a.op.ID)
 		if name == full || name == a.op.ID {
 			at = append(at, i)
 		}
 	}
 	switch {
 	case len(at) == 0:
-		return nil, fmt.Errorf("there is no operation %q%s", name, config.DidYouMean(name, known))
+		return nil, fmt.Errorf("there is no operation %q%s", name, config.DidYouMean(name, slices.Concat(known, bare)))
 	case len(at) > 1:
-		return nil, fmt.Errorf("%q is in several APIs; write %s", name, strings.Join(known, " or "))
+		var names []string
+		for _, i := range at {
+			names = append(names, known[i])
+		}
+		return nil, fmt.Errorf("%q is in several APIs; write %s", name, strings.Join(names, " or "))
 	}
 	a, route := p.access[at[0]], p.Snapshot.Routes[at[0]]
 	out := &Effective{

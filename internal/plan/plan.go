@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -51,6 +53,8 @@ type planAPI struct {
 	name string
 	cfg  *config.API
 	doc  *validate.Document
+
+	unmet map[string][]string // operations whose security nothing configured meets, by why
 }
 
 // A Finding is something in a config that is allowed but probably not meant.
@@ -76,23 +80,44 @@ func Compile(path string) (*Plan, error) {
 	_, _ = io.WriteString(sum, f.Digest)
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(f.APIs)) {
-		api := planAPI{name: name, cfg: f.APIs[name]}
+		api := planAPI{name: name, cfg: f.APIs[name], unmet: map[string][]string{}}
 		if err := p.addAPI(c, &api); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		_, _ = io.WriteString(sum, api.doc.Digest())
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := once(errs); err != nil {
 		return nil, err
 	}
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	p.Snapshot.Digest = p.Digest
 	for _, o := range p.Snapshot.Router.Overlaps() {
+		if p.access[o.First].API == p.access[o.Second].API {
+			continue // the document's own warning
+		}
 		p.warn(p.Snapshot.Routes[o.First].Op.Place(), "ambiguous_route", "%s and %s match the same requests; %s is served", o.FirstPath, o.SecondPath, o.FirstPath)
 	}
 	p.unusedRoles()
 	return p, nil
+}
+
+// once joins errs without repeating any: what is wrong with an API is wrong for
+// each of its operations.
+func once(errs []error) error {
+	var out []error
+	said := map[string]bool{}
+	for len(errs) > 0 {
+		err := errs[0]
+		errs = errs[1:]
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only this very layer is taken apart
+			errs = append(joined.Unwrap(), errs...)
+		} else if text := err.Error(); !said[text] {
+			said[text] = true
+			out = append(out, err)
+		}
+	}
+	return errors.Join(out...)
 }
 
 func (p *Plan) warn(place, rule, text string, args ...any) {
@@ -111,11 +136,16 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 		opts.Operations[id] = settings(cfg, op)
 	}
 	doc, err := validate.LoadFile(cfg.OpenAPI.Value, opts)
+	if _, unread := errors.AsType[*fs.PathError](err); unread {
+		return config.Errorf(cfg.OpenAPI.Place, "apis.%s.openapi: %v", api.name, err)
+	}
 	if err != nil {
-		return fmt.Errorf("apis.%s: %w", api.name, err)
+		return err // each fault has its place in the document
 	}
 	api.doc = doc
-	p.Watch = append(p.Watch, cfg.OpenAPI.Value)
+	for _, name := range doc.Files() {
+		p.Watch = append(p.Watch, filepath.Join(filepath.Dir(cfg.OpenAPI.Value), filepath.FromSlash(name)))
+	}
 	for _, w := range doc.Warnings() {
 		p.warn(w.Place, "document", "%s", w.Text)
 	}
@@ -133,7 +163,36 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 				api.name, cfg.OpenAPI.Value, id, config.DidYouMean(id, slices.Collect(maps.Keys(known)))))
 		}
 	}
+	if err := api.nobody(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
+}
+
+// nobody tells of the operations that nobody could call: one line for each
+// cause, since a document of a thousand operations has them all for one.
+func (api *planAPI) nobody() error {
+	var errs []error
+	for _, why := range slices.Sorted(maps.Keys(api.unmet)) {
+		ops := api.unmet[why]
+		text := "operation " + ops[0]
+		if more := len(ops) - 1; more > 0 {
+			text = fmt.Sprintf("operation %s and %d more", ops[0], more)
+		}
+		errs = append(errs, config.Errorf(api.cfg.Place, "apis.%s: %s: %s", api.name, text, why))
+	}
+	return errors.Join(errs...)
+}
+
+// taken explains why a route of api could not be laid.
+func (p *Plan) taken(api *planAPI, checks *validate.Operation, err error) error {
+	c, ok := errors.AsType[*validate.Conflict](err)
+	if !ok || c.First < 0 || p.access[c.First].API == api.name {
+		return fmt.Errorf("%s: apis.%s: %w", checks.Place(), api.name, err)
+	}
+	first := p.Snapshot.Routes[c.First].Op
+	return config.Errorf(api.cfg.Place, "apis.%s: %s %s (%s) is answered by apis.%s already (%s); give the two other hosts, or another base",
+		api.name, c.Method, c.SecondPath, checks.Place(), first.Op().API, first.Place())
 }
 
 func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Operation) error {
@@ -146,7 +205,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	if cfg != nil && cfg.Closed { // answered as if it were not in the document
 		for _, host := range hosts {
 			if err := p.Snapshot.Router.Close(host, op.Method, op.Path); err != nil {
-				return fmt.Errorf("%s: apis.%s: %w", checks.Place(), api.name, err)
+				return p.taken(api, checks, err)
 			}
 		}
 		return nil
@@ -158,7 +217,8 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	}
 	ways, err := authn.WaysOf(op.Security, serve, everything(p.File))
 	if err != nil && !policy.Public() {
-		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
+		api.unmet[err.Error()] = append(api.unmet[err.Error()], op.ID)
+		return nil
 	}
 	ways.Anonymous = policy.Public()
 	route := &gateway.Route{Op: checks, Policy: policy, Audience: orElse(api.cfg.Upstream.Audience, api.name)}
@@ -190,7 +250,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	}
 	for _, host := range hosts {
 		if err := p.Snapshot.Router.Add(host, op.Method, op.Path, len(p.Snapshot.Routes)); err != nil {
-			return fmt.Errorf("%s: apis.%s: %w", checks.Place(), api.name, err)
+			return p.taken(api, checks, err)
 		}
 	}
 	for _, w := range authz.Analyse(policy) {

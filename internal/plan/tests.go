@@ -120,17 +120,15 @@ func (p *Plan) testCaller(c *config.Caller) *gatehouse.Principal {
 			issuer = slices.Collect(maps.Keys(p.File.Issuers))[0]
 		}
 	}
-	claims := maps.Clone(c.Claims)
-	if claims == nil {
-		claims = map[string]any{}
-	}
-	if _, set := claims["sub"]; !set && c.Subject != "" {
-		claims["sub"] = c.Subject
-	}
-	return &gatehouse.Principal{
+	who := &gatehouse.Principal{
 		Subject: orElse(c.Subject, "test"), Issuer: issuer, Client: c.Client, Tenant: c.Tenant, Roles: config.Values(c.Roles),
-		Scopes: config.Values(c.Scopes), Claims: claims, Method: gatehouse.Method(orElse(c.Method, "jwt")),
+		Scopes: config.Values(c.Scopes), Method: gatehouse.Method(orElse(c.Method, string(gatehouse.MethodJWT))),
 	}
+	if who.Method == gatehouse.MethodJWT { // only a token has claims, and it has sub
+		who.Claims = map[string]any{"sub": who.Subject}
+		maps.Copy(who.Claims, c.Claims)
+	}
+	return who
 }
 
 // testRequest writes the request a test describes.

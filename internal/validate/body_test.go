@@ -215,8 +215,8 @@ func TestOperationSettingsOfTheirOwn(t *testing.T) {
 	if _, _, _, _, err := a.call(request(t, "PATCH /v1/orders/"+orderID, `{"note":"hello"}`, "Content-Type: application/a+json")); gatehouse.AsProblem(err).Reason != "body_too_large" {
 		t.Fatalf("got %v, want body_too_large", err)
 	}
-	_, err := validate.LoadFile("testdata/orders.yaml", validate.Options{Operations: map[string]validate.Settings{"creatOrder": {}}})
-	if err == nil || !strings.Contains(err.Error(), `"creatOrder"`) {
+	// Only who wrote the settings can say where an unknown id stands: plan does.
+	if _, err := validate.LoadFile("testdata/orders.yaml", validate.Options{Operations: map[string]validate.Settings{"creatOrder": {}}}); err != nil {
 		t.Fatalf("settings of an unknown operation: %v", err)
 	}
 }

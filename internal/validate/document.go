@@ -49,7 +49,7 @@ type Options struct {
 	API                     string              // name of the API, for its operations
 	Base                    string              // path in front of every template; "": the path of the first server
 	Settings                Settings            // of every operation
-	Operations              map[string]Settings // of single ones, by id, instead
+	Operations              map[string]Settings // of single ones, by id, instead; ids the document lacks are for the caller to find
 	IgnoreFormats           bool                // leave "format" unchecked
 	SkipUnsupportedPatterns bool                // warn of a pattern RE2 cannot run (lookaround, back reference) instead of refusing the document
 }
@@ -141,20 +141,19 @@ func load(fsys fs.FS, name, prefix string, o Options) (*Document, error) {
 
 // A loader compiles one document.
 type loader struct {
-	options    *Options
-	doc        *Document
-	files      *files
-	root       at
-	dialect    jsonschema.Dialect
-	library    libopenapi.Document
-	requests   *schemas
-	responses  *schemas
-	scratch    *sync.Pool
-	params     map[string]*param // by location; nil for headers OpenAPI ignores
-	schemes    map[string]string // kind by name
-	ids        map[string]string // place by operationId
-	unknownOps map[string]Settings
-	faults     []error
+	options   *Options
+	doc       *Document
+	files     *files
+	root      at
+	dialect   jsonschema.Dialect
+	library   libopenapi.Document
+	requests  *schemas
+	responses *schemas
+	scratch   *sync.Pool
+	params    map[string]*param // by location; nil for headers OpenAPI ignores
+	schemes   map[string]string // kind by name
+	ids       map[string]string // place by operationId
+	faults    []error
 }
 
 func (l *loader) record(sum hash.Hash, name string, data []byte) {
@@ -273,10 +272,6 @@ func (l *loader) load(name string) error {
 	if err := l.loadSchemes(); err != nil {
 		return err
 	}
-	l.unknownOps = map[string]Settings{}
-	for id, s := range l.options.Operations {
-		l.unknownOps[id] = s
-	}
 	if !l.root.get("paths").ok() {
 		l.warn(l.root, "the document has no paths: nothing can be called")
 	}
@@ -289,9 +284,6 @@ func (l *loader) load(name string) error {
 		return nil
 	})
 	l.faults = append(l.faults, err)
-	for id := range l.unknownOps {
-		l.faults = append(l.faults, fmt.Errorf("%s: there is no operation %q to have settings of its own", f.show, id))
-	}
 	l.findOverlaps()
 	l.schemaWarnings()
 	if err := errors.Join(l.faults...); err != nil {

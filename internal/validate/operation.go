@@ -90,7 +90,6 @@ func (l *loader) operation(template, method string, item, a at) error {
 	o.settings = l.options.Settings
 	if own, ok := l.options.Operations[o.op.ID]; ok {
 		o.settings = own
-		delete(l.unknownOps, o.op.ID)
 	}
 	o.settings.MaxBody = cmp.Or(o.settings.MaxBody, DefaultMaxBody)
 	for _, t := range a.get("tags").items() {

@@ -6,8 +6,8 @@ TOOL = $(GO) tool -modfile=tools/go.mod
 
 .PHONY: run build test check lint bench fuzz clean
 
-run:
-	$(GO) run ./cmd/gatehouse demo
+run: build
+	bin/gatehouse demo
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/gatehouse ./cmd/gatehouse

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -185,15 +186,33 @@ func (c *effectiveCmd) Run(cli *cli, std *stdio) error {
 }
 
 type explainCmd struct {
-	Decision string `arg:"" help:"Decision id, from the answer's Gatehouse-Decision header or its problem body."`
+	Decision string `arg:"" help:"Decision id, from the answer's Gatehouse-Decision header or its problem body; - finds it in an answer on standard input."`
 }
 
 func (explainCmd) Help() string {
-	return "Which rule decided, what it saw and what would have allowed it. Callers never see this.\n\nExample:\n  gatehouse explain 01JDC3M8Q0V7W8X9Y0Z1A2B3C4"
+	return "Which rule decided, what it saw and what would have allowed it. Callers never see this.\n\nExample:\n  curl -s https://localhost:8443/orders --cacert data/ca/ca.pem | gatehouse explain -"
 }
+
+// decisionIn finds the decision id in an answer: in its problem body, or in the
+// header that curl -i shows.
+var decisionIn = regexp.MustCompile(`(?i)(?:"decision":\s*"|\bgatehouse-decision:\s*)([0-9A-Z]{26})\b`)
+
+// answerLimit bounds how much of an answer is searched.
+const answerLimit = 1 << 20
 
 // Run prints the event behind a decision id.
 func (c *explainCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
+	if c.Decision == "-" {
+		b, err := io.ReadAll(io.LimitReader(std.in, answerLimit))
+		if err != nil {
+			return err
+		}
+		m := decisionIn.FindSubmatch(b)
+		if m == nil {
+			return &hintError{errors.New("there is no decision id in what was read"), "an allowed answer has it in its head only: curl -si … | gatehouse explain -"}
+		}
+		c.Decision = string(m[1])
+	}
 	e, err := server.Explain(ctx, cli.Config, c.Decision)
 	if err != nil {
 		return err

@@ -11,7 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/demo"
@@ -23,12 +26,12 @@ import (
 type demoCmd struct {
 	Dir     string `placeholder:"DIR" help:"Folder for everything the demo makes. Default: a temporary one, removed at the end."`
 	Address string `default:"127.0.0.1:8443" help:"Where the gateway listens; port 0 takes a free one."`
-	Service string `default:"127.0.0.1:9001" help:"Where the bare API listens."`
-	Admin   string `default:"127.0.0.1:9443" help:"Where health and metrics are."`
+	Service string `default:"127.0.0.1:9001" help:"Where the bare API listens; port 0 takes a free one."`
+	Admin   string `default:"127.0.0.1:9443" help:"Where health and metrics are; port 0 takes a free one."`
 }
 
 func (demoCmd) Help() string {
-	return "A small order API, written as carelessly as real ones are, and the gateway in front of it. Every line of the tour can be pasted into another terminal. Everything listens on loopback and ends with Ctrl-C.\n\nExample:\n  gatehouse demo --dir ./demo"
+	return "A small order API, written as carelessly as real ones are, and the gateway in front of it. Every line of the tour can be pasted into another terminal. Everything listens on loopback and ends with Ctrl-C.\n\nExample:\n  gatehouse demo --address 127.0.0.1:0 --service 127.0.0.1:0 --admin 127.0.0.1:0"
 }
 
 // demoUsers are the callers whose tokens the demo hands out.
@@ -38,6 +41,7 @@ var demoUsers = []struct {
 	{"alice", "customer", "orders:read orders:write", "a customer"},
 	{"bob", "customer", "orders:read orders:write", "another customer"},
 	{"sam", "support", "orders:read orders:refund", "support, may refund up to 500"},
+	{"tom", "support", "orders:read orders:refund", "support, in a hurry"},
 	{"mia", "manager", "orders:read orders:write orders:refund admin:export", "a manager"},
 }
 
@@ -56,11 +60,14 @@ func (c *demoCmd) Run(ctx context.Context, _ *cli, std *stdio) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	for _, address := range []string{c.Address, c.Service, c.Admin} {
-		if err := loopbackOnly(address); err != nil {
-			return err
-		}
+	if err := c.takePorts(ctx); err != nil {
+		return err
 	}
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	service, end, err := serveBare(ctx, filepath.Join(dir, "service"), c.Service)
@@ -78,6 +85,41 @@ func (c *demoCmd) Run(ctx context.Context, _ *cli, std *stdio) (err error) {
 			tour(*std, dir, bound[0].URL, "http://"+service, "http://"+c.Admin)
 		},
 	})
+}
+
+// takePorts finds ports for zeros, and refuses ports in use before anything is
+// written.
+func (c *demoCmd) takePorts(ctx context.Context) error {
+	for _, address := range []*string{&c.Address, &c.Service, &c.Admin} {
+		if err := loopbackOnly(*address); err != nil {
+			return err
+		}
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return &hintError{
+				fmt.Errorf("%s is in use", *address),
+				"is another demo running? End it, or take free ports: gatehouse demo --address 127.0.0.1:0 --service 127.0.0.1:0 --admin 127.0.0.1:0",
+			}
+		}
+		if err != nil {
+			return err
+		}
+		defer func() { _ = l.Close() }() // all are held until all are found
+		*address = l.Addr().String()
+	}
+	return nil
+}
+
+// lockFolder keeps a second demo from writing its config over that of a running one.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(&hintError{fmt.Errorf("another demo runs in %s", dir), "end it, or choose another folder with --dir"}, f.Close())
+	}
+	return f, nil
 }
 
 // loopbackOnly keeps an API that is broken on purpose on this machine.
@@ -100,7 +142,7 @@ func serveBare(ctx context.Context, dir, address string) (bound string, end func
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return "", nil, &hintError{errors.Join(err, api.Close()), "choose another address with --service"}
+		return "", nil, errors.Join(err, api.Close())
 	}
 	srv := &http.Server{Handler: api.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	done := make(chan error, 1)
@@ -137,7 +179,12 @@ func (c *demoCmd) furnish(ctx context.Context, dir, service string) error {
 	if err := partner.Save(filepath.Join(dir, "partner.pem")); err != nil {
 		return err
 	}
+	root, err := os.ReadFile(ca.TrustPath())
+	if err != nil {
+		return err
+	}
 	files := map[string][]byte{
+		"ca.pem":              root,
 		"orders.openapi.yaml": spec,
 		"issuer/jwks.json":    issuer.JWKS(),
 		"gatehouse.yaml":      []byte(demoConfig(c.Address, c.Admin, "http://"+service)),
@@ -163,21 +210,17 @@ func (c *demoCmd) furnish(ctx context.Context, dir, service string) error {
 	return seedKey(ctx, dir)
 }
 
-// seedKey makes the partner's API key, once.
+// seedKey makes an API key for the partner: a new one each time, as with tokens.
 func seedKey(ctx context.Context, dir string) error {
-	file := filepath.Join(dir, "partner.header")
-	if _, err := os.Stat(file); err == nil {
-		return nil
-	}
 	ring, err := server.OpenKeyRing(ctx, filepath.Join(dir, "gatehouse.yaml"))
 	if err != nil {
 		return err
 	}
 	secret, _, err := ring.Create(ctx, "demo", authn.NewKey{
-		Owner: "partner", Roles: []string{"reader"}, Note: "the demo's partner", Life: 30 * 24 * time.Hour,
+		Owner: "partner", Roles: []string{"reader"}, Note: "the demo's partner", Life: 12 * time.Hour,
 	})
 	if err == nil {
-		err = os.WriteFile(file, []byte("X-API-Key: "+secret.Reveal()+"\n"), 0o600)
+		err = os.WriteFile(filepath.Join(dir, "partner.header"), []byte("X-API-Key: "+secret.Reveal()+"\n"), 0o600)
 	}
 	return errors.Join(err, ring.Close())
 }

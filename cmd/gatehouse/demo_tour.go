@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // demoIssuer is iss of the demo's tokens: a name nobody can resolve, its keys
@@ -65,7 +68,11 @@ apis:
           amount: body.amount <= 500 || role("manager")
         limits:
           - {id: refunds, per: principal, rate: 5/min}
-      getCustomer: {grant: customers:read, own: {path.customerId: claims.sub}, unless: customers:any}
+      getCustomer:
+        grant: customers:read
+        own: {path.customerId: claims.sub}
+        unless: customers:any
+        responses: enforce
       updateCustomer: {grant: customers:write, own: {path.customerId: claims.sub}}
       listCustomerOrders: {grant: customers:read, own: {path.customerId: claims.sub}, unless: customers:any}
       pingHost: {closed: true}
@@ -91,71 +98,148 @@ tests:
 `, address, admin, demoIssuer, service)
 }
 
-// tour prints what to try. Each pair shows the bare API, then the gateway.
-func tour(std stdio, dir, gate, bare, admin string) {
-	ca := filepath.Join(dir, "data", "ca", "ca.pem")
-	gate = "https://localhost:" + portOf(gate)
-	curl := "curl -s --cacert " + ca
-	as := func(name string) string { return " -H @" + filepath.Join(dir, name+".header") }
-	say(std.out, "\n%s\n", paint(std, bold, "Gatehouse demo"))
-	say(std.out, "  the gateway  %s   (trust: --cacert %s)\n", gate, ca)
-	say(std.out, "  the bare API %s   (careless on purpose)\n", bare)
-	say(std.out, "  health       %s/healthz\n", admin)
-	say(std.out, "  everything   %s\n", dir)
-	say(std.out, "  callers      ")
-	for _, u := range demoUsers {
-		say(std.out, "%s (%s)  ", u.name, u.about)
+// A tourStep is one thing the tour shows.
+type tourStep struct {
+	title string
+	lines []tourLine
+}
+
+// A tourLine is a command that can be pasted, and what comes of it. TestDemoTour
+// runs what is printed and holds the answer to what is printed.
+type tourLine struct {
+	command string
+	want    string // the status, then texts the answer has, each after a comma
+	note    string
+}
+
+// tourSteps are written for the demo's folder as the working folder, which keeps
+// them short enough to read.
+func tourSteps(gate, bare, admin, program string) []tourStep {
+	const (
+		asJSON = " -H 'Content-Type: application/json' -d "
+		refund = asJSON + `'{"amount":700,"reason":"late"}' `
+	)
+	ask := "curl --cacert ca.pem "
+	as := func(name string) string { return ask + "-H @" + name + ".header" }
+	return []tourStep{
+		{"Nobody gets in by default", []tourLine{
+			{"curl " + bare + "/admin/export", "200, password_hash", "the bare API gives everything away"},
+			{ask + gate + "/admin/export", "401, credentials_missing", ""},
+		}},
+		{"A token with the right scope and role does", []tourLine{
+			{as("sam") + " '" + gate + "/orders?status=open&limit=2'", `200, "count":2`, ""},
+		}},
+		{"SQL injection: the API builds its SQL from strings", []tourLine{
+			{"curl '" + bare + "/orders?q=%27%20OR%20%271%27=%271'", `200, "count":8`, "every order there is"},
+			{as("sam") + " '" + gate + "/orders?q=%27%20OR%20%271%27=%271'", "422, invalid_query", "the document says what q may look like"},
+		}},
+		{"Object-level access (OWASP API1): alice asks for bob", []tourLine{
+			{"curl " + bare + "/customers/bob", "200, card_number", ""},
+			{as("alice") + " " + gate + "/customers/bob", "403, forbidden", ""},
+		}},
+		{"Mass assignment: alice makes herself an admin", []tourLine{
+			{"curl -X PATCH" + asJSON + `'{"role":"admin"}' ` + bare + "/customers/alice", `200, "role":"admin"`, "done"},
+			{as("alice") + " -X PATCH" + asJSON + `'{"role":"admin"}' ` + gate + "/customers/alice", "422, invalid_body", "the document has no role to set"},
+		}},
+		{"Leaks: what the document does not promise is withheld", []tourLine{
+			{"curl " + bare + "/customers/alice", "200, password_hash", ""},
+			{as("alice") + " " + gate + "/customers/alice", "502, bad_response", "responses: enforce"},
+		}},
+		{"Cross-site scripting: the API reflects HTML", []tourLine{
+			{"curl '" + bare + "/greet?name=%3Cscript%3E'", "200, <script>", ""},
+			{ask + "'" + gate + "/greet?name=%3Cscript%3E'", "422, invalid_query", ""},
+		}},
+		{"A shell-out nobody needs: closed at the gateway", []tourLine{
+			{"curl" + asJSON + `'{"host":"x; id"}' ` + bare + "/tools/ping", "200, uid=", ""},
+			{as("mia") + asJSON + `'{"host":"x; id"}' ` + gate + "/tools/ping", "404, operation_not_found", ""},
+		}},
+		{"A rule on the body: support refunds up to 500, a manager more", []tourLine{
+			{as("sam") + refund + gate + "/orders/ord_1001/refunds", "403, forbidden", ""},
+			{as("mia") + refund + gate + "/orders/ord_1001/refunds", `201, "amount":700`, ""},
+		}},
+		{"Two readings of one body", []tourLine{
+			{as("sam") + asJSON + `'{"amount":5,"amount":9999,"reason":"late"}' ` + gate + "/orders/ord_1001/refunds", "400, duplicate_key", ""},
+		}},
+		{"An API key, and a client certificate", []tourLine{
+			{as("partner") + " '" + gate + "/orders?limit=1'", `200, "count":1`, ""},
+			{ask + "--cert partner.pem '" + gate + "/orders?limit=1'", `200, "count":1`, ""},
+		}},
+		{"A limit: five refunds a minute", []tourLine{
+			{
+				as("tom") + asJSON + `'{"amount":1,"reason":"late"}' -o /dev/null -w '%{http_code} ' '` + gate + "/orders/ord_100[1-7]/refunds'",
+				"201 201 201 201 201 429 429", "",
+			},
+		}},
+		{"Why? Only the operator learns which rule, what it saw and what it needed", []tourLine{
+			{
+				"curl -s --cacert ca.pem -H @alice.header " + gate + "/customers/bob | " + program + " explain -",
+				`refused: forbidden, claims.sub = "alice"`, "",
+			},
+		}},
+		{"Who may do what: every role, every operation", []tourLine{
+			{program + " access-matrix", "allow-if", ""},
+		}},
+		{"What was refused, for the graphs", []tourLine{
+			{"curl -s " + admin + "/metrics | grep refused", `reason="credentials_missing"`, ""},
+		}},
 	}
-	say(std.out, "\n")
-	for i, step := range []struct{ title, bare, gated string }{
-		{
-			"Nobody gets in; what the document does not name is not there",
-			"curl -s " + bare + "/admin/export", curl + " -i " + gate + "/admin/export",
-		},
-		{"Support reads orders with a token", "", curl + as("sam") + " '" + gate + "/orders?status=open&limit=2'"},
-		{
-			"SQL injection: the API builds its SQL from strings",
-			"curl -s \"" + bare + "/orders?q=%27%20OR%20%271%27=%271\"", curl + as("sam") + " \"" + gate + "/orders?q=%27%20OR%20%271%27=%271\"",
-		},
-		{
-			"Object-level access: alice asks for bob",
-			"curl -s " + bare + "/customers/bob", curl + as("alice") + " " + gate + "/customers/bob",
-		},
-		{
-			"Mass assignment: alice makes herself an admin",
-			"curl -s -X PATCH -H 'Content-Type: application/json' -d '{\"role\":\"admin\"}' " + bare + "/customers/alice",
-			curl + as("alice") + " -X PATCH -H 'Content-Type: application/json' -d '{\"role\":\"admin\"}' " + gate + "/customers/alice",
-		},
-		{
-			"Cross-site scripting: the API reflects HTML",
-			"curl -s '" + bare + "/greet?name=%3Cscript%3Ealert(1)%3C/script%3E'", curl + " '" + gate + "/greet?name=%3Cscript%3Ealert(1)%3C/script%3E'",
-		},
-		{
-			"A shell-out nobody needs: closed at the gateway",
-			"curl -s -H 'Content-Type: application/json' -d '{\"host\":\"x; id\"}' " + bare + "/tools/ping",
-			curl + as("mia") + " -H 'Content-Type: application/json' -d '{\"host\":\"x; id\"}' " + gate + "/tools/ping",
-		},
-		{
-			"A rule on the body: support refunds up to 500, a manager more", "",
-			curl + as("sam") + " -H 'Content-Type: application/json' -d '{\"amount\":700,\"reason\":\"late\"}' " + gate + "/orders/ord_1001/refunds\n     " +
-				curl + as("mia") + " -H 'Content-Type: application/json' -d '{\"amount\":700,\"reason\":\"late\"}' " + gate + "/orders/ord_1001/refunds",
-		},
-		{"Two readings of one body: refused", "", curl + as("sam") + " -H 'Content-Type: application/json' -d '{\"amount\":5,\"amount\":9999,\"reason\":\"late\"}' " + gate + "/orders/ord_1001/refunds"},
-		{"An API key, and a client certificate", "", curl + as("partner") + " '" + gate + "/orders?limit=1'\n     " + curl + " --cert " + filepath.Join(dir, "partner.pem") + " '" + gate + "/orders?limit=1'"},
-		{"A limit: five refunds a minute", "", "for i in 1 2 3 4 5 6 7; do " + curl + as("mia") + " -o /dev/null -w '%{http_code}\\n' -H 'Content-Type: application/json' -d '{\"amount\":1,\"reason\":\"late\"}' " + gate + "/orders/ord_1002/refunds; done"},
-		{
-			"Why? Every answer names its decision; only the operator sees the reasons", "",
-			curl + as("alice") + " " + gate + "/customers/bob | sed 's/.*\"decision\":\"\\([^\"]*\\)\".*/\\1/' | xargs gatehouse explain --config " + filepath.Join(dir, "gatehouse.yaml"),
-		},
-		{"Who may do what", "", "gatehouse access-matrix --config " + filepath.Join(dir, "gatehouse.yaml")},
-	} {
-		say(std.out, "\n%s\n", paint(std, bold, fmt.Sprintf("%2d. %s", i+1, step.title)))
-		if step.bare != "" {
-			say(std.out, "  %s  %s\n", paint(std, red, "bare"), step.bare)
-			say(std.out, "  %s  %s\n", paint(std, green, "gate"), step.gated)
-		} else {
-			say(std.out, "     %s\n", step.gated)
+}
+
+// tour prints what to try. What comes of a line is a comment on a line of its
+// own: zsh does not take comments behind a command.
+func tour(std stdio, dir, gate, bare, admin string) {
+	gate = "https://localhost:" + portOf(gate)
+	say(std.out, "\n%s\n", paint(std, bold, "Gatehouse demo"))
+	say(std.out, "  gateway   %s\n", gate)
+	say(std.out, "  bare API  %s, careless on purpose\n", bare)
+	say(std.out, "  health    %s/healthz\n", admin)
+	say(std.out, "  config    %s\n", filepath.Join(dir, "gatehouse.yaml"))
+	for i, u := range demoUsers {
+		lead := "          "
+		if i == 0 {
+			lead = "callers   "
+		}
+		say(std.out, "  %s%-8s%s\n", lead, u.name, u.about)
+	}
+	say(std.out, "            %-8s%s\n", "partner", "a company with an API key and a certificate")
+	say(std.out, "\nIn another terminal, first:\n  cd %s\n", shellWord(dir))
+	for i, step := range tourSteps(gate, bare, admin, program()) {
+		say(std.out, "\n%s\n", paint(std, bold, fmt.Sprintf("%d. %s", i+1, step.title)))
+		for _, l := range step.lines {
+			outcome := "# " + l.want
+			if l.note != "" {
+				outcome += " (" + l.note + ")"
+			}
+			say(std.out, "  %s\n  %s\n", l.command, paint(std, dim, outcome))
 		}
 	}
-	say(std.out, "\nCtrl-C ends it.\n")
+	say(std.out, "\nChange the config while it runs: it is checked, tested and taken, or refused here.\nCtrl-C ends it.\n")
+}
+
+// program is how a shell calls this program: its name where PATH leads to it,
+// and its path elsewhere.
+func program() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "gatehouse"
+	}
+	if found, err := exec.LookPath("gatehouse"); err == nil {
+		a, errA := os.Stat(self)
+		b, errB := os.Stat(found)
+		if errA == nil && errB == nil && os.SameFile(a, b) {
+			return "gatehouse"
+		}
+	}
+	return shellWord(self)
+}
+
+// shellWord quotes s for a shell, where it must be.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:@%+,=", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

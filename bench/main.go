@@ -138,7 +138,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		}
 		name, calls := "Gatehouse: JWT, CEL, limits, OpenAPI, event", []string{"-H", "Authorization: Bearer " + token}
 		if g == "public" {
-			name, calls = "Gatehouse: public operation, limits, OpenAPI, event", header
+			name, calls = "Gatehouse: public operation, limits, OpenAPI, event", nil // it refuses a credential it cannot read
 		}
 		if err := add(name, port, calls, bin, "serve", "--config", filepath.Join(home, "gatehouse.yaml"), "--log-level", "warn"); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -75,11 +76,20 @@ type flight struct {
 // [*gatehouse.Problem]. With Committed false nothing was sent to w, so that the
 // problem can be; with Committed true the caller holds the start of an answer
 // that has no end, and must be cut off (http.ErrAbortHandler) lest it looks whole.
+//
+// When it returns nobody looks at x or at what it refers to any more, but for
+// Request and Stream: a service's connection may still read from those.
 func (u *Upstreams) Forward(w http.ResponseWriter, x *Outbound) (Result, error) {
-	f := flight{u: u, w: w, x: x, ctx: x.Request.Context()}
+	f := flights.Get().(*flight)
+	*f = flight{u: u, w: w, x: x, ctx: x.Request.Context()}
 	err := f.fly()
-	return f.res, err
+	res := f.res
+	*f = flight{} // nothing of one caller's is left for the next one
+	flights.Put(f)
+	return res, err
 }
+
+var flights = sync.Pool{New: func() any { return new(flight) }}
 
 func (f *flight) fly() error {
 	if err := f.prepare(); err != nil {

@@ -64,8 +64,8 @@ var claimed = [...]string{
 	"X-Accel-", "X-Sendfile-", "X-Middleware-", // which choose the file sent, or skip a framework's own checks
 }
 
-// eachField gives every field of the request to a service but Host and those of
-// the framing, the same for all lanes.
+// eachField gives every field of the request to a service but Host, those of the
+// framing and the internal token, the same for all lanes.
 func (f *flight) eachField(emit func(name, value string)) {
 	x, u, c := f.x, f.u, &f.computed
 	in := x.Request.Header
@@ -94,9 +94,6 @@ func (f *flight) eachField(emit func(name, value string)) {
 	}
 	if u.cfg.Token != TokenPass && x.Cookie != "" {
 		emit("Cookie", x.Cookie)
-	}
-	if f.token != "" {
-		emit("Authorization", c.bearer(f.token))
 	}
 	emit("Via", c.via)
 	if c.address != "" {
@@ -128,17 +125,10 @@ func isListed(connection []string, name string) bool {
 // computed are the field values we write ourselves. They are substrings of one
 // string, so that they cost one allocation.
 type computed struct {
-	via, address, forwarded   string
-	traceparent, traceID, tok string
-	requestID                 string
-	tracestate                []string
-}
-
-func (c *computed) bearer(token string) string {
-	if c.tok == "" {
-		c.tok = "Bearer " + token
-	}
-	return c.tok
+	via, address, forwarded string
+	traceparent, traceID    string
+	requestID               string
+	tracestate              []string
 }
 
 func (c *computed) make(x *Outbound) {
@@ -261,6 +251,9 @@ func (f *flight) appendHead(b []byte, e *endpoint) (_ []byte, ok bool) {
 		ok = ok && lineSafe(value)
 		b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
 	})
+	if f.token != "" { // put together here: it is most of a head, and would be garbage elsewhere
+		b = append(append(append(b, "Authorization: Bearer "...), f.token...), "\r\n"...)
+	}
 	switch {
 	case f.upgrade:
 		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)

@@ -96,6 +96,9 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 	if !ok {
 		return false, false, &gatehouse.Problem{Reason: "internal", Err: errors.New("forward: a field would break its line")}
 	}
+	if f.token != "" {
+		r.Header["Authorization"] = []string{"Bearer " + f.token}
+	}
 	if isListed(x.Request.Header["Te"], "trailers") {
 		r.Header["Te"] = []string{"trailers"}
 	}
@@ -115,16 +118,16 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 	case x.Stream != nil:
 		r.Body = body
 		due.Stop()
-		if len(x.Request.Trailer) > 0 {
+		if from := x.Request; len(from.Trailer) > 0 { // x is not ours any more at the body's end
 			r.Trailer = http.Header{}
-			for name := range x.Request.Trailer {
+			for name := range from.Trailer {
 				if trailerStays(name) && !f.u.removed[name] {
 					r.Trailer[name] = nil
 				}
 			}
 			body.atEnd = func() {
 				for name := range r.Trailer {
-					r.Trailer[name] = x.Request.Trailer[name]
+					r.Trailer[name] = from.Trailer[name]
 				}
 			}
 		}

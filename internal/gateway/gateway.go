@@ -148,6 +148,7 @@ type exchange struct {
 	body   validate.Body
 	read   *counted // nil: no body was looked at
 	limits []byte   // the RateLimit field so far
+	out    Outbound
 	result Result
 	start  time.Time
 }

@@ -58,12 +58,16 @@ func (c *counted) Read(p []byte) (int, error) {
 func (x *exchange) forward() error {
 	route, e := x.route, &x.event
 	e.Allow = true
-	path := string(x.head.Path)
+	x.head.Path = append(x.head.Path, x.head.Query...) // one string for both: the end of the path is known
+	end := len(x.head.Path) - len(x.head.Query)
+	target := string(x.head.Path)
+	path, query := target[:end], target[end:]
 	if route.Strip > 0 || route.Prefix != "" {
 		path = route.Prefix + path[route.Strip:]
 	}
-	out := Outbound{
-		Request: x.r, Path: path, RawQuery: string(x.head.Query), Cookie: x.cookie(),
+	out := &x.out
+	*out = Outbound{
+		Request: x.r, Path: path, RawQuery: query, Cookie: x.cookie(),
 		Stream: x.body.Stream, Length: x.body.Length,
 		Principal: x.who, Audience: route.Audience, Decision: e.ID,
 		ClientAddr: x.facts.Address, Proto: "http", Host: x.r.Host, Upgrade: route.Upgrade, Timeout: route.Timeout,
@@ -90,7 +94,7 @@ func (x *exchange) forward() error {
 	}
 	x.tellLimits()
 	x.w.Header()[headerDecision] = []string{e.ID}
-	res, err := route.Upstreams.Forward(x.w, &out)
+	res, err := route.Upstreams.Forward(x.w, out)
 	x.result = res
 	e.Upstream, e.Status, e.Out, e.Service, e.TraceID = res.Upstream, res.Status, res.Bytes, res.Service, res.TraceID
 	return err

@@ -162,9 +162,25 @@ func writeTests(w *strings.Builder, api string, ops []InitialOperation) {
 	}
 	w.WriteString("\n# Questions with their answers: 'gatehouse test' asks them, and so does every reload.\ntests:\n")
 	for _, o := range ops[:min(3, len(ops))] {
-		fmt.Fprintf(w, "  - {name: %s, call: %s, expect: deny}\n",
-			quote("nobody without a credential calls "+o.ID), quote(api+"."+o.ID))
+		fmt.Fprintf(w, "  - {name: %s, call: %s%s, expect: 401}\n",
+			quote("nobody without a credential calls "+o.ID), quote(api+"."+o.ID), somewhere(o.Path))
 	}
+}
+
+var parameter = regexp.MustCompile(`\{([^{}]+)\}`)
+
+// somewhere gives a test values for the parameters of a path. Any do: who is
+// calling is asked before what for.
+func somewhere(path string) string {
+	found := parameter.FindAllStringSubmatch(path, -1)
+	if found == nil {
+		return ""
+	}
+	var values []string
+	for _, m := range found {
+		values = append(values, quote(m[1])+`: "1"`)
+	}
+	return ", path: {" + strings.Join(values, ", ") + "}"
 }
 
 func readers(api string, ops []InitialOperation) string {

@@ -13,8 +13,8 @@ var orders = config.Initial{
 	Operations: []config.InitialOperation{
 		{ID: "listOrders", Method: "GET", Path: "/orders", Secured: true, Scopes: []string{"orders:read"}},
 		{ID: "createOrder", Method: "POST", Path: "/orders", Secured: true},
-		{ID: "GET /health", Method: "GET", Path: "/health"},
 		{ID: "deleteOrder", Method: "DELETE", Path: "/orders/{id}"},
+		{ID: "GET /health", Method: "GET", Path: "/health"},
 		{ID: "yes", Method: "PATCH", Path: "/orders/{id}"},
 	},
 }

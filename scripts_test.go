@@ -2,8 +2,10 @@ package gatehouse_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -37,7 +39,8 @@ var binary = sync.OnceValues(func() (string, error) {
 // runScripts runs the scripts of dir, each against a whole Gatehouse of its own:
 // the real binary, real listeners, real files, curl as the caller.
 //
-// Beside testscript's own commands there are
+// With -update the golden files in the scripts are written anew. Beside
+// testscript's own commands there are
 //
 //	expand FILE…               replaces $NAME by the script's variables in the files
 //	service [orders|echo|stop] starts the careless orders API on $API_PORT and writes its document,
@@ -138,17 +141,27 @@ func (w *world) stop() {
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
+// freePorts finds ports below those the kernel gives to callers: a port that is
+// free now must not become some curl's own before the gateway listens there.
 func freePorts(n int) ([]string, error) {
+	const low, high, tries = 15000, 32000, 1000
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range tries {
+		r, err := rand.Int(rand.Reader, big.NewInt(high-low))
 		if err != nil {
 			return nil, err
 		}
+		port := strconv.FormatInt(low+r.Int64(), 10)
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			continue // taken
+		}
 		defer func() { _ = l.Close() }()
-		out = append(out, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+		if out = append(out, port); len(out) == n {
+			return out, nil
+		}
 	}
-	return out, nil
+	return nil, fmt.Errorf("fewer than %d free ports between %d and %d", n, low, high)
 }
 
 func expand(ts *testscript.TestScript, _ bool, args []string) {

@@ -36,6 +36,7 @@ type Deps struct {
 	Limiter *ratelimit.Limiter
 	NewID   func(time.Time) string // decision ids
 	Node    string                 // name of this gateway, in events
+	MaxHeld int64                  // bytes of bodies held at once to be checked; 0: 256 MiB. One address may have a fourth of it.
 }
 
 // A Gateway is the policy enforcement point. Without a snapshot it refuses
@@ -45,6 +46,7 @@ type Gateway struct {
 
 	snapshot atomic.Pointer[Snapshot]
 	pool     sync.Pool
+	held     ledger
 }
 
 // New makes a Gateway that refuses everything until the first [Gateway.Swap].
@@ -148,6 +150,7 @@ type exchange struct {
 	body   validate.Body
 	read   *counted // nil: no body was looked at
 	limits []byte   // the RateLimit field so far
+	hold   hold     // what the body, once it comes, is counted by
 	out    Outbound
 	result Result
 	start  time.Time

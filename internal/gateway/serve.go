@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -69,6 +70,7 @@ func (g *Gateway) open(w http.ResponseWriter, r *http.Request, trust *Trust) *ex
 	x.w, x.r, x.start = w, r, time.Now()
 	x.snap = g.snapshot.Load()
 	x.facts.Address = trust.ClientAddr(r)
+	x.hold = hold{in: &g.held, limit: cmp.Or(g.MaxHeld, defaultHeld), who: x.facts.Address}
 	e := &x.event
 	e.ID = g.NewID(x.start)
 	e.Time, e.Node = x.start, g.Node
@@ -120,6 +122,7 @@ func (g *Gateway) close(x *exchange, err error) {
 	e.Duration = time.Since(x.start)
 	if x.read != nil {
 		e.In = x.read.n.Load()
+		defer x.read.hold.end()
 	}
 	if recErr := g.Record.Append(e); recErr != nil {
 		// The request has no record. An answer not begun is not given; one under

@@ -23,11 +23,14 @@ func (x *exchange) checkHead() (err error) {
 // checked, written afresh.
 func (x *exchange) checkBody() error {
 	if x.w != nil && x.r.Body != nil && x.r.Body != http.NoBody {
-		x.read = &counted{ReadCloser: x.r.Body}
+		x.read = &counted{ReadCloser: x.r.Body, hold: x.hold}
 		x.r.Body = x.read
 	}
 	if err := x.route.Op.Body(x.r, &x.body); err != nil {
 		return err
+	}
+	if x.body.Stream != nil && x.read != nil {
+		x.read.hold.end() // it is passed on, not held
 	}
 	if !x.route.Policy.Has(authz.Body) {
 		return nil
@@ -45,12 +48,15 @@ func (x *exchange) checkBody() error {
 type counted struct {
 	io.ReadCloser
 
-	n atomic.Int64
+	n    atomic.Int64
+	hold hold
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
-	c.n.Add(int64(n))
+	if full := c.hold.upTo(c.n.Add(int64(n))); full != nil {
+		return 0, full
+	}
 	return n, err
 }
 

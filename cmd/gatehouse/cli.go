@@ -16,9 +16,10 @@ var version = "dev"
 
 // A stdio is what a command reads and writes.
 type stdio struct {
-	in       io.Reader
-	out, err io.Writer
-	colour   bool
+	in        io.Reader
+	out, err  io.Writer
+	colour    bool // out is a terminal that shows colours
+	errColour bool // so is err
 }
 
 // cli is the whole command line. Each command's help ends in an example.
@@ -50,15 +51,6 @@ const (
 // errFailed ends a command whose output has already said what is wrong.
 var errFailed = errors.New("failed")
 
-// A hintError is an error with a way out, printed on a line of its own.
-type hintError struct {
-	err  error
-	hint string
-}
-
-func (e *hintError) Error() string { return e.err.Error() }
-func (e *hintError) Unwrap() error { return e.err }
-
 func run(ctx context.Context, args []string, std stdio) int {
 	var c cli
 	exit := -1
@@ -72,10 +64,10 @@ func run(ctx context.Context, args []string, std stdio) int {
 		kong.Bind(&std, &c),
 	)
 	if err != nil {
-		return fail(std, err)
+		return fail(std, &c, err)
 	}
 	if err := bindModel(parser, &c); err != nil {
-		return fail(std, err)
+		return fail(std, &c, err)
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -85,7 +77,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 		return exit
 	}
 	if err != nil {
-		_ = fail(std, err)
+		_ = fail(std, &c, err)
 		_, _ = fmt.Fprintf(std.err, "See: gatehouse %s--help\n", commandWord(args))
 		return exitUsage
 	}
@@ -93,7 +85,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 		if errors.Is(err, errFailed) {
 			return exitFailed
 		}
-		return fail(std, err)
+		return fail(std, &c, err)
 	}
 	return exitOK
 }
@@ -114,13 +106,14 @@ func commandWord(args []string) string {
 	return ""
 }
 
-// fail prints err, one line for each joined part, and its hint.
-func fail(std stdio, err error) int {
+// fail prints err, one line for each joined part, and the way out.
+func fail(std stdio, c *cli, err error) int {
+	onErr := stdio{colour: std.errColour}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		_, _ = fmt.Fprintln(std.err, paint(std, red, "gatehouse: ")+line)
+		_, _ = fmt.Fprintln(std.err, paint(onErr, red, "gatehouse: ")+line)
 	}
-	if h, ok := errors.AsType[*hintError](err); ok {
-		_, _ = fmt.Fprintln(std.err, "hint: "+h.hint)
+	if h := hintFor(err, c.Config); h != "" {
+		_, _ = fmt.Fprintln(std.err, paint(onErr, bold, "hint: ")+h)
 	}
 	return exitUsage
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/plan"
@@ -26,6 +27,9 @@ func (initCmd) Help() string {
 // Run writes the config and checks it.
 func (c *initCmd) Run(cli *cli, std *stdio) error {
 	doc, err := validate.LoadFile(c.OpenAPI, validate.Options{API: "api", SkipUnsupportedPatterns: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return &hintError{err, "init needs the OpenAPI file of your API, YAML or JSON"}
+	}
 	if err != nil {
 		return err
 	}
@@ -72,7 +76,12 @@ func (c *initCmd) Run(cli *cli, std *stdio) error {
 		return fmt.Errorf("%s was written, and needs your hand:\n%w", cli.Config, err)
 	}
 	say(std.out, "%s: %d operations, %d warnings\n", cli.Config, len(p.Snapshot.Routes), len(p.Warnings))
-	say(std.out, "next: gatehouse check; gatehouse access-matrix; gatehouse serve\n")
+	say(std.out, "next:\n  gatehouse check           every warning with its place\n  gatehouse access-matrix   who may call what\n  gatehouse serve\n")
+	role := "admin"
+	if p.File.Roles["reader"] != nil {
+		role = "reader"
+	}
+	say(std.out, "  gatehouse keys create --owner me --role %s   then: curl -H 'X-API-Key: …'\n", role)
 	return nil
 }
 
@@ -89,7 +98,10 @@ func relative(dir, name string) (string, error) {
 	if err != nil {
 		return to, nil //nolint:nilerr // no way from here to there: the absolute path does
 	}
-	return "./" + filepath.ToSlash(rel), nil
+	if rel = filepath.ToSlash(rel); !strings.HasPrefix(rel, "../") {
+		rel = "./" + rel
+	}
+	return rel, nil
 }
 
 func writeNew(name string, b []byte, force bool) error {

@@ -71,7 +71,7 @@ func handOver(cli *cli, std *stdio, secret gatehouse.Secret, key *authn.Key, fil
 	}
 	say(std.err, "key %s of %s%s\n", key.ID, key.Owner, until(key))
 	if shown != "" {
-		say(std.err, "It is shown this once; only its hash is kept.\n")
+		say(std.err, "It is shown this once; only its hash is kept. A running gateway takes it within a second.\n")
 		say(std.out, "%s\n", shown)
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr, colours(os.Stdout, os.LookupEnv)})
+	code := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr, colours(os.Stdout, os.LookupEnv), colours(os.Stderr, os.LookupEnv)})
 	stop()
 	os.Exit(code)
 }

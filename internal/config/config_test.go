@@ -202,7 +202,7 @@ func TestWhatIsLeftOutIsSafe(t *testing.T) {
 		}
 	}
 	var zero config.Operation
-	if zero.Public || config.Expect(config.Expect{}).Allow {
+	if zero.Public || (config.Expect{}).Allow {
 		t.Error("a zero setting opens")
 	}
 }
@@ -316,7 +316,7 @@ func TestErrorsAreBoundedAndInOrder(t *testing.T) {
 		fmt.Fprintf(&b, "key%d: 1\n", i)
 	}
 	_, err := config.Parse("x", []byte(b.String()))
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // errors.Join has no other door
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok || len(joined.Unwrap()) != 101 {
 		t.Fatalf("got %v", err)
 	}

@@ -91,7 +91,7 @@ func (d *decoder) value(v reflect.Value, n *yaml.Node, at spot) {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
-	if c, ok := v.Addr().Interface().(node); ok {
+	if c, ok := reflect.TypeAssert[node](v.Addr()); ok {
 		c.decode(d, n, at)
 		setPlace(v, d.place(n))
 		return
@@ -149,7 +149,7 @@ func (d *decoder) value(v reflect.Value, n *yaml.Node, at spot) {
 			item := at.index(i)
 			d.value(v.Index(i), c, item)
 		}
-		if texts, ok := v.Interface().([]Text); ok {
+		if texts, ok := reflect.TypeAssert[[]Text](v); ok {
 			d.distinct(texts, at)
 		}
 	case reflect.String:
@@ -236,7 +236,7 @@ func (d *decoder) leftOutFields(p any, at Place) {
 func (d *decoder) leftOut(v reflect.Value, n *yaml.Node, at spot) {
 	text, has := at.tag.Lookup("default")
 	if !has {
-		if _, custom := v.Addr().Interface().(node); v.Kind() == reflect.Struct && v.Type() != textType && !custom {
+		if _, custom := reflect.TypeAssert[node](v.Addr()); v.Kind() == reflect.Struct && v.Type() != textType && !custom {
 			d.fields(v.Addr().Interface(), &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column}, at)
 		}
 		return
@@ -254,7 +254,7 @@ func (d *decoder) leftOut(v reflect.Value, n *yaml.Node, at spot) {
 	c := scalar(text)
 	if v.Kind() == reflect.Slice {
 		c = &yaml.Node{Kind: yaml.SequenceNode, Line: n.Line, Column: n.Column}
-		for _, s := range strings.Fields(text) {
+		for s := range strings.FieldsSeq(text) {
 			c.Content = append(c.Content, scalar(s))
 		}
 	}
@@ -529,8 +529,7 @@ func fieldOf(t reflect.Type, key string) (reflect.StructField, bool) {
 // structFields walks the fields that are in the file.
 func structFields(t reflect.Type) iter.Seq[reflect.StructField] {
 	return func(yield func(reflect.StructField) bool) {
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
 			if key := f.Tag.Get("yaml"); key != "" && key != "-" && !yield(f) {
 				return
 			}

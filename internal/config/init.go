@@ -200,21 +200,25 @@ func grantOf(api, method string) string {
 	return api + ":write"
 }
 
-// nameOf makes a name of a title: "Orders API (v2)" becomes orders-api-v2.
+// nameOf makes a name of a title: "Orders API (v2)" becomes orders-api-v2. It ends
+// after whole words: people will write it often.
 func nameOf(title string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(title) {
 		switch {
+		case r == '\'' || r == '’':
 		case r >= 'a' && r <= 'z' || b.Len() > 0 && r >= '0' && r <= '9':
 			b.WriteRune(r)
 		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
 			b.WriteByte('-')
 		}
-		if b.Len() >= 40 {
-			break
-		}
 	}
-	return orElse(strings.Trim(b.String(), "-"), "api")
+	const limit = 24
+	name := strings.Trim(b.String(), "-")
+	for len(name) > limit && strings.Contains(name, "-") {
+		name = name[:strings.LastIndexByte(name, '-')]
+	}
+	return orElse(name[:min(len(name), limit)], "api")
 }
 
 func orElse(s, otherwise string) string {

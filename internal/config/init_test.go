@@ -79,7 +79,8 @@ func TestInitOfAHostileDocumentWritesNothingOfItsOwn(t *testing.T) {
 func TestInitNamesAnAPI(t *testing.T) {
 	for title, want := range map[string]string{
 		"": "api", "Orders API (v2)": "orders-api-v2", "  42 things": "things", "日本": "api", "Größe": "gr-e",
-		strings.Repeat("long ", 40): "long-long-long-long-long-long-long-long",
+		strings.Repeat("long ", 40): "long-long-long-long-long", strings.Repeat("x", 90): strings.Repeat("x", 24),
+		"GitHub's official OpenAPI spec": "githubs-official-openapi",
 	} {
 		text, err := config.Init(config.Initial{Title: title, OpenAPI: "a.yaml", Upstream: "http://a:1"})
 		if err != nil {

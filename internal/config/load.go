@@ -31,7 +31,7 @@ func Load(path string) (*File, error) {
 	}
 	b, err := readFile(abs, maxBytes)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the config: %w; 'gatehouse init' writes one", err)
+		return nil, fmt.Errorf("cannot read the config: %w", err)
 	}
 	return load(path, filepath.Dir(abs), abs, b, disk{real: true})
 }
@@ -185,7 +185,7 @@ func readFile(name string, limit int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", name)
 	}
-	file, err := os.Open(name) //nolint:gosec // the owner of the config names it
+	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func (s *schemer) of(t reflect.Type, at spot) schema {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if c, ok := reflect.New(t).Interface().(node); ok {
+	if c, ok := reflect.TypeAssert[node](reflect.New(t)); ok {
 		return c.schema(s, at)
 	}
 	switch t {

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+)
+
+// A hintError is an error with a way out, printed on a line of its own.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+
+// hintFor is the way out of err: its own, or that of what the operating system
+// said; "" if none is known. config is the path of the config.
+func hintFor(err error, config string) string {
+	if h, ok := errors.AsType[*hintError](err); ok {
+		return h.hint
+	}
+	path, _ := errors.AsType[*fs.PathError](err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && path != nil && sameFile(path.Path, config):
+		return "write one for your API with 'gatehouse init openapi.yaml --upstream URL', or name yours with --config; 'gatehouse demo' needs none"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "end what listens there, or change the address in " + config
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine does not have that address: change it in " + config
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return "a data folder has one gateway: end the other, or give this one its own folder under data: in " + config
+	case errors.Is(err, syscall.ENOSPC):
+		return "make room: a gateway that cannot record does not serve"
+	case errors.Is(err, fs.ErrPermission) && path != nil:
+		return "run as the user who owns " + path.Path + ", or give this user access to it"
+	case errors.Is(err, fs.ErrPermission):
+		return "ports below 1024 need a right (CAP_NET_BIND_SERVICE): grant it, or choose a higher port in " + config
+	}
+	return ""
+}
+
+func sameFile(a, b string) bool {
+	a, errA := filepath.Abs(a)
+	b, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && a == b
+}

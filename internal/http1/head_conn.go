@@ -37,9 +37,14 @@ type headConn struct {
 	refuser headRefuser
 	buffers *sync.Pool // of *[headBufferSize]byte
 
-	mu    sync.Mutex // guards asked and own
-	asked time.Time  // the read deadline net/http or a handler wants
-	own   time.Time  // ours, for a head or a body under way
+	mu      sync.Mutex  // guards these
+	asked   time.Time   // the read deadline net/http or a handler wants
+	own     time.Time   // ours, for a head or a body under way
+	armed   time.Time   // the one the poller knows
+	reading bool        // somebody is in Conn.Read
+	resting bool        // somebody is in rest
+	woken   sync.Cond   // resting has ended
+	alarm   *time.Timer // ends it
 
 	store  *[headBufferSize]byte // where buf began, to be given back
 	buf    []byte                // read, not yet given away
@@ -84,7 +89,11 @@ func (c *headConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = t
-	return c.Conn.SetReadDeadline(headSooner(c.asked, c.own))
+	if c.resting && !t.IsZero() {
+		c.resting = false
+		c.woken.Signal()
+	}
+	return c.arm()
 }
 
 // SetDeadline sets both deadlines.
@@ -98,11 +107,49 @@ func (c *headConn) SetDeadline(t time.Time) error {
 func (c *headConn) setOwn(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.own.Equal(t) {
-		return
-	}
 	c.own = t
-	_ = c.Conn.SetReadDeadline(headSooner(c.asked, c.own)) // fails only on a closed connection, as the Read will
+	_ = c.arm() // fails only on a closed connection, as the Read will
+}
+
+// arm tells the poller how long the Read under way may wait. net/http moves the
+// deadline six times a request, mostly with nobody reading, and each time costs
+// as much as a check: so an earlier deadline may stand, if it is not much
+// earlier, and read finds out that it came too soon.
+func (c *headConn) arm() error {
+	if !c.reading {
+		return nil
+	}
+	due := headSooner(c.asked, c.own)
+	switch {
+	case due.Equal(c.armed):
+		return nil
+	case c.armed.IsZero(), !due.IsZero() && due.Before(c.armed):
+	case time.Until(c.armed) > max(time.Second, time.Until(due)/2):
+		return nil
+	}
+	c.armed = due
+	return c.Conn.SetReadDeadline(due)
+}
+
+// read reads from the connection within the deadlines.
+func (c *headConn) read(p []byte) (int, error) {
+	for {
+		c.mu.Lock()
+		c.reading = true
+		err := c.arm()
+		c.mu.Unlock()
+		n := 0
+		if err == nil {
+			n, err = c.Conn.Read(p)
+		}
+		c.mu.Lock()
+		c.reading = false
+		due := headSooner(c.asked, c.own)
+		c.mu.Unlock()
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !due.IsZero() && !time.Now().Before(due) {
+			return n, err
+		}
+	}
 }
 
 func headSooner(a, b time.Time) time.Time {
@@ -144,7 +191,7 @@ func (c *headConn) readRaw(p []byte) (int, error) {
 		c.drop(n)
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	return c.read(p)
 }
 
 // lend gives away the first byte of a head before the head is judged. While a
@@ -153,7 +200,10 @@ func (c *headConn) readRaw(p []byte) (int, error) {
 // belongs to must not be written in the middle of the answer under way.
 func (c *headConn) lend(p []byte) (int, error) {
 	if len(c.buf) == 0 {
-		n, err := c.Conn.Read(p)
+		if !c.rest() {
+			return 0, os.ErrDeadlineExceeded
+		}
+		n, err := c.read(p)
 		if n == 0 {
 			return 0, err
 		}
@@ -164,10 +214,40 @@ func (c *headConn) lend(p []byte) (int, error) {
 	return 1, nil
 }
 
+// rest waits a moment before the caller is watched: most handlers have answered
+// by then, and looking at the socket for nothing costs each of them a system
+// call. It reports false when the deadline has passed, which is how net/http
+// says that it watches no more.
+func (c *headConn) rest() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked.IsZero() {
+		c.resting = true
+		if c.alarm == nil {
+			c.woken.L = &c.mu
+			c.alarm = time.AfterFunc(tick, c.rested)
+		} else {
+			c.alarm.Reset(tick)
+		}
+		for c.resting {
+			c.woken.Wait()
+		}
+		c.alarm.Stop()
+	}
+	return c.asked.IsZero() || time.Now().Before(c.asked)
+}
+
+func (c *headConn) rested() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resting = false
+	c.woken.Signal()
+}
+
 func (c *headConn) readHead(p []byte) (int, error) {
 	if len(c.buf) == 0 {
 		// The usual case: a head in one read, judged where it lies.
-		n, err := c.Conn.Read(p)
+		n, err := c.read(p)
 		if n == 0 {
 			return 0, err
 		}
@@ -215,7 +295,7 @@ func (c *headConn) readHead(p []byte) (int, error) {
 			c.setOwn(c.begun.Add(c.cfg.HeadTimeout))
 		}
 		c.grow()
-		n, err := c.Conn.Read(c.buf[len(c.buf):cap(c.buf)])
+		n, err := c.read(c.buf[len(c.buf):cap(c.buf)])
 		c.buf = c.buf[:len(c.buf)+n]
 		if n == 0 {
 			return 0, err
@@ -303,7 +383,7 @@ func (c *headConn) readBody(p []byte) (int, error) {
 func (c *headConn) await(p []byte) (int, error) {
 	start := time.Now()
 	c.setOwn(start.Add(c.cfg.BodyIdle))
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	if !c.pace.fits(c.cfg, n, time.Since(start)) || n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.ownPassed() {
 		c.err = headSlowBody.problem()
 		return 0, c.err

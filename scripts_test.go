@@ -92,6 +92,11 @@ func runScripts(t *testing.T, dir string) {
 					if bytes.Contains(l.bytes(), []byte("panic")) {
 						t.Errorf("the gateway panicked:\n%s", l.bytes())
 					}
+					for _, token := range w.tokens {
+						if bytes.Contains(l.bytes(), []byte(token)) {
+							t.Errorf("a token is in the gateway's log:\n%s", l.bytes())
+						}
+					}
 				}
 			})
 			return nil
@@ -126,6 +131,7 @@ type world struct {
 	logs   []*lockedBuffer // of every gateway of this script
 	key    *jose.JSONWebKey
 	ca     *authority
+	tokens []string
 	behind func() // ends the service
 }
 

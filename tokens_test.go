@@ -79,6 +79,7 @@ func mintToken(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	compact, err := sign(alg, typ, &key, payload)
 	ts.Check(err)
+	w.tokens = append(w.tokens, compact)
 	ts.Check(os.WriteFile(filepath.Join(w.dir, args[0]+".header"), []byte("Authorization: Bearer "+compact), 0o600))
 	ts.Check(os.WriteFile(filepath.Join(w.dir, args[0]+".jwt"), []byte(compact), 0o600))
 }

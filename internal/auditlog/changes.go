@@ -57,7 +57,7 @@ func (c *Changes) Append(ctx context.Context, ch Change) (err error) {
 	if err != nil {
 		return fmt.Errorf("auditlog: %w", err)
 	}
-	f, err := os.OpenFile(c.name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator's folder
+	f, err := os.OpenFile(c.name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("auditlog: %w", err)
 	}

@@ -54,7 +54,9 @@ func appendUntilKilled(dir string) {
 		all.Go(func() {
 			for i := 0; ; i++ {
 				e := event(i)
-				if err := log.Append(e); err != nil {
+				if err := log.Append(e); errors.Is(err, auditlog.ErrFull) {
+					continue // not acknowledged: the disk of a busy machine is slower than four writers
+				} else if err != nil {
 					panic(err)
 				}
 				if _, err := os.Stdout.WriteString(e.ID + "\n"); err != nil {

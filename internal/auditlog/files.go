@@ -38,7 +38,7 @@ func newFile(dir string, t time.Time) (*os.File, error) {
 		}
 	}
 	name := filepath.Join(dir, filePrefix+t.UTC().Format(fileTime)+fileSuffix)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator's folder
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func newFile(dir string, t time.Time) (*os.File, error) {
 
 // syncDir makes a new name survive a power failure.
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the operator's folder
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func dropTorn(dir string) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, names[len(names)-1]), os.O_RDWR, 0) //nolint:gosec // the operator's folder
+	f, err := os.OpenFile(filepath.Join(dir, names[len(names)-1]), os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("auditlog: %w", err)
 	}
@@ -157,7 +157,7 @@ func lastIDs(dir string, limit int64, ids map[string]bool) error {
 }
 
 func idsOf(name string, limit int64, ids map[string]bool) (int64, error) {
-	f, err := os.Open(name) //nolint:gosec // the operator's folder
+	f, err := os.Open(name)
 	if err != nil {
 		return 0, fmt.Errorf("auditlog: %w", err)
 	}
@@ -223,7 +223,7 @@ func findInFiles(ctx context.Context, dir, id string, made time.Time) (*gatehous
 }
 
 func findInFile(ctx context.Context, name, id string) (found *gatehouse.Event, err error) {
-	f, err := os.Open(name) //nolint:gosec // the operator's folder
+	f, err := os.Open(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil //nolint:nilnil // pruned while we looked
 	}
@@ -248,7 +248,7 @@ func findInFile(ctx context.Context, name, id string) (found *gatehouse.Event, e
 }
 
 func findInRing(dir, id string) (found *gatehouse.Event, err error) {
-	ring, err := os.ReadFile(filepath.Join(dir, ringName)) //nolint:gosec // the operator's folder
+	ring, err := os.ReadFile(filepath.Join(dir, ringName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil //nolint:nilnil // no gateway ran here
 	}

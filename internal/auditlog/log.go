@@ -109,7 +109,7 @@ func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
 
 // takeFolder keeps a second gateway away: two writers would tear the ring apart.
 func takeFolder(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator's folder
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("auditlog: %w", err)
 	}
@@ -405,7 +405,7 @@ func (l *Log) closeFile() error {
 // last bytes of the files, not further back than the ring is long.
 func (l *Log) recoverRing() error {
 	name := filepath.Join(l.cfg.Dir, ringName)
-	ring, err := os.ReadFile(name) //nolint:gosec // the operator's folder
+	ring, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return dropTorn(l.cfg.Dir)
 	}
@@ -418,7 +418,7 @@ func (l *Log) recoverRing() error {
 	var lines [][]byte
 	if err := leftovers(ring, func(line []byte) { lines = append(lines, line) }); err != nil {
 		// Better to begin again with what is whole than never; the damaged ring is kept for people to look at.
-		if err := os.WriteFile(name+".damaged", ring, 0o600); err != nil {
+		if err := os.WriteFile(name+".damaged", ring, 0o600); err != nil { //nolint:gosec // beside the ring, in the operator's folder
 			return fmt.Errorf("auditlog: %w", err)
 		}
 	}

@@ -212,7 +212,7 @@ func makeRing(dir string, bytes int64) (mem []byte, shards []shard, err error) {
 	}
 	total := ringPage + size*shardCount
 	name := filepath.Join(dir, ringName)
-	f, err := os.OpenFile(name+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // the operator's folder
+	f, err := os.OpenFile(name+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -185,9 +186,7 @@ func TestRolesAndTenantComeFromTheConfiguredClaims(t *testing.T) {
 	roles := func(v any) map[string]any { return map[string]any{"realm_access": map[string]any{"roles": v}} }
 	theirs := func(more map[string]any) map[string]any {
 		c := claims(map[string]any{"iss": otherIssuer})
-		for k, v := range more {
-			c[k] = v
-		}
+		maps.Copy(c, more)
 		return c
 	}
 	for _, c := range []struct {

@@ -24,7 +24,7 @@ func TestCompileRefuses(t *testing.T) {
 		"a nested field that is not there":         {require("body.card.pam == ''"), []string{`body.card of operation refundOrder has no field "pam"; did you mean "pan"?`}},
 		"a parameter that is not there":            {require("path.customer == ''"), []string{"operation refundOrder has no path parameter \"customer\""}},
 		"a claim nobody declares":                  {require("claims.tennant == ''"), []string{`no issuer declares the claim "tennant"; did you mean "tenant"?`}},
-		"a role nobody configured":                 {require(`role("suport")`), []string{`role "suport" is not configured; did you mean "support"?`}},
+		"a role nobody configured":                 {require(`role("suppor")`), []string{`role "suppor" is not configured; did you mean "support"?`}},
 		"a role of an expression":                  {require(`role(claims.sub)`), []string{"takes a name in quotes"}},
 		"a grant nobody has":                       {require(`grant("invoices:read")`), []string{`no role has the grant "invoices:read"`}},
 		"an unless nobody has":                     {authz.Access{Own: map[string]string{"path.customerId": "claims.sub"}, Unless: []string{"invoices:any"}}, []string{`no role has the grant "invoices:any"`}},
@@ -115,7 +115,7 @@ func TestNewRefuses(t *testing.T) {
 		cfg  authz.Config
 		want string
 	}{
-		"an unknown parent":       {authz.Config{Roles: map[string]authz.Role{"support": {}, "manager": {Inherits: []string{"suport"}}}}, `roles.manager: inherits "suport", which is no role; did you mean "support"?`},
+		"an unknown parent":       {authz.Config{Roles: map[string]authz.Role{"support": {}, "manager": {Inherits: []string{"suppor"}}}}, `roles.manager: inherits "suppor", which is no role; did you mean "support"?`},
 		"a role that is its own":  {authz.Config{Roles: map[string]authz.Role{"a": {Inherits: []string{"a"}}}}, "roles.a: inherits itself: a → a"},
 		"a longer cycle":          {authz.Config{Roles: map[string]authz.Role{"a": {Inherits: []string{"b"}}, "b": {Inherits: []string{"c"}}, "c": {Inherits: []string{"a"}}}}, "inherits itself: a → b → c → a"},
 		"a grant that is a word":  {authz.Config{Roles: map[string]authz.Role{"a": {Grants: []string{"orders"}}}}, `grant "orders" is not noun:verb`},

@@ -158,7 +158,7 @@ func (e *typeEnv) parse(r Rule) (*cel.Ast, error) {
 		return nil, fmt.Errorf("%s: rule %q is empty", orElse(r.Place, "config"), r.ID)
 	}
 	parsed, iss := e.env.Parse(r.Expr)
-	if err := e.translate(r, nil, iss); err != nil {
+	if err := e.translate(r, iss); err != nil {
 		return nil, err
 	}
 	return parsed, nil
@@ -169,7 +169,7 @@ func (e *typeEnv) compile(r Rule, parsed *cel.Ast, phase Phase) (*program, error
 	var checked *cel.Ast
 	var iss *cel.Issues
 	e.with(func(env *cel.Env) { checked, iss = env.Check(parsed) })
-	if err := e.translate(r, parsed, iss); err != nil {
+	if err := e.translate(r, iss); err != nil {
 		return nil, err
 	}
 	place := orElse(r.Place, "config")
@@ -317,7 +317,7 @@ func exprText(e ast.Expr, info *ast.SourceInfo) string {
 
 // translate turns the checker's messages into ours: place first, then what is
 // wrong and what would be right.
-func (e *typeEnv) translate(r Rule, parsed *cel.Ast, iss *cel.Issues) error {
+func (e *typeEnv) translate(r Rule, iss *cel.Issues) error {
 	if iss == nil || iss.Err() == nil {
 		return nil
 	}

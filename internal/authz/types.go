@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -481,13 +482,8 @@ var standardClaims = map[string]string{
 }
 
 func claimShape(declared map[string]string) (*gatehouse.Shape, error) {
-	all := map[string]string{}
-	for k, v := range standardClaims {
-		all[k] = v
-	}
-	for k, v := range declared {
-		all[k] = v
-	}
+	all := maps.Clone(standardClaims)
+	maps.Copy(all, declared)
 	shape := &gatehouse.Shape{Kind: gatehouse.ObjectShape}
 	var errs []error
 	for _, name := range sortedKeys(all) {

@@ -142,7 +142,7 @@ func (a *API) rows(ctx context.Context, query string, args ...any) ([]map[string
 		if err != nil {
 			return fmt.Errorf("%w in %s", err, query)
 		}
-		defer rs.Close()
+		defer func() { _ = rs.Close() }()
 		names, err := rs.Columns()
 		if err != nil {
 			return err

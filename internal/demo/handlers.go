@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/big"
 	"net/http"
 	"strings"
@@ -65,9 +66,7 @@ func (a *API) createOrder(w http.ResponseWriter, r *http.Request) error {
 		"id": id, "customer_id": "", "item": "", "quantity": 1, "total": 0, "status": "open", "note": "",
 		"internal_margin": 0, "created_at": time.Now().UTC().Format(time.RFC3339),
 	}
-	for k, v := range in {
-		order[k] = v
-	}
+	maps.Copy(order, in)
 	columns, holes, values := make([]string, 0, len(order)), make([]string, 0, len(order)), make([]any, 0, len(order))
 	for k, v := range order {
 		columns, values = append(columns, k), append(values, v)

@@ -108,7 +108,7 @@ func (c *Client) Fetch(ctx context.Context, rawURL string) (body []byte, header 
 		}
 		return nil, nil, fmt.Errorf("fetch from %s: %w", u.Host, err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
 		return nil, nil, fmt.Errorf("fetch from %s: status %d", u.Host, res.StatusCode)
 	}

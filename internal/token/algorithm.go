@@ -101,6 +101,7 @@ func digest(alg Algorithm, message []byte, buf *[64]byte) (crypto.Hash, []byte) 
 	case RS512, PS512, ES512:
 		h := sha512.Sum512(message)
 		return crypto.SHA512, buf[:copy(buf[:], h[:])]
+	case EdDSA:
 	}
 	return 0, nil
 }

@@ -127,7 +127,7 @@ func (t *table) add(v any, allowed []Algorithm) error {
 			return errors.New("its key_ops do not include verify")
 		}
 	}
-	pub, print, err := publicKey(m)
+	pub, thumb, err := publicKey(m)
 	if err != nil {
 		return err
 	}
@@ -154,13 +154,13 @@ func (t *table) add(v any, allowed []Algorithm) error {
 	}
 	fresh := false
 	for _, a := range algs {
-		if slices.ContainsFunc(t.byName[id], func(k *key) bool { return k.alg == a && k.print == print }) {
+		if slices.ContainsFunc(t.byName[id], func(k *key) bool { return k.alg == a && k.print == thumb }) {
 			continue
 		}
 		if id != "" && len(t.find(id, a)) >= maxSameName {
 			return fmt.Errorf("more than %d keys share its kid", maxSameName)
 		}
-		k := &key{id: id, alg: a, public: pub, print: print}
+		k := &key{id: id, alg: a, public: pub, print: thumb}
 		t.keys = append(t.keys, k)
 		t.byName[id] = append(t.byName[id], k)
 		fresh = true

@@ -26,7 +26,7 @@ func (f fileSource) fetch(context.Context) ([]byte, time.Duration, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	b, err := io.ReadAll(io.LimitReader(file, maxJWKS+1))
 	return b, -1, err
 }

@@ -41,7 +41,7 @@ type Body struct {
 }
 
 // Reset returns an empty Body that keeps the room.
-func (b Body) Reset() Body { return Body{Bytes: b.Bytes[:0]} }
+func (b *Body) Reset() Body { return Body{Bytes: b.Bytes[:0]} }
 
 // Value decodes a checked body for rules: map[string]any, []any, string, bool,
 // nil, int64 for an integer literal that fits, float64 for other numbers. It is

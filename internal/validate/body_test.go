@@ -33,8 +33,12 @@ func TestBodyTakes(t *testing.T) {
 		{"JSON", "POST /v1/orders", small, []string{asJSON}, small, nil},
 		{"JSON with space, written without", "POST /v1/orders", strings.ReplaceAll(small, ",", " ,\n"), []string{asJSON + "; charset=UTF-8"}, small, nil},
 		{"another JSON type within the range", "PATCH /v1/orders/" + orderID, `{"note" : "\u0061"}`, []string{"Content-Type: application/merge-patch+json"}, `{"note":"a"}`, map[string]any{"note": "a"}},
-		{"a form", "POST /v1/orders", "sku=A+B&quantity=2&tag=x&tag=y&note=a%0Ab", []string{asForm}, "sku=A%20B&quantity=2&tag=x&tag=y&note=a%0Ab",
-			map[string]any{"sku": "A B", "quantity": int64(2), "tag": []any{"x", "y"}, "note": "a\nb"}},
+		{
+			"a form", "POST /v1/orders", "sku=A+B&quantity=2&tag=x&tag=y&note=a%0Ab",
+			[]string{asForm},
+			"sku=A%20B&quantity=2&tag=x&tag=y&note=a%0Ab",
+			map[string]any{"sku": "A B", "quantity": int64(2), "tag": []any{"x", "y"}, "note": "a\nb"},
+		},
 		{"no body where none is needed", "PATCH /v1/orders/" + orderID, "", nil, "", nil},
 		{"no body where none is declared", "DELETE /v1/orders/" + orderID, "", nil, "", nil},
 	}

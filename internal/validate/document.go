@@ -110,7 +110,7 @@ func LoadFile(name string, o Options) (*Document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("openapi document: %w", err)
 	}
-	defer root.Close() //nolint:errcheck // read only
+	defer func() { _ = root.Close() }()
 	return load(root.FS(), base, filepath.ToSlash(filepath.Clean(dir)), o)
 }
 
@@ -158,7 +158,7 @@ type loader struct {
 
 func (l *loader) record(sum hash.Hash, name string, data []byte) {
 	l.doc.files = append(l.doc.files, name)
-	fmt.Fprintf(sum, "%s\x00%d\x00", name, len(data))
+	_, _ = fmt.Fprintf(sum, "%s\x00%d\x00", name, len(data))
 	sum.Write(data)
 }
 

@@ -243,9 +243,9 @@ func (m *routeMixed) match(segment string, values []string) ([]string, bool) {
 		return nil, false
 	}
 	values = append(values, rest)
-	for k := len(middle) - 1; k >= 0; k-- {
-		i := strings.LastIndex(s[:len(s)-1], middle[k])
-		if len(s)-i-len(middle[k]) != len(values[from+k+1]) {
+	for k, text := range slices.Backward(middle) {
+		i := strings.LastIndex(s[:len(s)-1], text)
+		if len(s)-i-len(text) != len(values[from+k+1]) {
 			return nil, false
 		}
 		s = s[:i]

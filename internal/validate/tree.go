@@ -183,7 +183,7 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer h.Close() //nolint:errcheck // read only
+	defer func() { _ = h.Close() }()
 	info, err := h.Stat()
 	if err != nil {
 		return nil, err

@@ -191,15 +191,13 @@ func (r *run) failFormat(n *node, i int32) bool {
 }
 
 func (r *run) constant(n *node, i int32, c *cell) bool {
-	if n.words != nil {
-		if c.kind == kindString {
-			if _, ok := n.words[string(r.out[c.start:c.end])]; !ok {
-				return r.fail(i, "enum", "must be one of the listed values")
-			}
-		} else {
-			return r.fail(i, "enum", "must be one of the listed values")
-		}
-	} else if !r.among(n.constant, i) {
+	listed := false
+	if n.words == nil {
+		listed = r.among(n.constant, i)
+	} else if c.kind == kindString {
+		_, listed = n.words[string(r.out[c.start:c.end])]
+	}
+	if !listed {
 		return r.fail(i, "enum", "must be one of the listed values")
 	}
 	if n.both != nil && !r.among(n.both, i) {

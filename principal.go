@@ -1,6 +1,9 @@
 package gatehouse
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Method names how a caller proved who it is.
 type Method string
@@ -35,10 +38,5 @@ func (p *Principal) Anonymous() bool { return p == nil || p.Method == MethodNone
 
 // HasScope reports whether s is among the granted scopes.
 func (p *Principal) HasScope(s string) bool {
-	for _, have := range p.Scopes {
-		if have == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.Scopes, s)
 }

@@ -64,6 +64,9 @@ type Access struct {
 	// One left out is served by its kind; one that is there with no method by
 	// nobody.
 	Schemes map[string][]gatehouse.Method
+	// Issuers says whose tokens serve which security scheme; a scheme left out is
+	// served by every issuer's.
+	Issuers map[string][]string
 	Place   string // of the operation in the config; errors begin with it
 }
 
@@ -136,7 +139,7 @@ func (c *Compiler) Compile(op *gatehouse.Operation, access Access) (*Policy, err
 		errs = append(errs, fmt.Errorf("%s: operation %s: %w", orElse(place, op.API), op.ID, fmt.Errorf(format, args...)))
 	}
 
-	if err := p.setSecurity(access.Schemes); err != nil {
+	if err := p.setSecurity(access.Schemes, access.Issuers); err != nil {
 		fail(access.Place, "%w", err)
 	}
 	switch needed := documentNeedsCaller(op.Security); {

@@ -2,6 +2,7 @@ package authz_test
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -188,6 +189,32 @@ func TestDocumentSecurity(t *testing.T) {
 			if d := decide(p, &authz.Input{Principal: &gatehouse.Principal{Method: method, Scopes: []string{"a"}}}); d.Allow != allow {
 				t.Errorf("%s: allow = %v", method, d.Allow)
 			}
+		}
+	})
+	t.Run("an issuer serves its own scheme's scopes only", func(t *testing.T) {
+		op := refund()
+		partner := gatehouse.Requirement{{Scheme: "partner", Kind: "oauth2", Scopes: []string{"partner:refund"}}}
+		op.Security = []gatehouse.Requirement{oauth("admin"), partner, slices.Concat(oauth("admin"), partner)}
+		p := compile(t, op, authz.Access{Issuers: map[string][]string{"oauth": {"staff"}, "partner": {"shops", "banks"}}})
+		for _, c := range []struct {
+			issuer, scope string
+			allow         bool
+		}{
+			{"staff", "admin", true},
+			{"shops", "partner:refund", true},
+			{"banks", "partner:refund", true},
+			{"shops", "admin", false},
+			{"staff", "partner:refund", false},
+			{"other", "admin", false},
+		} {
+			who := &gatehouse.Principal{Method: gatehouse.MethodJWT, Issuer: c.issuer, Scopes: []string{c.scope}}
+			if d := decide(p, &authz.Input{Principal: who}); d.Allow != c.allow {
+				t.Errorf("%s with %s: allow = %v: %+v", c.issuer, c.scope, d.Allow, d.Reasons)
+			}
+		}
+		unbound := compile(t, op, authz.Access{Issuers: map[string][]string{"partner": {"shops"}}})
+		if d := decide(unbound, &authz.Input{Principal: &gatehouse.Principal{Method: gatehouse.MethodJWT, Issuer: "any", Scopes: []string{"admin"}}}); !d.Allow {
+			t.Errorf("a scheme that names no issuer takes any: %+v", d.Reasons)
 		}
 	})
 	t.Run("the problem names the scopes of the challenge", func(t *testing.T) {

@@ -11,20 +11,21 @@ import (
 // An alternative is one Security Requirement Object that a single principal can
 // satisfy: how it must have authenticated, and with which scopes.
 type alternative struct {
-	method gatehouse.Method
-	scopes []string
+	method  gatehouse.Method
+	issuers []string // of the token; nil: any
+	scopes  []string
 }
 
 // setSecurity compiles the document's security. A requirement that no method of
 // ours serves is dropped: it can never hold. If none is left, nobody could ever
 // call, which is an error and not a closed door nobody understands.
-func (p *Policy) setSecurity(schemes map[string][]gatehouse.Method) error {
+func (p *Policy) setSecurity(schemes map[string][]gatehouse.Method, issuers map[string][]string) error {
 	if !documentNeedsCaller(p.op.Security) {
 		return nil
 	}
 	p.secured = true
 	for _, requirement := range p.op.Security {
-		alts, problem := alternativesOf(requirement, schemes)
+		alts, problem := alternativesOf(requirement, schemes, issuers)
 		if problem != "" {
 			p.unserved = append(p.unserved, problem)
 		}
@@ -38,7 +39,10 @@ func (p *Policy) setSecurity(schemes map[string][]gatehouse.Method) error {
 
 // alternativesOf gives the ways to meet one requirement: every method of each
 // scheme with every method of the others, as far as one caller can have both.
-func alternativesOf(requirement gatehouse.Requirement, schemes map[string][]gatehouse.Method) (alts []alternative, problem string) {
+//
+// The issuers stay with the scopes: a partner's issuer that serves one scheme
+// must not open the other by writing its scopes into a token.
+func alternativesOf(requirement gatehouse.Requirement, schemes map[string][]gatehouse.Method, issuers map[string][]string) (alts []alternative, problem string) {
 	alts = []alternative{{}}
 	for _, use := range requirement {
 		methods, ok := schemes[use.Scheme]
@@ -57,7 +61,13 @@ func alternativesOf(requirement gatehouse.Requirement, schemes map[string][]gate
 					problem = fmt.Sprintf("one caller cannot be authenticated by %s and %s at once", a.method, m)
 					continue
 				}
-				with := alternative{both, slices.Clone(a.scopes)}
+				with := alternative{both, a.issuers, slices.Clone(a.scopes)}
+				if own, ok := issuers[use.Scheme]; ok && m == gatehouse.MethodJWT {
+					if with.issuers = common(a.issuers, own); len(with.issuers) == 0 {
+						problem = fmt.Sprintf("no issuer serves scheme %q and those beside it", use.Scheme)
+						continue
+					}
+				}
 				for _, s := range use.Scopes {
 					if !slices.Contains(with.scopes, s) {
 						with.scopes = append(with.scopes, s)
@@ -74,6 +84,14 @@ func alternativesOf(requirement gatehouse.Requirement, schemes map[string][]gate
 		}
 	}
 	return alts, ""
+}
+
+// common gives the issuers in both; nil stands for all of them.
+func common(a, b []string) []string {
+	if a == nil {
+		return b
+	}
+	return slices.DeleteFunc(slices.Clone(a), func(i string) bool { return !slices.Contains(b, i) })
 }
 
 // together is the method of a principal that shows both. A client certificate goes
@@ -123,7 +141,7 @@ func (p *Policy) scoped(who *gatehouse.Principal) bool {
 }
 
 func (a *alternative) holds(who *gatehouse.Principal) bool {
-	if who.Method != a.method {
+	if who.Method != a.method || a.issuers != nil && !slices.Contains(a.issuers, who.Issuer) {
 		return false
 	}
 	for _, s := range a.scopes {
@@ -154,6 +172,8 @@ func (p *Policy) neededSecurity(who *gatehouse.Principal) string {
 		var parts []string
 		if who.Method != a.method {
 			parts = append(parts, "method "+string(a.method))
+		} else if a.issuers != nil && !slices.Contains(a.issuers, who.Issuer) {
+			parts = append(parts, "a token of "+strings.Join(a.issuers, " or "))
 		}
 		for _, s := range a.scopes {
 			if !who.HasScope(s) {

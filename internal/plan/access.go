@@ -43,7 +43,12 @@ func rules(require, deny config.Rules) (out authz.Rules) {
 // access is what the config asks of the callers of one operation. An operation
 // the config does not mention has only what its document says.
 func access(api *config.API, op *config.Operation, schemes map[string][]gatehouse.Method) authz.Access {
-	a := authz.Access{API: rules(api.Require, api.Deny), Schemes: schemes, Place: api.Place.String()}
+	a := authz.Access{API: rules(api.Require, api.Deny), Schemes: schemes, Issuers: map[string][]string{}, Place: api.Place.String()}
+	for name, with := range api.Authenticate {
+		if len(with.Issuers) > 0 {
+			a.Issuers[name] = config.Values(with.Issuers)
+		}
+	}
 	if op == nil {
 		return a
 	}

@@ -50,6 +50,8 @@ type Bound struct {
 // does not load, or whose own tests fail, is an error here and only a refusal
 // at a reload.
 func Run(ctx context.Context, o Options) (err error) {
+	reread, stop := hup() // from the start: until somebody listens, the signal ends the program
+	defer stop()
 	first, err := load(ctx, o.Config)
 	if err != nil {
 		return err
@@ -65,7 +67,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	r := &runner{House: h, o: o, plan: first, started: time.Now(), token: first.File.Admin.Token}
+	r := &runner{House: h, o: o, hup: reread, plan: first, started: time.Now(), token: first.File.Admin.Token}
 	if err := r.take(ctx, first); err != nil {
 		return err
 	}
@@ -79,6 +81,7 @@ type runner struct {
 	o       Options
 	started time.Time
 	token   *config.Secret // of the admin listener
+	hup     <-chan os.Signal
 	servers []*http1.Server
 
 	mu       sync.Mutex

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -88,9 +89,8 @@ func (t *Trust) ClientAddr(r *http.Request) netip.Addr {
 	lines := r.Header[t.header]
 	addr := peer
 	hops := 0
-	for i := len(lines) - 1; i >= 0; i-- {
-		line, more := lines[i], true
-		for more {
+	for _, line := range slices.Backward(lines) {
+		for more := true; more; {
 			var entry string
 			// The last comma is always a separator: no address holds one. A quote
 			// left open by the caller can therefore not swallow what a hop added.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -212,7 +214,7 @@ func (f *flight) writeFields(h http.Header, a *answer) {
 			set(name, value)
 			continue
 		}
-		if name == "Vary" || name == "Link" || name == "Set-Cookie" || !contains(ours, name) {
+		if name == "Vary" || name == "Link" || name == "Set-Cookie" || !slices.Contains(ours, name) {
 			h[name] = append(have, value)
 		}
 	}
@@ -234,15 +236,6 @@ func (f *flight) writeFields(h http.Header, a *answer) {
 // HEAD, zero also stands for "not said".
 func (f *flight) lengthTold(a *answer) bool {
 	return a.length > 0 || f.x.Request.Method != http.MethodHead
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
 
 func announce(h http.Header, names string) {
@@ -273,7 +266,7 @@ func (f *flight) writeTrailer(fields []http1.Field) {
 			continue
 		}
 		name := t.Name
-		if !contains(h["Trailer"], name) {
+		if !slices.Contains(h["Trailer"], name) {
 			name = http.TrailerPrefix + name
 		}
 		h[name] = append(h[name], t.Value)
@@ -295,9 +288,7 @@ func (f *flight) interim(status int, fields []http1.Field) {
 	}
 	f.w.WriteHeader(status)
 	clear(h)
-	for name, values := range ours {
-		h[name] = values
-	}
+	maps.Copy(h, ours)
 }
 
 func isEventStream(h http.Header) bool {

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -114,9 +115,7 @@ func BenchmarkForward(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			for name, v := range res.Header {
-				w.h[name] = v
-			}
+			maps.Copy(w.h, res.Header)
 			_, _ = io.CopyBuffer(struct{ io.Writer }{w}, res.Body, buf)
 			_ = res.Body.Close()
 		}

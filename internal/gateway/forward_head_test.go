@@ -79,7 +79,7 @@ func sendOut(t testing.TB, cfg gateway.UpstreamConfig, edit func(*gateway.Outbou
 
 func TestRequestFields(t *testing.T) {
 	hostile := http.Header{}
-	for _, line := range strings.Split(`Connection: close, X-Listed
+	for line := range strings.SplitSeq(`Connection: close, X-Listed
 Keep-Alive: timeout=5
 Proxy-Authorization: Basic xyz
 Proxy: http://evil

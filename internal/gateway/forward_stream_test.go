@@ -59,7 +59,7 @@ func eachWay(t *testing.T, h http.HandlerFunc, edit func(*gateway.Outbound), che
 		for _, h2 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("HTTP/2 in front %v, behind %v", h2, h2c), func(t *testing.T) {
 				f := newFront(t, none(service(t, h2c, h)), edit)
-				s := (*httptest.Server)(nil)
+				var s *httptest.Server
 				if h2 {
 					s = f.startTLS()
 				} else {
@@ -455,9 +455,9 @@ func TestAnAnswerIsTheSameOverBothLanes(t *testing.T) {
 		{"an error with fields", func(w http.ResponseWriter, _ *http.Request) {
 			h := w.Header()
 			h["Set-Cookie"], h["Server"], h["Vary"] = []string{"a=1", "b=2"}, []string{"x"}, []string{"A", "B"}
-			http.Error(w, "no", 418)
+			http.Error(w, "no", http.StatusTeapot)
 		}},
-		{"a redirect, which is not followed", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }},
+		{"a redirect, which is not followed", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }},
 		{"a compressed body, which is not unpacked", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			_, _ = w.Write([]byte("not really"))

@@ -433,7 +433,7 @@ func (u *Upstreams) Release() {
 	}
 }
 
-func (c UpstreamConfig) key() (string, error) {
+func (c *UpstreamConfig) key() (string, error) {
 	h := sha256.New()
 	if err := json.NewEncoder(h).Encode(c.withDefaults()); err != nil {
 		return "", fmt.Errorf("upstream: %w", err)

@@ -46,7 +46,7 @@ func deadAddress(t testing.TB) string {
 	return "http://" + l.Addr().String()
 }
 
-func forward(t testing.TB, u *gateway.Upstreams, method string, body string) (*httptest.ResponseRecorder, gateway.Result, *gatehouse.Problem) {
+func forward(t testing.TB, u *gateway.Upstreams, method, body string) (*httptest.ResponseRecorder, gateway.Result, *gatehouse.Problem) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	x := &gateway.Outbound{Request: httptest.NewRequestWithContext(t.Context(), method, "/", nil), Path: "/"}

@@ -305,11 +305,11 @@ func (c *headConn) readHead(p []byte) (int, error) {
 
 // judge checks the head b and prepares for the body behind it.
 func (c *headConn) judge(b []byte) headVerdict {
-	v := headUnchecked
 	if len(b) > c.cfg.MaxHeadBytes {
 		return headTooLarge
 	}
-	if v = headCheck(b, &c.frame); v == headOK {
+	v := headCheck(b, &c.frame)
+	if v == headOK {
 		c.left, c.chunks, c.pace = c.frame.length, headChunks{}, headPace{}
 		c.inBody = c.frame.chunked || c.left > 0
 	}

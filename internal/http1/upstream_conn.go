@@ -221,7 +221,7 @@ func (c *Conn) ReadHead(ctx context.Context, method string) (*Response, error) {
 // that ends before the body does gives io.ErrUnexpectedEOF.
 func (c *Conn) Next(ctx context.Context) ([]byte, error) {
 	b, err := c.next(ctx)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		c.broken = true
 	}
 	return b, err
@@ -243,9 +243,9 @@ func (c *Conn) next(ctx context.Context) ([]byte, error) {
 	}
 	if c.r == c.w {
 		if err := c.fillBody(ctx); err != nil {
-			if err == io.EOF && c.framing == framedClose {
+			if errors.Is(err, io.EOF) && c.framing == framedClose {
 				c.ended = true
-			} else if err == io.EOF {
+			} else if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return nil, err
@@ -425,7 +425,7 @@ func (c *Conn) fillBody(ctx context.Context) error {
 
 func (c *Conn) fillFraming(ctx context.Context) error {
 	err := c.fillBody(ctx)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return err

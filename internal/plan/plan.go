@@ -110,7 +110,7 @@ func once(errs []error) error {
 	for len(errs) > 0 {
 		err := errs[0]
 		errs = errs[1:]
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only this very layer is taken apart
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { // only this very layer
 			errs = append(joined.Unwrap(), errs...)
 		} else if text := err.Error(); !said[text] {
 			said[text] = true

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -38,11 +39,18 @@ func (r *runner) admin() http.Handler {
 }
 
 // operator reports whether q may see details: anyone where no token is set,
-// since then the listener is loopback only (config refuses anything else).
+// since then the listener is loopback only (config refuses anything else). Its
+// name must then be loopback's, too: a page whose name is made to resolve to
+// 127.0.0.1 (DNS rebinding) reads what the operator's browser can reach.
 func (r *runner) operator(q *http.Request) bool {
 	token := r.token // of the start: a reload cannot open this door
 	if token == nil {
-		return true
+		host := q.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		ip := net.ParseIP(strings.Trim(host, "[]"))
+		return ip != nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
 	}
 	given, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
 	return ok && token.Equal(given)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -226,13 +227,13 @@ func TestDemoRefusesWithAWayOut(t *testing.T) {
 		says []string
 	}{
 		"a port in use":           {[]string{"--dir", filepath.Join(dir, "b"), "--service", service[1]}, []string{service[1] + " is in use", "hint: is another demo running?", "127.0.0.1:0"}},
-		"a folder in use":         {append([]string{"--dir", own}, freePorts...), []string{"another demo runs in " + own, "hint: ", "--dir"}},
+		"a folder in use":         {[]string{"--dir", own}, []string{"another demo runs in " + own, "hint: ", "--dir"}},
 		"an address for everyone": {[]string{"--address", "0.0.0.0:0"}, []string{"does not listen on 0.0.0.0:0", "hint: it is vulnerable on purpose"}},
 		"a name":                  {[]string{"--service", "localhost:0"}, []string{"does not listen on localhost:0"}},
 		"no port":                 {[]string{"--admin", "127.0.0.1"}, []string{"no host:port"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, errs, code := gatehouse(t, dir, append([]string{"demo"}, c.args...)...)
+			out, errs, code := gatehouse(t, dir, slices.Concat([]string{"demo"}, freePorts, c.args)...)
 			if code != 2 || out != "" {
 				t.Errorf("exit code %d, output %q", code, out)
 			}

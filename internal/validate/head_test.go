@@ -1,6 +1,7 @@
 package validate_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -235,10 +236,7 @@ func TestHeadNeverEchoesValues(t *testing.T) {
 		if p == nil {
 			t.Fatalf("%s passed", line)
 		}
-		text := p.Detail
-		for _, f := range p.Fields {
-			text += f.Detail + f.Name + f.Pointer
-		}
+		text := fmt.Sprintf("%s %+v", p.Detail, p.Fields)
 		if strings.Contains(text, secret) {
 			t.Errorf("%s: the answer holds the value: %s", line, text)
 		}

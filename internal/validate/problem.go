@@ -29,7 +29,6 @@ const (
 	ruleDuplicate = "duplicate"
 	ruleUnknown   = "unknown_parameter"
 	ruleRequired  = "required"
-	ruleEmpty     = "empty"
 	ruleType      = "type"
 	ruleTooMany   = "too_many"
 )

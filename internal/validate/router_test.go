@@ -216,10 +216,11 @@ func FuzzRouter(f *testing.F) {
 		r := new(validate.Router)
 		var templates []string
 		for range 1 + rng.IntN(12) {
-			tpl := ""
-			for range 1 + rng.IntN(4) {
-				tpl += "/" + words[rng.IntN(len(words))]
+			segments := make([]string, 1+rng.IntN(4))
+			for i := range segments {
+				segments[i] = words[rng.IntN(len(words))]
 			}
+			tpl := "/" + strings.Join(segments, "/")
 			if err := r.Add("", "GET", tpl, len(templates)); err == nil {
 				templates = append(templates, tpl)
 			}

@@ -112,13 +112,13 @@ func isAuthority(b []byte, international bool) bool {
 		}
 		b = b[at+1:]
 	}
-	host, port := b, []byte(nil)
+	var host, port []byte
 	if len(b) > 0 && b[0] == '[' {
 		end := bytes.IndexByte(b, ']')
 		if end < 0 {
 			return false
 		}
-		host, port = nil, b[end+1:]
+		port = b[end+1:]
 		if in := b[1:end]; !isIPv6(in) && !isIPvFuture(in) {
 			return false
 		}
@@ -126,8 +126,8 @@ func isAuthority(b []byte, international bool) bool {
 			return false
 		}
 		port = bytes.TrimPrefix(port, []byte(":"))
-	} else if colon := bytes.IndexByte(b, ':'); colon >= 0 {
-		host, port = b[:colon], b[colon+1:]
+	} else {
+		host, port, _ = bytes.Cut(b, []byte(":"))
 	}
 	for _, c := range port {
 		if !digit(c) {

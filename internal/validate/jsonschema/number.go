@@ -38,10 +38,7 @@ func splitNumber(lit []byte) decimalParts {
 		}
 		lit = lit[:e]
 	}
-	if dot := bytes.IndexByte(lit, '.'); dot >= 0 {
-		d.frac, lit = lit[dot+1:], lit[:dot]
-	}
-	d.intPart = lit
+	d.intPart, d.frac, _ = bytes.Cut(lit, []byte("."))
 	return d
 }
 

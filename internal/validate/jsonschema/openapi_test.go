@@ -194,16 +194,9 @@ func TestShape(t *testing.T) {
 		b, _ := json.MarshalIndent(got, "", " ")
 		t.Errorf("got %s", b)
 	}
-	user := openAPI(t, jsonschema.Response, "User")
-	shape := user.Shape()
-	if shape.Open || !reflect.DeepEqual(shape.Field("role").Enum, []string{"user", "admin"}) || shape.Field("password").Kind != gatehouse.StringShape {
+	shape := openAPI(t, jsonschema.Response, "User").Shape()
+	if shape.Open || shape.Field("id").Kind != gatehouse.IntegerShape || !reflect.DeepEqual(shape.Field("role").Enum, []string{"user", "admin"}) || shape.Field("password").Kind != gatehouse.StringShape {
 		t.Errorf("got %+v", shape)
-	}
-	if user.Kind() != gatehouse.ObjectShape || user.Property("id").Kind() != gatehouse.IntegerShape || user.Property("nobody") != nil {
-		t.Error("introspection of User")
-	}
-	if node := openAPI(t, jsonschema.Request, "Node"); node.Property("tags").Items().Kind() != gatehouse.StringShape || node.Property("next").Property("next").Items() != nil {
-		t.Error("introspection of Node")
 	}
 	// A schema that unfolds into millions of parts ends at a bound.
 	wide := `{"$defs":{"a":{"properties":{"p":{"$ref":"#/$defs/b"},"q":{"$ref":"#/$defs/b"},"r":{"$ref":"#/$defs/b"}},"type":"object"},` +

@@ -7,59 +7,6 @@ import (
 	gatehouse "github.com/gatehouse-api/gatehouse"
 )
 
-// Kind returns the one JSON type the schema allows beside null, through $ref
-// and allOf; [gatehouse.AnyShape] when it allows several or says nothing.
-// Decoders of parameters go by it.
-func (s *Schema) Kind() gatehouse.ShapeKind { return kindOf(typesOf(s.node, 0)) }
-
-// Items returns the schema of an array's items, nil when it has none or they
-// differ by place.
-func (s *Schema) Items() *Schema {
-	for _, n := range includes(s.node, nil, 0) {
-		if n.items != nil && len(n.prefix) == 0 {
-			return &Schema{node: n.items.target(), prog: s.prog}
-		}
-	}
-	return nil
-}
-
-// Properties returns the names the schema knows members of an object by,
-// sorted, those of allOf included.
-func (s *Schema) Properties() []string {
-	names := map[string]bool{}
-	for _, n := range includes(s.node, nil, 0) {
-		if n.members != nil {
-			for i := range n.members.list {
-				names[n.members.list[i].plain] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(names))
-}
-
-// Property returns the schema of the named member, that of additional members
-// when the name is not known, or nil.
-func (s *Schema) Property(name string) *Schema {
-	var rest *node
-	for _, n := range includes(s.node, nil, 0) {
-		if n.members != nil {
-			if i := n.members.find([]byte(unquoted(name))); i >= 0 && n.members.list[i].node != nil {
-				return &Schema{node: n.members.list[i].node.target(), prog: s.prog}
-			}
-		}
-		if n.additional != nil && !n.additional.target().never {
-			rest = n.additional
-		}
-	}
-	if rest == nil {
-		return nil
-	}
-	return &Schema{node: rest.target(), prog: s.prog}
-}
-
-// Required reports whether the named member must be there.
-func (s *Schema) Required(name string) bool { return required(includes(s.node, nil, 0), name) }
-
 func required(parts []*node, name string) bool {
 	return slices.ContainsFunc(parts, func(n *node) bool {
 		if n.members == nil {

@@ -21,33 +21,10 @@ func (l *Limit) take(tat, now, cost int64) (next int64, r Result) {
 	return now + after, l.result(true, after, 0)
 }
 
-// charge books a cost that has already been caused. It may put the caller in
-// debt, of at most one burst: a debt without end would let one mistake lock a
-// caller out for good.
-func (l *Limit) charge(tat, now, cost int64) (next int64, r Result) {
-	tat = l.bounded(tat, now)
-	ahead := max(tat, now) - now
-	if cost < 1 {
-		return tat, l.result(false, ahead, l.window)
-	}
-	after := min(ahead+min(cost, 2*l.burst)*l.interval, 2*l.tolerance)
-	return now + after, l.result(after <= l.tolerance, after, after+l.interval-l.tolerance)
-}
-
-// peek tells what take with a cost of one would answer.
-func (l *Limit) peek(tat, now int64) Result {
-	_, r := l.take(tat, now, 1)
-	if r.OK {
-		r.Remaining++
-		r.Reset -= l.interval
-	}
-	return r
-}
-
 // bounded repairs a schedule that no sequence of calls leads to: it comes of
 // another rate before a reload, and must not lock the caller out for longer than
 // this limit ever would.
-func (l *Limit) bounded(tat, now int64) int64 { return min(tat, now+2*l.tolerance) }
+func (l *Limit) bounded(tat, now int64) int64 { return min(tat, now+l.tolerance) }
 
 func (l *Limit) result(ok bool, ahead, wait int64) Result {
 	r := Result{OK: ok, Limit: l, Remaining: max(0, (l.tolerance-ahead)/l.interval), Reset: ahead}

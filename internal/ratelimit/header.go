@@ -37,12 +37,6 @@ func AppendResult(dst []byte, r Result) []byte {
 	return strconv.AppendInt(dst, seconds(t), 10)
 }
 
-// AppendRetryAfter appends the value of a Retry-After header (RFC 9110 §10.2.3)
-// in seconds, at least 1.
-func AppendRetryAfter(dst []byte, r Result) []byte {
-	return strconv.AppendInt(dst, max(1, seconds(r.RetryAfter)), 10)
-}
-
 // Problem is what a caller that was refused sees: rate_limited (429).
 func Problem(r Result) *gatehouse.Problem {
 	detail := "Too many requests."

@@ -112,27 +112,10 @@ type Result struct {
 // Take spends cost tokens, or none if there are not that many. A cost below one
 // or above the burst is refused.
 func (l *Limiter) Take(limit *Limit, key Key, cost, now int64) Result {
-	return l.update(limit, &key, cost, now, (*Limit).take)
-}
-
-// Charge spends cost tokens that have been used already, as after a failed
-// login or a long answer. OK tells whether the key is still within its limit; a
-// debt delays its next tokens by at most one more burst.
-func (l *Limiter) Charge(limit *Limit, key Key, cost, now int64) Result {
-	return l.update(limit, &key, cost, now, (*Limit).charge)
-}
-
-// Peek tells whether Take with a cost of one would be granted, and spends nothing.
-func (l *Limiter) Peek(limit *Limit, key Key, now int64) Result {
-	return l.update(limit, &key, 1, now, nil)
-}
-
-// update looks the key's schedule up and moves it. A nil move only looks.
-func (l *Limiter) update(limit *Limit, key *Key, cost, now int64, move func(*Limit, int64, int64, int64) (int64, Result)) Result {
 	if limit == nil || limit.interval == 0 {
 		return Result{RetryAfter: int64(time.Second)}
 	}
-	hash, known := l.hash(limit, key)
+	hash, known := l.hash(limit, &key)
 	if !known {
 		return limit.result(false, limit.tolerance, limit.window)
 	}
@@ -140,25 +123,14 @@ func (l *Limiter) update(limit *Limit, key *Key, cost, now int64, move func(*Lim
 	s.mu.Lock()
 	at, found := s.find(hash, l.mask)
 	entry := &s.slots[at]
-	switch {
-	case found:
-	case entry.tat <= now:
-		if move != nil {
-			s.slots[at] = slot{key: hash}
+	if !found {
+		if entry.tat > now {
+			s.mu.Unlock()
+			return l.spill(limit, cost, now)
 		}
-	default:
-		s.mu.Unlock()
-		return l.spill(limit, cost, now, move)
+		*entry = slot{key: hash}
 	}
-	if move == nil {
-		tat := entry.tat
-		s.mu.Unlock()
-		if !found {
-			tat = 0
-		}
-		return limit.peek(tat, now)
-	}
-	next, r := move(limit, entry.tat, now, cost)
+	next, r := limit.take(entry.tat, now, cost)
 	entry.tat = next
 	s.mu.Unlock()
 	return r
@@ -184,7 +156,7 @@ func (s *shard) find(hash [2]uint64, mask uint64) (at uint64, found bool) {
 // spill counts a key the table has no room for. All such keys share one
 // schedule: an attacker who fills the table with fresh keys gains one burst, not
 // one for each key, and resets nobody.
-func (l *Limiter) spill(limit *Limit, cost, now int64, move func(*Limit, int64, int64, int64) (int64, Result)) Result {
+func (l *Limiter) spill(limit *Limit, cost, now int64) Result {
 	l.overflow.Add(1)
 	v, ok := l.shared.Load(limit.id)
 	if !ok {
@@ -196,10 +168,7 @@ func (l *Limiter) spill(limit *Limit, cost, now int64, move func(*Limit, int64, 
 	}
 	for {
 		tat := shared.Load()
-		if move == nil {
-			return limit.peek(tat, now)
-		}
-		next, r := move(limit, tat, now, cost)
+		next, r := limit.take(tat, now, cost)
 		if shared.CompareAndSwap(tat, next) {
 			return r
 		}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -129,8 +131,9 @@ func (c *accessMatrixCmd) Run(cli *cli, std *stdio) error {
 		If        string        `json:"if,omitempty"`
 	}
 	var cells []cell
-	roles := map[string]bool{}
+	roles, apis := map[string]bool{}, map[string]bool{}
 	for _, row := range p.Matrix() {
+		apis[row.API] = true
 		for _, x := range row.Cells {
 			roles[x.Role] = true
 			if (c.Role == "" || c.Role == x.Role) && (c.API == "" || c.API == row.API) {
@@ -139,7 +142,10 @@ func (c *accessMatrixCmd) Run(cli *cli, std *stdio) error {
 		}
 	}
 	if c.Role != "" && !roles[c.Role] {
-		return fmt.Errorf("there is no role %q", c.Role)
+		return fmt.Errorf("there is no role %q%s", c.Role, config.DidYouMean(c.Role, slices.Collect(maps.Keys(roles))))
+	}
+	if c.API != "" && !apis[c.API] {
+		return fmt.Errorf("there is no API %q%s", c.API, config.DidYouMean(c.API, slices.Collect(maps.Keys(apis))))
 	}
 	if cli.Output == "json" {
 		return printJSON(std.out, cells)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -42,16 +43,21 @@ func (c *completionCmd) Run(std *stdio) error {
 		return out
 	}
 	table := words(c.model.Node, "")
+	takes := strings.Join(valueFlags(c.model.Node, nil), "|")
 	var b strings.Builder
 	switch c.Shell {
 	case "bash":
-		b.WriteString("_gatehouse() {\n  local path=\"\" w\n  for w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n    case \"$w\" in -*) ;; *) path=\"$path${path:+ }$w\" ;; esac\n  done\n  case \"$path\" in\n")
+		b.WriteString("_gatehouse() {\n  local at=\"\" before=\"\" w\n  for w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n")
+		fmt.Fprintf(&b, completionWalk, takes)
+		b.WriteString("  done\n  case \"$at\" in\n")
 		for _, row := range table {
 			fmt.Fprintf(&b, "    %q) COMPREPLY=($(compgen -W %q -- \"${COMP_WORDS[COMP_CWORD]}\")) ;;\n", row[0], row[1])
 		}
 		b.WriteString("    *) COMPREPLY=() ;;\n  esac\n}\ncomplete -o default -F _gatehouse gatehouse\n")
 	case "zsh":
-		b.WriteString("#compdef gatehouse\n_gatehouse() {\n  local path=\"\" w\n  for w in ${words[2,CURRENT-1]}; do\n    [[ $w == -* ]] || path=\"$path${path:+ }$w\"\n  done\n  case \"$path\" in\n")
+		b.WriteString("#compdef gatehouse\n_gatehouse() {\n  local at=\"\" before=\"\" w\n  for w in ${words[2,CURRENT-1]}; do\n")
+		fmt.Fprintf(&b, completionWalk, takes)
+		b.WriteString("  done\n  case \"$at\" in\n")
 		for _, row := range table {
 			fmt.Fprintf(&b, "    %q) compadd -- %s; _files ;;\n", row[0], row[1])
 		}
@@ -73,4 +79,34 @@ func (c *completionCmd) Run(std *stdio) error {
 	}
 	_, err := fmt.Fprint(std.out, b.String())
 	return err
+}
+
+// completionWalk finds, in bash and in zsh, the command that the words before the
+// cursor name: flags are left out, and so is the word after a flag that takes one.
+const completionWalk = `    case "$w" in
+      -*) ;;
+      *) case "$before" in
+        %s) ;;
+        *) at="$at${at:+ }$w" ;;
+      esac ;;
+    esac
+    before="$w"
+`
+
+// valueFlags lists the flags that take a word, as patterns of a case.
+func valueFlags(n *kong.Node, out []string) []string {
+	for _, f := range n.Flags {
+		if f.IsBool() {
+			continue
+		}
+		for _, name := range []string{"--" + f.Name, "-" + string(f.Short)} {
+			if name != "-\x00" && !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	for _, child := range n.Children {
+		out = valueFlags(child, out)
+	}
+	return out
 }

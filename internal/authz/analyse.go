@@ -14,6 +14,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/config"
 )
 
 // A Warning is something in a policy that compiles and is probably not meant.
@@ -36,7 +37,7 @@ func Analyse(p *Policy) []Warning {
 	var out []Warning
 	for i, h := range p.holders {
 		if len(h) == 0 {
-			out = append(out, Warning{Place: p.place, Rule: ruleGrant, Text: fmt.Sprintf("no role gives %s: nobody may call %s%s", p.grants[i], p.op.ID, didYouMean(p.grants[i], p.roles.grants()))})
+			out = append(out, Warning{Place: p.place, Rule: ruleGrant, Text: fmt.Sprintf("no role gives %s: nobody may call %s%s", p.grants[i], p.op.ID, config.DidYouMean(p.grants[i], p.roles.grants()))})
 		}
 	}
 	for _, why := range p.unserved {

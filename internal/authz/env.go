@@ -14,6 +14,8 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
+
+	"github.com/gatehouse-api/gatehouse/internal/config"
 )
 
 // Bounds of a rule. They are far above any rule a person can read.
@@ -356,7 +358,7 @@ func (e *typeEnv) undeclared(name string) string {
 	case "path", "query", "header", "cookie":
 		return fmt.Sprintf("%s is known only within an operation", name)
 	}
-	return fmt.Sprintf("unknown name %q%s", name, didYouMean(name, []string{
+	return fmt.Sprintf("unknown name %q%s", name, config.DidYouMean(name, []string{
 		"claims", "principal", "request", "path", "query", "header", "cookie", "body", "role", "grant",
 		"startsWith", "endsWith", "contains", "matches", "in_cidr", "size", "exists", "all", "has",
 	}))

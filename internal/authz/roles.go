@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/config"
 )
 
 // A Role is a named set of permissions.
@@ -47,7 +48,7 @@ func newRoleTable(roles map[string]Role) (*roleTable, error) {
 		}
 		for _, parent := range roles[name].Inherits {
 			if _, ok := roles[parent]; !ok {
-				errs = append(errs, fmt.Errorf("roles.%s: inherits %q, which is no role%s", name, parent, didYouMean(parent, t.names)))
+				errs = append(errs, fmt.Errorf("roles.%s: inherits %q, which is no role%s", name, parent, config.DidYouMean(parent, t.names)))
 			}
 		}
 		for _, g := range roles[name].Grants {

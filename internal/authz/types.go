@@ -14,6 +14,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/config"
 )
 
 // The names of the object types a rule sees. Nested objects have dotted names.
@@ -202,7 +203,7 @@ func sameParam(p gatehouse.Param, field string) bool {
 
 func (t *typeTable) explainMissing(name, field string) string {
 	names, _ := t.FindStructFieldNames(name)
-	near := didYouMean(field, names)
+	near := config.DidYouMean(field, names)
 	switch name {
 	case typeRoles:
 		return fmt.Sprintf("role %q is not configured%s", field, near)

@@ -189,7 +189,7 @@ func TestKeys(t *testing.T) {
 		})
 	}
 	t.Run("two limits do not share a count", func(t *testing.T) {
-		l, now := limiter(t, 0), int64(second)
+		l, now := limiter(t, 0), second
 		a, _ := ratelimit.NewLimit("a", "all", "1/h", 1)
 		b, _ := ratelimit.NewLimit("b", "all", "1/h", 1)
 		if !l.Take(a, ratelimit.Key{}, 1, now).OK || !l.Take(b, ratelimit.Key{}, 1, now).OK {

@@ -28,6 +28,7 @@ const (
 	lockName  = "lock"
 	maxBatch  = 1 << 20
 	linger    = 10 * time.Millisecond  // how long the writer gathers a batch
+	lookAgain = time.Second            // for the ring and the lock to be in their place
 	patience  = 100 * time.Millisecond // how long Append waits for room
 	retryWait = 100 * time.Millisecond // after a failed write
 )
@@ -57,6 +58,8 @@ type Log struct {
 	done    sync.WaitGroup
 
 	// the writer's
+	held    [2]os.FileInfo // the ring and the lock, as they were taken
+	looked  time.Time      // when they were last seen in their place
 	file    *os.File
 	size    int64
 	dirty   bool
@@ -95,6 +98,11 @@ func Open(cfg Config) (*Log, error) {
 	l.mem, l.shards, err = makeRing(cfg.Dir, cfg.RingBytes)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close(), l.closeFile())
+	}
+	for i, name := range [...]string{ringName, lockName} {
+		if l.held[i], err = os.Stat(filepath.Join(cfg.Dir, name)); err != nil {
+			return nil, errors.Join(err, lock.Close(), l.closeFile())
+		}
 	}
 	l.done.Go(l.write)
 	return l, nil
@@ -246,7 +254,7 @@ func (l *Log) write() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		wait := time.Hour
+		wait := lookAgain
 		if l.failing {
 			wait = retryWait
 		} else if l.dirty {
@@ -284,6 +292,9 @@ func (l *Log) flush(force bool) {
 	if err == nil && force {
 		err = l.sync()
 	}
+	if err == nil && (l.failing || time.Since(l.looked) >= lookAgain) {
+		err = l.inPlace()
+	}
 	l.failing = err != nil
 	if err != nil {
 		err = fmt.Errorf("auditlog: cannot write: %w", err)
@@ -291,6 +302,21 @@ func (l *Log) flush(force bool) {
 		return
 	}
 	l.fault.Store(nil)
+}
+
+// inPlace looks whether the ring and the lock are still those that were taken.
+// Mapped but removed, the ring would lose what it holds with the process, and
+// without the lock a second gateway could take the folder: then nothing may be
+// accepted, until they are back or a restart has made new ones.
+func (l *Log) inPlace() error {
+	for i, name := range [...]string{ringName, lockName} {
+		now, err := os.Stat(filepath.Join(l.cfg.Dir, name))
+		if err != nil || !os.SameFile(now, l.held[i]) {
+			return errors.Join(fmt.Errorf("%s was removed or replaced while in use; put it back, or restart", filepath.Join(l.cfg.Dir, name)), err)
+		}
+	}
+	l.looked = time.Now()
+	return nil
 }
 
 // drain carries lines from the ring to the file, batch by batch.

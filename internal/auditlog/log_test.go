@@ -304,3 +304,40 @@ func TestAnEventOfAnySizeIsRecorded(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// A folder made anew has neither the ring nor the lock: what the mapped ring
+// takes would die with the process, so it must take nothing.
+func TestAFolderMadeAnewIsNotTheOneThatWasTaken(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "events")
+	log := open(t, auditlog.Config{Dir: dir, Sync: 10 * time.Millisecond, RingBytes: smallRing})
+	if err := log.Append(event(0)); err != nil {
+		t.Fatal(err)
+	}
+	drained(t, log)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(20 * time.Second)
+	for log.Err() == nil {
+		if time.Now().After(end) {
+			t.Fatal("the folder is another one, and the log does not say so")
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	if err := log.Append(event(1)); err == nil {
+		for range 20_000 { // what the ring has room for is kept for the folder's return; then it is over
+			if err = log.Append(event(1)); err != nil {
+				break
+			}
+		}
+		if err == nil {
+			t.Fatal("a log that has lost its ring takes events for ever")
+		}
+	}
+	if err := log.Close(); err == nil || !strings.Contains(err.Error(), "removed or replaced") {
+		t.Errorf("closing says %v", err)
+	}
+}

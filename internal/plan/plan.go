@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -320,6 +321,10 @@ func serverPath(doc *validate.Document) string {
 	return strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
+// grantInRule finds the grants a rule asks for; authz has compiled it, so the
+// argument is a plain text.
+var grantInRule = regexp.MustCompile(`\bgrant\(\s*["']([^"']+)["']`)
+
 // unusedRoles warns of grants no operation asks for: mostly a typing error that
 // locks somebody out.
 func (p *Plan) unusedRoles() {
@@ -330,6 +335,20 @@ func (p *Plan) unusedRoles() {
 		}
 		for _, g := range slices.Concat(a.cfg.Grant, a.cfg.Unless) {
 			asked[g.Value] = true
+		}
+		for _, r := range slices.Concat(a.cfg.Require, a.cfg.Deny, a.api.Require, a.api.Deny) {
+			for _, m := range grantInRule.FindAllStringSubmatch(r.Expr.Value, -1) {
+				asked[m[1]] = true
+			}
+		}
+	}
+	for _, g := range p.File.Guardrails {
+		for _, rule := range []*config.Text{g.Require, g.Deny} {
+			if rule != nil {
+				for _, m := range grantInRule.FindAllStringSubmatch(rule.Value, -1) {
+					asked[m[1]] = true
+				}
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.File.Roles)) {

@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/plan"
@@ -224,7 +225,8 @@ func (c *explainCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 		return err
 	}
 	if cli.Output == "json" {
-		return printJSON(std.out, e)
+		_, err := std.out.Write(auditlog.AppendEvent(nil, e)) // as it is in the record
+		return err
 	}
 	verdict := paint(*std, green, "allowed")
 	if !e.Allow || e.Reason != "" {

@@ -43,7 +43,7 @@ type line struct {
 	TraceID   string                 `json:"trace_id"`
 }
 
-// decodeEvent reads what appendEvent wrote.
+// decodeEvent reads what AppendEvent wrote.
 func decodeEvent(b []byte) (*gatehouse.Event, error) {
 	var l line
 	if err := json.Unmarshal(b, &l); err != nil {

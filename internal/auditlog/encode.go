@@ -18,9 +18,9 @@ const (
 	maxEvent = 32 << 10
 )
 
-// appendEvent appends e as one line of JSON with its newline. Fields are in a
+// AppendEvent appends e as one line of JSON with its newline. Fields are in a
 // fixed order, the id first; empty ones are left out, except allow and status.
-func appendEvent(dst []byte, e *gatehouse.Event) []byte {
+func AppendEvent(dst []byte, e *gatehouse.Event) []byte {
 	start := len(dst)
 	dst = appendAll(dst, e, maxText)
 	if len(dst)-start > maxEvent { // the record says that it is cut, rather than not at all

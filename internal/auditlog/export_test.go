@@ -4,7 +4,6 @@ import "encoding/binary"
 
 // The encoder is fuzzed without a disk.
 var (
-	AppendEvent = appendEvent
 	DecodeEvent = decodeEvent
 	Leftovers   = leftovers
 )

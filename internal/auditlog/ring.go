@@ -73,7 +73,7 @@ func (s *shard) put(e *gatehouse.Event) bool {
 	if s.used()+leastRecord > uint64(len(s.mem)) {
 		return false // without making the line
 	}
-	s.scratch = appendEvent(s.scratch[:0], e)
+	s.scratch = AppendEvent(s.scratch[:0], e)
 	size, need := uint64(len(s.mem)), recordSize(len(s.scratch))
 	at := s.tail.Load()
 	free := size - (at - s.head.Load())

@@ -108,7 +108,10 @@ func (acc *Accept) add(w Way) error {
 		if a.keys == nil {
 			return errors.New("API keys are asked for, but not configured")
 		}
-		acc.keyWithCert = w.Certificate && (!acc.key || acc.keyWithCert)
+		if acc.key && acc.keyWithCert != w.Certificate {
+			return errMixed("API keys")
+		}
+		acc.keyWithCert = w.Certificate
 		acc.key, acc.bearer = true, true
 	case len(w.Issuers) > 0:
 		acc.bearer = true
@@ -139,7 +142,9 @@ func (acc *Accept) addIssuer(name string, withCert bool) error {
 		have := &acc.issuers[i]
 		switch {
 		case have.issuer == is:
-			have.withCert = have.withCert && withCert // the easier of the two ways is enough
+			if have.withCert != withCert {
+				return errMixed("tokens of " + name)
+			}
 			return nil
 		case have.iss == is.iss:
 			return fmt.Errorf("issuers %s and %s have the same iss %q; which of them a token is for could not be told", have.name, is.name, is.iss)
@@ -147,6 +152,14 @@ func (acc *Accept) addIssuer(name string, withCert bool) error {
 	}
 	acc.issuers = append(acc.issuers, acceptIssuer{is, withCert})
 	return nil
+}
+
+// errMixed refuses two ways of which only one wants a certificate beside the same
+// credential. The scopes of the ways may differ, and who decides about scopes no
+// longer sees whether there was a certificate: the stricter way would be worth
+// nothing.
+func errMixed(what string) error {
+	return fmt.Errorf("%s are taken with a client certificate in one alternative and without in another; ask for it in both, or split the operation", what)
 }
 
 // KeyPlace says whether API keys may stand where an OpenAPI apiKey scheme wants

@@ -279,7 +279,7 @@ func TestEffective(t *testing.T) {
 	var b bytes.Buffer
 	policies := shop(t)
 	for _, l := range policies[len(policies)-1].Effective() {
-		fmt.Fprintf(&b, "%s | %s | %s | %s | %s | %s | %s\n", l.Layer, l.Kind, l.ID, l.Phase, l.Text, l.Because, l.Place)
+		fmt.Fprintf(&b, "%s | %s | %s | %s | %s | %s | %s\n", l.Layer, l.Kind, l.ID, []string{"caller", "head", "body"}[l.Phase], l.Text, l.Because, l.Place)
 	}
 	golden(t, "effective.golden", b.Bytes())
 }

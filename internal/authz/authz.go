@@ -25,11 +25,6 @@ const (
 	phases              // how many there are
 )
 
-// String gives the phase's name in lower case.
-func (p Phase) String() string {
-	return [...]string{"caller", "head", "body", "unknown"}[min(p, phases)]
-}
-
 // A Rule is one CEL expression that yields a bool.
 type Rule struct {
 	ID      string // unique among the rules of its layer and kind

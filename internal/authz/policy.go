@@ -71,9 +71,6 @@ func (p *Policy) Has(phase Phase) bool {
 	return p == nil || !p.compiled || phase >= phases || phase == Caller || len(p.rules[phase]) > 0
 }
 
-// NeedsBody reports whether a rule names the body.
-func (p *Policy) NeedsBody() bool { return p.Has(Body) }
-
 // Public reports whether the operation is open to anyone.
 func (p *Policy) Public() bool { return p != nil && p.compiled && p.public }
 

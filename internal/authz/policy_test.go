@@ -377,10 +377,10 @@ func TestAddingNeverWidens(t *testing.T) {
 
 func TestPhases(t *testing.T) {
 	p := compile(t, refund(), authz.Access{Rules: authz.Rules{Require: []authz.Rule{{ID: "a", Expr: `path.customerId == claims.sub`}}}})
-	if !p.Has(authz.Head) || p.NeedsBody() || !p.Has(authz.Caller) {
+	if !p.Has(authz.Head) || p.Has(authz.Body) || !p.Has(authz.Caller) {
 		t.Error("a rule about the path belongs to the head")
 	}
-	if !compile(t, refund(), require(`body.amount > 1`)).NeedsBody() {
+	if !compile(t, refund(), require(`body.amount > 1`)).Has(authz.Body) {
 		t.Error("a rule about the body needs it")
 	}
 	if d := p.Decide(authz.Body, input(caller())); !d.Allow {

@@ -34,7 +34,6 @@ type VerifierConfig struct {
 	Audiences   []string      // aud must contain one of them; required
 	Algorithms  []Algorithm   // narrows what the keys allow; nil: whatever algorithm each key is for
 	TypAny      bool          // also accept typ "JWT" and none at all, for issuers that do not follow RFC 9068 §2.1
-	KeyIDless   bool          // accept tokens without kid although the set has several keys: each that fits is tried
 	Leeway      time.Duration // for exp, nbf and iat; 0: 30 s, at most 5 min; negative: none
 	MaxSize     int           // of the token in bytes; 0: 8 KiB
 	MaxLifetime time.Duration // longest exp − iat accepted, which makes iat required; 0: no limit
@@ -134,8 +133,8 @@ func (v *Verifier) signed(ctx context.Context, raw string) ([]byte, error) {
 		}
 	}
 	// Which of several keys a token without kid means, only trying tells; that
-	// multiplies the work of refusing a forged one, so it must be asked for.
-	if h.kid == "" && t.jwks > 1 && !v.cfg.KeyIDless {
+	// would multiply the work of refusing a forged one.
+	if h.kid == "" && t.jwks > 1 {
 		return nil, invalid(errors.New("the header has no kid, and the issuer has several keys"))
 	}
 	var buf [maxSigSize]byte

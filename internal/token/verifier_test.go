@@ -247,7 +247,6 @@ func TestAcceptedTokens(t *testing.T) {
 		{"header members that mean nothing here", es(`{"alg":"ES256","typ":"at+jwt","kid":"ES256","x5t":"a","nonce":{"a":[1]}}`, nil), nil},
 		{"typ JWT where any is written", es(`{"alg":"ES256","typ":"JWT","kid":"ES256"}`, nil), func(c *token.VerifierConfig) { c.TypAny = true }},
 		{"no typ where any is written", es(`{"alg":"ES256","kid":"ES256"}`, nil), func(c *token.VerifierConfig) { c.TypAny = true }},
-		{"no kid where that is written", es(`{"alg":"ES256","typ":"at+jwt"}`, nil), func(c *token.VerifierConfig) { c.KeyIDless = true }},
 		{"a list of audiences", es(h, map[string]any{"aud": []string{"x", audience}}), nil},
 		{"expired within the leeway", es(h, map[string]any{"exp": in(-20 * time.Second)}), nil},
 		{"not yet valid within the leeway", es(h, map[string]any{"nbf": in(20 * time.Second), "iat": in(20 * time.Second)}), nil},
@@ -291,17 +290,15 @@ func TestConfiguredRules(t *testing.T) {
 // what the key set remembers must not carry the first one's permission over.
 func TestRememberedHeadersKeepEachVerifiersRules(t *testing.T) {
 	keys := staticKeys(t, jwks(t, token.ES256, token.RS256))
-	raw := sign(t, token.ES256, privateKeys()[token.ES256], `{"alg":"ES256"}`, claims(nil))
-	lax := newVerifier(t, keys, func(c *token.VerifierConfig) { c.TypAny, c.KeyIDless = true, true })
+	raw := sign(t, token.ES256, privateKeys()[token.ES256], `{"alg":"ES256","kid":"ES256"}`, claims(nil))
+	lax := newVerifier(t, keys, func(c *token.VerifierConfig) { c.TypAny = true })
 	if _, err := lax.Verify(t.Context(), raw); err != nil {
 		t.Fatal(err)
 	}
 	c, err := newVerifier(t, keys, nil).Verify(t.Context(), raw)
 	refused(t, c, err, "token_invalid", "typ")
-	c, err = newVerifier(t, keys, func(c *token.VerifierConfig) { c.TypAny = true }).Verify(t.Context(), raw)
-	refused(t, c, err, "token_invalid", "kid")
 	c, err = newVerifier(t, keys, func(c *token.VerifierConfig) {
-		c.TypAny, c.KeyIDless, c.Algorithms = true, true, []token.Algorithm{token.RS256}
+		c.TypAny, c.Algorithms = true, []token.Algorithm{token.RS256}
 	}).Verify(t.Context(), raw)
 	refused(t, c, err, "token_invalid", "alg")
 }

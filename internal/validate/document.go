@@ -50,7 +50,6 @@ type Options struct {
 	Base                    string              // path in front of every template; "": the path of the first server
 	Settings                Settings            // of every operation
 	Operations              map[string]Settings // of single ones, by id, instead; ids the document lacks are for the caller to find
-	IgnoreFormats           bool                // leave "format" unchecked
 	SkipUnsupportedPatterns bool                // warn of a pattern RE2 cannot run (lookaround, back reference) instead of refusing the document
 }
 

@@ -47,7 +47,7 @@ func newSchemas(dialect jsonschema.Dialect, direction jsonschema.Direction, o *O
 	s := &schemas{
 		compiler: jsonschema.NewCompiler(jsonschema.Options{
 			Dialect: dialect, Direction: direction,
-			AssertFormats: !o.IgnoreFormats, SkipUnsupportedPatterns: o.SkipUnsupportedPatterns,
+			AssertFormats: true, SkipUnsupportedPatterns: o.SkipUnsupportedPatterns,
 			MaxViolations: maxFaults,
 		}),
 		placed: placed,

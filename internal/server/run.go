@@ -234,7 +234,7 @@ func (r *runner) listen(ctx context.Context) (bound []Bound, serve []func() erro
 	f := r.plan.File
 	for i := range f.Listeners {
 		l := &f.Listeners[i]
-		conf, b, err := r.tls(ctx, l)
+		conf, ca, err := r.tls(ctx, l)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: listeners: %s: %w", l.Place, l.Address, err)
 		}
@@ -254,9 +254,13 @@ func (r *runner) listen(ctx context.Context) (bound []Bound, serve []func() erro
 		}, r.gate.On(trust))
 		r.servers = append(r.servers, front)
 		serve = append(serve, served(front, nl, conf))
-		b.URL = "http://" + nl.Addr().String()
+		b := Bound{URL: "http://" + nl.Addr().String()}
 		if conf != nil {
 			b.URL = "https://" + nl.Addr().String()
+		}
+		if ca != nil {
+			_, port, _ := net.SplitHostPort(nl.Addr().String()) // the config may say 0
+			b.Trust, b.CA = ca.TrustLine("https://"+net.JoinHostPort(l.TLS.Self[0], port)+"/"), ca.TrustPath()
 		}
 		bound = append(bound, b)
 	}
@@ -297,29 +301,24 @@ func prefixes(in []netip.Prefix) (out []string) {
 	return out
 }
 
-// tls makes the TLS settings of a listener; nil where plaintext was written out.
-func (r *runner) tls(ctx context.Context, l *config.Listener) (*tls.Config, Bound, error) {
+// tls makes the TLS settings of a listener, and gives our CA where it signs them; nil where plaintext was written out.
+func (r *runner) tls(ctx context.Context, l *config.Listener) (*tls.Config, *pki.CA, error) {
 	if l.TLS == nil {
-		return nil, Bound{}, nil
+		return nil, nil, nil
 	}
 	source, ca, err := r.source(ctx, l.TLS)
 	if err != nil {
-		return nil, Bound{}, err
+		return nil, nil, err
 	}
 	clients := pki.Clients{Mode: pki.ClientsOff}
 	if c := l.ClientCertificates; c != nil {
 		clients.Mode = pki.ClientMode(c.Mode)
 		if clients.Pool, err = pki.ReadPool(c.CA.Value); err != nil {
-			return nil, Bound{}, err
+			return nil, nil, err
 		}
 	}
-	var b Bound
-	if ca != nil {
-		_, port, _ := net.SplitHostPort(l.Address)
-		b = Bound{Trust: ca.TrustLine("https://" + net.JoinHostPort(l.TLS.Self[0], port) + "/"), CA: ca.TrustPath()}
-	}
 	conf, err := pki.ServerConfig(source, clients)
-	return conf, b, err
+	return conf, ca, err
 }
 
 func (r *runner) source(ctx context.Context, t *config.TLS) (pki.Source, *pki.CA, error) {

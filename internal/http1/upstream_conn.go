@@ -82,17 +82,20 @@ func (c *Conn) Send(b []byte, within time.Duration) (n int, err error) {
 	if c.within = within; within == 0 {
 		c.within = c.pool.cfg.HeadTimeout
 	}
-	c.headDue()
-	n, err = c.write(b)
+	now := time.Now()
+	c.headBy.Store(now.Add(c.within).UnixNano())
+	n, err = c.writeAt(now, b)
 	c.halfSent = err != nil // the answer may be there all the same
 	return n, err
 }
 
 func (c *Conn) headDue() { c.headBy.Store(time.Now().Add(c.within).UnixNano()) }
 
-func (c *Conn) write(b []byte) (int, error) {
+func (c *Conn) write(b []byte) (int, error) { return c.writeAt(time.Now(), b) }
+
+func (c *Conn) writeAt(now time.Time, b []byte) (int, error) {
 	idle := c.pool.cfg.BodyTimeout
-	if now := time.Now(); c.writeBy.Sub(now) < idle {
+	if c.writeBy.Sub(now) < idle {
 		c.writeBy = now.Add(idle + idle/4)
 		if err := c.nc.SetWriteDeadline(c.writeBy); err != nil {
 			return 0, err

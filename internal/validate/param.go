@@ -206,9 +206,14 @@ type coercion struct {
 func (c *coercion) value(s *gatehouse.Shape, r *raw) (value, plain any, ok bool) {
 	switch s.Kind {
 	case gatehouse.ArrayShape:
-		values, plains := make([]any, len(r.list)), make([]any, len(r.list))
+		items := itemsOf(s)
+		values := make([]any, len(r.list))
+		plains := values
+		if items.Kind == gatehouse.NumberShape || items.Kind == gatehouse.AnyShape { // nothing else is two different things
+			plains = make([]any, len(r.list))
+		}
 		for i, text := range r.list {
-			if values[i], plains[i], ok = c.scalar(itemsOf(s), text); !ok {
+			if values[i], plains[i], ok = c.scalar(items, text); !ok {
 				return nil, nil, false
 			}
 		}

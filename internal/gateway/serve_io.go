@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -70,6 +71,12 @@ func (x *exchange) forward() error {
 	path, query := target[:end], target[end:]
 	if route.Strip > 0 || route.Prefix != "" {
 		path = route.Prefix + path[route.Strip:]
+	}
+	if route.Upgrade && x.who != nil && !x.who.Expires.IsZero() {
+		// An upgraded connection must not outlive the proof it was opened with.
+		ctx, cancel := context.WithDeadline(x.r.Context(), x.who.Expires)
+		defer cancel()
+		x.r = x.r.WithContext(ctx)
 	}
 	out := &x.out
 	*out = Outbound{

@@ -261,6 +261,22 @@ func TestWebSocketsGoThroughTheChecks(t *testing.T) {
 	}
 }
 
+// An open WebSocket must not be a token that never expires.
+func TestAWebSocketEndsWithTheProofItWasOpenedWith(t *testing.T) {
+	h := newHouse(t, houseConfig{service: webSocketService(t), routes: func(r map[string]*gateway.Route) { r["chat"].Upgrade = true }})
+	token := h.token("ann", "exp", time.Now().Add(2*time.Second).Unix())
+	c, _, err := websocket.Dial(t.Context(), h.start()+"/chat", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {token}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
+		t.Fatalf("the connection is open long after its token has expired: %v", err)
+	}
+}
+
 // TestNothingOfOneCallerReachesTheNext sends two very different requests through
 // the same pool of exchanges, again and again and side by side.
 func TestNothingOfOneCallerReachesTheNext(t *testing.T) {

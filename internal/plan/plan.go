@@ -254,6 +254,10 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 			return p.taken(api, checks, err)
 		}
 	}
+	if cfg != nil && len(cfg.Own) > 0 && len(issuersOf(ways)) > 1 {
+		p.warn(cfg.Place.String(), "ambiguous_owner", "%s.%s: own compares names that %s give to different people; add a rule on principal.issuer, or let one issuer serve it",
+			api.name, op.ID, strings.Join(issuersOf(ways), " and "))
+	}
 	for _, w := range authz.Analyse(policy) {
 		if f := (Finding{w.Place, "rule", w.Rule + ": " + w.Text}); !slices.Contains(p.Warnings, f) { // a guardrail is every operation's
 			p.Warnings = append(p.Warnings, f)
@@ -262,6 +266,15 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	p.Snapshot.Routes = append(p.Snapshot.Routes, route)
 	p.access = append(p.access, Access{API: api.name, Ways: ways, api: api.cfg, op: op, cfg: cfg})
 	return nil
+}
+
+// issuersOf lists whose tokens some way takes.
+func issuersOf(w authn.Ways) (names []string) {
+	for _, way := range w.Any {
+		names = append(names, way.Issuers...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // settings are how strictly an operation's input and answers are checked.

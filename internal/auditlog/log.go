@@ -141,18 +141,25 @@ func (l *Log) Append(e *gatehouse.Event) error {
 		if !s.mu.TryLock() {
 			continue
 		}
-		closed := s.closed
-		ok := !closed && s.put(e)
-		s.mu.Unlock()
-		if closed {
-			return ErrClosed
-		}
-		if ok {
-			l.signal(s)
-			return nil
+		if done, err := l.putLocked(s, e); done {
+			return err
 		}
 	}
 	return l.appendSlow(e)
+}
+
+// putLocked puts e into s, which is locked, and unlocks it. Not done means no room.
+func (l *Log) putLocked(s *shard, e *gatehouse.Event) (done bool, err error) {
+	closed := s.closed
+	done = !closed && s.put(e)
+	s.mu.Unlock()
+	if closed {
+		return true, ErrClosed
+	}
+	if done {
+		l.signal(s)
+	}
+	return done, nil
 }
 
 // appendSlow waits for a lock, and for room. While the writer is known to fail it
@@ -164,15 +171,8 @@ func (l *Log) appendSlow(e *gatehouse.Event) error {
 		for i := range l.shards {
 			s := &l.shards[i]
 			s.mu.Lock()
-			closed := s.closed
-			ok := !closed && s.put(e)
-			s.mu.Unlock()
-			if closed {
-				return ErrClosed
-			}
-			if ok {
-				l.signal(s)
-				return nil
+			if done, err := l.putLocked(s, e); done {
+				return err
 			}
 		}
 		if err := l.Err(); err != nil {

@@ -142,23 +142,16 @@ func decodeSegment(s string) string {
 const upperHex = "0123456789ABCDEF"
 
 // appendSegment encodes one decoded value for a path: everything but pchar.
-func appendSegment(dst []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; byteClass[c]&bytePath != 0 {
-			dst = append(dst, c)
-		} else {
-			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
-		}
-	}
-	return dst
-}
+func appendSegment(dst []byte, s string) []byte { return appendEncoded(dst, s, bytePath) }
 
 // appendQuery encodes one decoded name or value for a query: everything but the
 // unreserved characters, a space as %20 and never as '+', which only form
 // decoders take for a space.
-func appendQuery(dst []byte, s string) []byte {
+func appendQuery(dst []byte, s string) []byte { return appendEncoded(dst, s, byteUnreserved) }
+
+func appendEncoded(dst []byte, s string, bare uint8) []byte {
 	for i := range len(s) {
-		if c := s[i]; byteClass[c]&byteUnreserved != 0 {
+		if c := s[i]; byteClass[c]&bare != 0 {
 			dst = append(dst, c)
 		} else {
 			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])

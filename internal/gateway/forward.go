@@ -45,6 +45,8 @@ type Outbound struct {
 	CheckResponse func(status int, h http.Header, body []byte) error
 	CheckLimit    int64
 	CheckReport   bool // pass an answer too long to check, or an event stream, unchecked
+
+	begun bool // the answer's head is on its way, for whoever recovers from a panic
 }
 
 // A Result tells what became of an [Outbound].

@@ -87,7 +87,7 @@ func (f *flight) answerRest(a answer, held []byte) error {
 	if a.length < 0 || isEventStream(w.Header()) {
 		flusher, _ = w.(http.Flusher)
 	}
-	f.res.Committed = true
+	f.res.Committed, f.x.begun = true, true
 	w.WriteHeader(a.status)
 	if len(held) > 0 {
 		n, err := w.Write(held)

@@ -91,6 +91,7 @@ func (g *Gateway) guarded(ctx context.Context, x *exchange) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &gatehouse.Problem{Kind: gatehouse.Internal, Reason: "internal", Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+			x.result.Committed = x.out.begun // a problem behind half an answer could pass for part of it
 		}
 	}()
 	return g.serve(ctx, x)

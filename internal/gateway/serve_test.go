@@ -2,6 +2,9 @@ package gateway_test
 
 import (
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -202,4 +205,37 @@ func TestAPanicIsABlandRefusalWithARecord(t *testing.T) {
 	if begun, observed, _ := h.meter.counts(); begun != 1 || observed != 1 {
 		t.Fatalf("%d begun, %d observed", begun, observed)
 	}
+}
+
+// A panic behind the answer's head must cut the answer off: a problem written
+// there would pass for the end of it.
+func TestAPanicBehindTheHeadCutsTheAnswerOff(t *testing.T) {
+	url, _ := listening(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"half":`)
+	})
+	h := newHouse(t, houseConfig{service: url})
+	w := &panicsOnWrite{httptest.NewRecorder()}
+	func() {
+		defer func() {
+			if p := recover(); p != http.ErrAbortHandler { //nolint:errorlint // net/http compares so
+				t.Errorf("ended with %v", p)
+			}
+		}()
+		h.entry.ServeHTTP(w, h.request("GET", "/orders", "", "Authorization", h.token("ann")))
+	}()
+	if b := w.Body.String(); strings.Contains(b, "urn:gatehouse") {
+		t.Errorf("the caller got a problem for an answer: %q", b)
+	}
+	if e := h.event(); e.Reason != "internal" || !strings.Contains(e.Cause, "panic") {
+		t.Errorf("%+v", e)
+	}
+}
+
+type panicsOnWrite struct{ *httptest.ResponseRecorder }
+
+func (p *panicsOnWrite) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), "half") {
+		panic("the writer broke")
+	}
+	return p.ResponseRecorder.Write(b)
 }

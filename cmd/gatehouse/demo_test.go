@@ -163,6 +163,7 @@ func TestDemoTour(t *testing.T) {
 				}
 				kept(t, p, string(b))
 			}
+			metricsAreInTheDocument(t, text)
 			if code := r.interrupt(); code != 0 {
 				t.Errorf("Ctrl-C ends it with %d\n%s", code, r.err.String())
 			}
@@ -196,6 +197,42 @@ func kept(t *testing.T, p promise, answer string) {
 	for _, text := range texts {
 		if !strings.Contains(answer, text) {
 			t.Errorf("%s\nthe answer has no %s\n%s", p.command, text, answer)
+		}
+	}
+}
+
+// metricsAreInTheDocument compares what a gateway with some traffic exposes with
+// docs/operations.md.
+func metricsAreInTheDocument(t *testing.T, tour string) {
+	t.Helper()
+	health := regexp.MustCompile(`health +(http://\S+)/healthz`).FindStringSubmatch(tour)
+	if health == nil {
+		t.Fatal(tour)
+	}
+	exposed, err := exec.CommandContext(t.Context(), "curl", "-sS", health[1]+"/metrics").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(pattern string, b []byte) map[string]bool {
+		out := map[string]bool{}
+		for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(b, -1) {
+			out[string(m[1])] = true
+		}
+		return out
+	}
+	is, said := names(`(?m)^# TYPE (gatehouse_\w+)`, exposed), names("`(gatehouse_[a-z_]+)", doc)
+	for name := range is {
+		if !said[name] {
+			t.Errorf("docs/operations.md does not name the metric %s", name)
+		}
+	}
+	for name := range said {
+		if !is[name] {
+			t.Errorf("docs/operations.md names the metric %s, which is not exposed", name)
 		}
 	}
 }

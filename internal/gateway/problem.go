@@ -41,9 +41,9 @@ func renderProblem(p *gatehouse.Problem, decision string) []byte {
 	}
 	b, err := json.Marshal(&body)
 	if err != nil { // cannot be: strings and ints only
-		return []byte(`{"type":"` + typeBase + `internal","status":500,"reason":"internal"}`)
+		b = []byte(`{"type":"` + typeBase + `internal","status":500,"reason":"internal"}`)
 	}
-	return b
+	return append(b, '\n') // a shell's prompt does not stick to it
 }
 
 // keptOnProblems are fields set for the caller before the walk ended; anything

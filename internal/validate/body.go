@@ -53,7 +53,8 @@ func (b *Body) Value() (any, error) {
 	case b.class == mediaForm:
 		return b.form, nil
 	}
-	return decodeJSON(jsontext.NewDecoder(bytes.NewReader(b.Bytes)))
+	// A Buffer is read where it lies; and that no name comes twice is known already.
+	return decodeJSON(jsontext.NewDecoder(bytes.NewBuffer(b.Bytes), jsontext.AllowDuplicateNames(true)))
 }
 
 // decodeJSON reads the canonical bytes, whose depth and size were bounded.

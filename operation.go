@@ -22,6 +22,7 @@ type SchemeUse struct {
 	Scheme string // its name under components.securitySchemes
 	Kind   string // "oauth2", "openIdConnect", "http:bearer", "http:basic", "apiKey", "mutualTLS"
 	Scopes []string
+	Header string // of an apiKey scheme: the header that carries the key; "" where the document wants it elsewhere
 }
 
 // A Param is one declared parameter. Values of parameters travel as []any in the

@@ -109,7 +109,7 @@ type Issuer struct {
 // APIKeys says whether keys made by the gateway are accepted.
 type APIKeys struct {
 	Enabled bool   `yaml:"enabled" default:"true" doc:"Take API keys where an operation's security asks for one."`
-	Header  string `yaml:"header" default:"X-API-Key" format:"header" doc:"Header in which callers send them; Authorization: Bearer gk_… works too."`
+	Header  string `yaml:"header" default:"X-API-Key" format:"header" doc:"Header in which callers send them where the document names none; Authorization: Bearer gk_… works too."`
 	Place   Place  `yaml:"-"`
 }
 

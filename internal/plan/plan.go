@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -222,6 +223,9 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		return nil
 	}
 	ways.Anonymous = policy.Public()
+	if ways.KeyHeader, err = p.keyHeader(op); err != nil {
+		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
+	}
 	route := &gateway.Route{Op: checks, Policy: policy, Audience: orElse(api.cfg.Upstream.Audience, api.name)}
 	limits := slices.Clone(api.cfg.Limits)
 	for i := range limits {
@@ -266,6 +270,30 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	p.Snapshot.Routes = append(p.Snapshot.Routes, route)
 	p.access = append(p.access, Access{API: api.name, Ways: ways, api: api.cfg, op: op, cfg: cfg})
 	return nil
+}
+
+// keyHeader is where the document wants the API keys of op; "" where it does not
+// say, or wants them where none are taken: then api_keys.header counts.
+func (p *Plan) keyHeader(op *gatehouse.Operation) (string, error) {
+	var names []string
+	for _, r := range op.Security {
+		for _, use := range r {
+			if name := http.CanonicalHeaderKey(use.Header); name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	switch len(names) {
+	case 0:
+		return "", nil
+	case 1:
+		return names[0], authn.KeyPlace("header", names[0])
+	}
+	f := Finding{p.File.APIKeys.Place.String(), "key_header", fmt.Sprintf("the document of %s wants keys in %s; one is taken, in %s", op.API, strings.Join(names, " and "), p.File.APIKeys.Header)}
+	if !slices.Contains(p.Warnings, f) {
+		p.Warnings = append(p.Warnings, f)
+	}
+	return "", nil
 }
 
 // issuersOf lists whose tokens some way takes.

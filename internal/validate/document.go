@@ -20,6 +20,7 @@ import (
 	"github.com/pb33f/libopenapi"
 	"github.com/pb33f/libopenapi/datamodel"
 
+	gatehouse "github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/validate/jsonschema"
 )
 
@@ -149,9 +150,9 @@ type loader struct {
 	requests  *schemas
 	responses *schemas
 	scratch   *sync.Pool
-	params    map[string]*param // by location; nil for headers OpenAPI ignores
-	schemes   map[string]string // kind by name
-	ids       map[string]string // place by operationId
+	params    map[string]*param              // by location; nil for headers OpenAPI ignores
+	schemes   map[string]gatehouse.SchemeUse // by name, without scopes
+	ids       map[string]string              // place by operationId
 	faults    []error
 }
 
@@ -396,7 +397,7 @@ func (l *loader) loadServers() error {
 }
 
 func (l *loader) loadSchemes() error {
-	l.schemes = map[string]string{}
+	l.schemes = map[string]gatehouse.SchemeUse{}
 	return l.root.get("components").get("securitySchemes").each(func(name string, s at) error {
 		s, err := l.files.deref(s)
 		if err != nil {
@@ -410,7 +411,15 @@ func (l *loader) loadSchemes() error {
 		default:
 			return s.fault("security scheme %q has type %q; expected oauth2, openIdConnect, http, apiKey or mutualTLS", name, kind)
 		}
-		l.schemes[name] = kind
+		use := gatehouse.SchemeUse{Scheme: name, Kind: kind}
+		if kind == "apiKey" {
+			if in := s.get("in").str(); in == "header" {
+				use.Header = s.get("name").str()
+			} else {
+				l.warn(s, "security scheme %q wants API keys in the %s, where they end up in logs or are sent by other sites' pages; they are taken in a header only", name, in)
+			}
+		}
+		l.schemes[name] = use
 		return nil
 	})
 }

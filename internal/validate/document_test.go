@@ -211,3 +211,27 @@ func TestCleanDocumentHasNoWarnings(t *testing.T) {
 		t.Fatalf("%v, %v", doc.Warnings(), err)
 	}
 }
+
+func TestAnAPIKeyIsLookedForInTheHeaderTheDocumentNames(t *testing.T) {
+	const text = `openapi: 3.1.0
+info: {title: t, version: "1"}
+security: [{header: []}, {query: []}]
+components:
+  securitySchemes:
+    header: {type: apiKey, in: header, name: X-Token}
+    query: {type: apiKey, in: query, name: api_key}
+paths:
+  /a: {get: {operationId: a, responses: {"200": {description: ok}}}}
+`
+	doc, err := validate.Load(fstest.MapFS{"a.yaml": {Data: []byte(text)}}, "a.yaml", validate.Options{API: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	security := doc.Operations()[0].Op().Security
+	if len(security) != 2 || security[0][0].Header != "X-Token" || security[1][0].Header != "" {
+		t.Errorf("%+v", security)
+	}
+	if w := doc.Warnings(); len(w) != 1 || !strings.Contains(w[0].Text, `"query" wants API keys in the query`) || !strings.HasPrefix(w[0].Place, "a.yaml:7:") {
+		t.Errorf("%v", w)
+	}
+}

@@ -132,11 +132,10 @@ func (l *loader) security(o *Operation, a at) error {
 	for _, alternative := range list.items() {
 		requirement := gatehouse.Requirement{}
 		err := alternative.each(func(name string, scopes at) error {
-			kind, ok := l.schemes[name]
+			use, ok := l.schemes[name]
 			if !ok {
 				return alternative.fault("security scheme %q is not declared in components.securitySchemes", name)
 			}
-			use := gatehouse.SchemeUse{Scheme: name, Kind: kind}
 			for _, s := range scopes.items() {
 				use.Scopes = append(use.Scopes, s.str())
 			}

@@ -188,7 +188,7 @@ func (p *proxy) turn(ctx context.Context, dir string) error {
 	bad, _ := strconv.Atoi(find(text, `Non-2xx or 3xx responses: (\d+)`))
 	p.bad += bad
 	p.cost = append(p.cost, float64((after-before).Microseconds())/n)
-	p.rps, p.p99 = append(p.rps, rps), append(p.p99, find(text, `99%\s+(\S+)`))
+	p.rps, p.p99 = append(p.rps, rps), append(p.p99, find(text, `\n\s+99%\s+(\S+)`))
 	return nil
 }
 

@@ -16,9 +16,7 @@ import (
 // TestGitHubExamples sends the bodies that GitHub's document gives as examples.
 // Those its own schema does not take are listed with the reason.
 func TestGitHubExamples(t *testing.T) {
-	if *github == "" {
-		t.Skip("left out: GitHub's document; give it with -openapi-github FILE")
-	}
+	wantGitHub(t)
 	text, err := os.ReadFile(*github)
 	if err != nil {
 		t.Fatal(err)

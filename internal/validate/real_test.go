@@ -24,11 +24,17 @@ var (
 	datadog = flag.String("openapi-datadog", "../../.testdeps/datadog", "folder .generator/schemas of the Go module datadog-api-client-go/v2, with v{1,2}/openapi.yaml")
 )
 
+// wantGitHub leaves the test out where GitHub's document was not fetched.
+func wantGitHub(tb testing.TB) {
+	tb.Helper()
+	if _, err := os.Stat(*github); err != nil {
+		tb.Skipf("left out: GitHub's document is not at %s (make test fetches it; or set -openapi-github)", *github)
+	}
+}
+
 // TestGitHub enforces GitHub's published document as it is.
 func TestGitHub(t *testing.T) {
-	if _, err := os.Stat(*github); err != nil {
-		t.Skipf("left out: GitHub's document is not at %s (make test fetches it; or set -openapi-github)", *github)
-	}
+	wantGitHub(t)
 	realDocument(t, "testdata/github.txt", *github)
 }
 
@@ -216,9 +222,7 @@ func BenchmarkLoad10k(b *testing.B) {
 }
 
 func BenchmarkLoadGitHub(b *testing.B) {
-	if *github == "" {
-		b.Skip("left out: GitHub's document; give it with -openapi-github FILE")
-	}
+	wantGitHub(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := validate.LoadFile(*github, validate.Options{SkipUnsupportedPatterns: true}); err != nil {

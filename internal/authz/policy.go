@@ -71,6 +71,24 @@ func (p *Policy) Has(phase Phase) bool {
 	return p == nil || !p.compiled || phase >= phases || phase == Caller || len(p.rules[phase]) > 0
 }
 
+// BodyFields lists the members of the body that the rules name, sorted. Nil means
+// all of them: some rule looks at the body as a whole.
+func (p *Policy) BodyFields() []string {
+	if p == nil || p.op.Body == nil || p.op.Body.Kind != gatehouse.ObjectShape {
+		return nil
+	}
+	fields := []string{}
+	for _, r := range p.rules[Body] {
+		named, whole := bodyFieldsOf(r.ast)
+		if whole {
+			return nil
+		}
+		fields = append(fields, named...)
+	}
+	slices.Sort(fields)
+	return slices.Compact(fields)
+}
+
 // Public reports whether the operation is open to anyone.
 func (p *Policy) Public() bool { return p != nil && p.compiled && p.public }
 

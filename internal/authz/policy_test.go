@@ -418,3 +418,21 @@ func TestLoopsOfOrdinarySizeAreAffordable(t *testing.T) {
 		t.Fatalf("%+v", d.Reasons)
 	}
 }
+
+func TestBodyFieldsAreThoseTheRulesName(t *testing.T) {
+	for expr, want := range map[string][]string{
+		`body.amount > 1`:                                  {"amount"},
+		`body.amount > 1 && has(body.status)`:              {"amount", "status"},
+		`body.status == "open" || body.status == "closed"`: {"status"},
+		`claims.sub != ""`:                                 {},
+	} {
+		got := compile(t, refund(), authz.Access{Rules: authz.Rules{Require: []authz.Rule{{ID: "r", Expr: expr}}}}).BodyFields()
+		if !slices.Equal(got, want) || got == nil {
+			t.Errorf("%s: %v, want %v", expr, got, want)
+		}
+	}
+	var none *authz.Policy
+	if none.BodyFields() != nil {
+		t.Error("no policy names no fields: all of them it must be")
+	}
+}

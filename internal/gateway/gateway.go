@@ -89,6 +89,7 @@ type Route struct {
 	Prefix    string        // put in their place
 	Timeout   time.Duration // until the answer's head; 0: the upstreams' own
 	Upgrade   bool          // WebSocket is permitted
+	Fields    []string      // members of the body the rules name; nil: all
 
 	before, after []*ratelimit.Limit // those that need no caller, and those that count by who calls
 	policy        []string           // the RateLimit-Policy field of them all

@@ -36,7 +36,7 @@ func (x *exchange) checkBody() error {
 	if !x.route.Policy.Has(authz.Body) {
 		return nil
 	}
-	v, err := x.body.Value()
+	v, err := x.body.Value(x.route.Fields)
 	if err != nil { // it was checked a moment ago
 		return &gatehouse.Problem{Kind: gatehouse.Internal, Reason: "internal", Err: err}
 	}

@@ -226,7 +226,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	if ways.KeyHeader, err = p.keyHeader(op); err != nil {
 		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
 	}
-	route := &gateway.Route{Op: checks, Policy: policy, Audience: orElse(api.cfg.Upstream.Audience, api.name)}
+	route := &gateway.Route{Op: checks, Policy: policy, Fields: policy.BodyFields(), Audience: orElse(api.cfg.Upstream.Audience, api.name)}
 	limits := slices.Clone(api.cfg.Limits)
 	for i := range limits {
 		limits[i].ID = api.name + "." + limitID(&limits[i])

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,8 +46,9 @@ func (b *Body) Reset() Body { return Body{Bytes: b.Bytes[:0]} }
 
 // Value decodes a checked body for rules: map[string]any, []any, string, bool,
 // nil, int64 for an integer literal that fits, float64 for other numbers. It is
-// nil when there is nothing that was checked.
-func (b *Body) Value() (any, error) {
+// nil when there is nothing that was checked. Of an object it has only the named
+// members; nil names all.
+func (b *Body) Value(members []string) (any, error) {
 	switch {
 	case b.ContentType == "" || b.Stream != nil:
 		return nil, nil
@@ -54,7 +56,43 @@ func (b *Body) Value() (any, error) {
 		return b.form, nil
 	}
 	// A Buffer is read where it lies; and that no name comes twice is known already.
-	return decodeJSON(jsontext.NewDecoder(bytes.NewBuffer(b.Bytes), jsontext.AllowDuplicateNames(true)))
+	d := jsontext.NewDecoder(bytes.NewBuffer(b.Bytes), jsontext.AllowDuplicateNames(true))
+	if members == nil || d.PeekKind() != '{' {
+		return decodeJSON(d)
+	}
+	return decodeMembers(d, members)
+}
+
+// decodeMembers reads some members of an object and passes over the others.
+func decodeMembers(d *jsontext.Decoder, members []string) (any, error) {
+	if _, err := d.ReadToken(); err != nil {
+		return nil, err
+	}
+	m := make(map[string]any, len(members))
+	for d.PeekKind() != '}' {
+		name, err := d.ReadValue()
+		if err != nil {
+			return nil, err
+		}
+		if bytes.IndexByte(name, '\\') >= 0 {
+			if name, err = jsontext.AppendUnquote(nil, name); err != nil {
+				return nil, err
+			}
+		} else {
+			name = name[1 : len(name)-1]
+		}
+		at := slices.IndexFunc(members, func(m string) bool { return m == string(name) })
+		if at < 0 {
+			err = d.SkipValue()
+		} else {
+			m[members[at]], err = decodeJSON(d)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	_, err := d.ReadToken()
+	return m, err
 }
 
 // decodeJSON reads the canonical bytes, whose depth and size were bounded.

@@ -51,7 +51,7 @@ func TestBodyTakes(t *testing.T) {
 			if string(body.Bytes) != tt.want || body.Stream != nil {
 				t.Errorf("forwarded %q, want %q", body.Bytes, tt.want)
 			}
-			v, err := body.Value()
+			v, err := body.Value(nil)
 			if err != nil || tt.value != nil && !reflect.DeepEqual(v, tt.value) {
 				t.Errorf("value %#v (%v), want %#v", v, err, tt.value)
 			}
@@ -65,7 +65,7 @@ func TestBodyValueForRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := body.Value()
+	got, err := body.Value(nil)
 	want := map[string]any{"customer": orderID, "items": []any{map[string]any{
 		"sku": "ABC-1234", "quantity": int64(1), "price": map[string]any{"amount": 1.5, "currency": "EUR"},
 	}}}
@@ -182,7 +182,7 @@ func TestBodyStreams(t *testing.T) {
 	if b, err := io.ReadAll(body.Stream); err != nil || len(b) != 1000 {
 		t.Fatalf("read %d, %v", len(b), err)
 	}
-	if v, err := body.Value(); v != nil || err != nil {
+	if v, err := body.Value(nil); v != nil || err != nil {
 		t.Fatalf("unchecked content has the value %v, %v", v, err)
 	}
 	if got := op.Unchecked(); !reflect.DeepEqual(got, []string{"request image/*", "request multipart/form-data"}) {
@@ -330,5 +330,27 @@ paths:
 		if err := op.Body(r, &body); (err == nil) != (op.Op().ID == "grpc") {
 			t.Errorf("%s: %v", op.Op().ID, err)
 		}
+	}
+}
+
+func TestValueHasOnlyTheMembersAskedFor(t *testing.T) {
+	a := orders(t, validate.Options{})
+	_, _, _, body, err := a.call(request(t, "POST /v1/orders", small, asJSON))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := body.Value(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := whole.(map[string]any)
+	for name, want := range all {
+		got, err := body.Value([]string{name, "not there"})
+		if err != nil || !reflect.DeepEqual(got, map[string]any{name: want}) {
+			t.Errorf("%s: %v %v, want %v", name, got, err, want)
+		}
+	}
+	if got, err := body.Value([]string{}); err != nil || len(got.(map[string]any)) != 0 {
+		t.Errorf("%v %v", got, err)
 	}
 }

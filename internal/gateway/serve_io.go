@@ -113,8 +113,8 @@ func (x *exchange) forward() error {
 	return err
 }
 
-// cookie gives the service its cookies: all but those that are credentials for
-// the gateway itself.
+// cookie gives the service its cookies. None of them is a credential for the
+// gateway, which takes none from a cookie.
 func (x *exchange) cookie() string {
 	lines := x.r.Header["Cookie"]
 	if len(lines) == 1 {

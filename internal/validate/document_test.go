@@ -1,6 +1,7 @@
 package validate_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,6 +65,10 @@ func TestLoadRefuses(t *testing.T) {
 	get := func(more string) []string {
 		return []string{"paths:", "  /a/{id}:", "    get:", "      operationId: a", "      parameters:", "        - {name: id, in: path, required: true, schema: {type: string}}", more}
 	}
+	bomb := []string{"x-0: &a0 {properties: {a: {type: string}}}"} // each level stands for nine of the one before
+	for i := range 11 {
+		bomb = append(bomb, fmt.Sprintf("x-%d: &a%d [%s]", i+1, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i), 9), ",")))
+	}
 	tests := []struct {
 		name string
 		fsys fstest.MapFS
@@ -95,6 +100,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"required that is no boolean", spec("3.1.0", get("        - {name: q, in: query, required: maybe, schema: {type: string}}")...), "expected true or false"},
 		{"a body without content", spec("3.1.0", "paths:", "  /a: {post: {requestBody: {required: true}}}"), "without content"},
 		{"an alias in its own anchor", spec("3.1.0", "paths: {}", "x-a: &a [*a]"), "api.yaml"},
+		{"a bomb of aliases", spec("3.1.0", append([]string{"paths: {}"}, bomb...)...), "aliases stand for more than"},
+		{"a crowd of parameters", spec("3.1.0", get(strings.Repeat("        - {name: q, in: query, schema: {}}\n", 1000))...), "more than 1000 parameters"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name+" is refused", func(t *testing.T) {

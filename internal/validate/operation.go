@@ -156,7 +156,11 @@ func (l *loader) parameters(o *Operation, template string, item, a at) error {
 	var list []*param
 	for _, source := range []at{item.get("parameters"), a.get("parameters")} {
 		level := len(list)
-		for _, p := range source.items() {
+		declared := source.items()
+		if len(declared) > maxParams {
+			return source.fault("more than %d parameters", maxParams)
+		}
+		for _, p := range declared {
 			p, err := l.files.deref(p)
 			if err != nil {
 				return err

@@ -15,10 +15,15 @@ import (
 	"github.com/pb33f/go-yaml"
 )
 
-// maxFiles and maxFileBytes bound what one document may pull in.
+// maxFiles and maxFileBytes bound what one document may pull in, maxAliased what
+// the aliases of one file may stand for: nine of them eleven levels deep are
+// 30 billion values in 500 bytes. maxParams bounds the parameters of one operation,
+// which are compared with each other.
 const (
 	maxFiles     = 256
 	maxFileBytes = 64 << 20
+	maxAliased   = 1_000_000
+	maxParams    = 1000
 )
 
 // baseURI is where documents live for the schema compiler. Nothing is ever
@@ -171,7 +176,7 @@ func (s *files) open(name string) (*file, error) {
 	f := &file{name: name, show: path.Join(s.prefix, name), root: unalias(root)}
 	s.byName[name] = f
 	s.order = append(s.order, f)
-	value, err := (&converter{f: f, done: map[*yaml.Node]any{}}).value(f.root)
+	value, err := (&converter{f: f, done: map[*yaml.Node]anchored{}}).value(f.root)
 	if err != nil {
 		return nil, err
 	}
@@ -251,8 +256,18 @@ func (s *files) deref(a at) (at, error) {
 // converter turns nodes into the plain values the schema compiler reads.
 type converter struct {
 	f    *file
-	done map[*yaml.Node]any // of anchors: an alias shares the value, so that aliases of aliases cannot explode
+	done map[*yaml.Node]anchored
 	busy map[*yaml.Node]bool
+
+	count   int // values so far, those behind aliases each time they are met
+	aliased int // of these, behind aliases
+}
+
+// anchored is the value of an anchor, which its aliases share, and its size. Who
+// walks the document meets it as often as it is named.
+type anchored struct {
+	value any
+	count int
 }
 
 func (c *converter) value(n *yaml.Node) (any, error) {
@@ -262,9 +277,15 @@ func (c *converter) value(n *yaml.Node) (any, error) {
 			return nil, at{f: c.f, n: n}.fault("an alias inside its own anchor")
 		}
 		if v, ok := c.done[n]; ok {
-			return v, nil
+			c.count += v.count
+			if c.aliased += v.count; c.aliased > maxAliased {
+				return nil, at{f: c.f, n: n}.fault("aliases stand for more than %d values", maxAliased)
+			}
+			return v.value, nil
 		}
 	}
+	before := c.count
+	c.count++
 	if n.Anchor != "" {
 		if c.busy == nil {
 			c.busy = map[*yaml.Node]bool{}
@@ -274,7 +295,7 @@ func (c *converter) value(n *yaml.Node) (any, error) {
 	}
 	v, err := c.plain(n)
 	if err == nil && n.Anchor != "" {
-		c.done[n] = v
+		c.done[n] = anchored{v, c.count - before}
 	}
 	return v, err
 }

@@ -221,6 +221,9 @@ func (c *explainCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 		c.Decision = string(m[1])
 	}
 	e, err := server.Explain(ctx, cli.Config, c.Decision)
+	if errors.Is(err, auditlog.ErrNotFound) {
+		return &hintError{err, "records are kept as long as events.keep says; one of another gateway is in that one's data folder: name its config with --config"}
+	}
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 	}
 	if err != nil {
 		_ = fail(std, &c, err)
-		_, _ = fmt.Fprintf(std.err, "See: gatehouse %s--help\n", commandWord(args))
+		_, _ = fmt.Fprintf(std.err, "See: gatehouse %s--help\n", commandWords(err))
 		return exitUsage
 	}
 	if err := cmd.Run(); err != nil {
@@ -99,11 +99,17 @@ func bindModel(p *kong.Kong, c *cli) error {
 	return nil
 }
 
-func commandWord(args []string) string {
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		return args[0] + " "
+// commandWords is the command up to which the line was understood, for its --help.
+func commandWords(err error) string {
+	var words strings.Builder
+	if p, ok := errors.AsType[*kong.ParseError](err); ok {
+		for _, at := range p.Context.Path {
+			if at.Command != nil {
+				words.WriteString(at.Command.Name + " ")
+			}
+		}
 	}
-	return ""
+	return words.String()
 }
 
 // fail prints err, one line for each joined part, and the way out.

@@ -144,7 +144,7 @@ func TestExplainSaysWhatDecidedAndWhatWouldHaveAllowedIt(t *testing.T) {
 			t.Errorf("does not say %q:\n%s", want, out)
 		}
 	}
-	if _, errs, code := do(t, "explain", auditlog.NewID(time.Now()), "-c", config); code != exitUsage || !strings.Contains(errs, "no such event") {
+	if _, errs, code := do(t, "explain", auditlog.NewID(time.Now()), "-c", config); code != exitUsage || !strings.Contains(errs, "no such event") || !strings.Contains(errs, "hint: records are kept") {
 		t.Errorf("of an id nobody knows: %d %s", code, errs)
 	}
 }
@@ -288,18 +288,23 @@ func TestTheMatrixCanBeNarrowed(t *testing.T) {
 }
 
 func TestUsageErrors(t *testing.T) {
-	for name, args := range map[string][]string{
-		"an unknown command":     {"sreve"},
-		"an unknown flag":        {"check", "--strickt"},
-		"an unknown flag of all": {"--confg", "x"},
-		"an unknown shell":       {"completion", "tcsh"},
-		"a missing argument":     {"explain"},
-		"a form there is not":    {"check", "-o", "yaml"},
-		"an unknown level":       {"serve", "--log-level", "loud"},
+	for name, test := range map[string]struct {
+		args []string
+		see  string
+	}{
+		"an unknown command":        {[]string{"sreve"}, "gatehouse --help"},
+		"an unknown flag":           {[]string{"check", "--strickt"}, "gatehouse check --help"},
+		"an unknown flag of a pair": {[]string{"keys", "create", "--expires", "1h"}, "gatehouse keys create --help"},
+		"half a pair":               {[]string{"keys"}, "gatehouse keys --help"},
+		"an unknown flag of all":    {[]string{"--confg", "x"}, "gatehouse --help"},
+		"an unknown shell":          {[]string{"completion", "tcsh"}, "gatehouse completion --help"},
+		"a missing argument":        {[]string{"explain"}, "gatehouse explain --help"},
+		"a form there is not":       {[]string{"check", "-o", "yaml"}, "gatehouse check --help"},
+		"an unknown level":          {[]string{"serve", "--log-level", "loud"}, "gatehouse serve --help"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, errs, code := do(t, args...)
-			if code != exitUsage || out != "" || !strings.Contains(errs, "See: gatehouse ") {
+			out, errs, code := do(t, test.args...)
+			if code != exitUsage || out != "" || !strings.Contains(errs, "See: "+test.see+"\n") {
 				t.Errorf("%d\n%s%s", code, out, errs)
 			}
 		})

@@ -501,8 +501,12 @@ func describe(n *yaml.Node) string {
 	}
 }
 
-// cut bounds what an error repeats.
+// userInfo is the user and password of a URL.
+var userInfo = regexp.MustCompile(`://[^/@\s]*@`)
+
+// cut bounds what an error repeats: a password in a URL is not for the log.
 func cut(s string) string {
+	s = userInfo.ReplaceAllString(s, "://…@")
 	if r := []rune(s); len(r) > 64 {
 		return string(r[:63]) + "…"
 	}

@@ -63,6 +63,7 @@ type Log struct {
 	file    *os.File
 	size    int64
 	dirty   bool
+	pruned  bool // since the file was begun
 	synced  time.Time
 	batch   []byte
 	heads   [shardCount]struct{ at, seq uint64 }
@@ -93,7 +94,7 @@ func Open(cfg Config) (*Log, error) {
 	space := make(chan struct{})
 	l.space.Store(&space)
 	if err := l.recoverRing(); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, lock.Close(), l.closeFile())
 	}
 	l.mem, l.shards, err = makeRing(cfg.Dir, cfg.RingBytes)
 	if err != nil {
@@ -384,10 +385,7 @@ func (l *Log) writeBatch() error {
 		if err != nil {
 			return err
 		}
-		l.file, l.size, l.synced = f, 0, time.Now()
-		if err := prune(l.cfg.Dir, l.cfg.Keep); err != nil {
-			return err
-		}
+		l.file, l.size, l.synced, l.pruned = f, 0, time.Now(), false
 	}
 	if _, err := l.file.WriteAt(l.batch, l.size); err != nil {
 		// Part of it may be there, whatever the count says: no torn line for those who read along.
@@ -414,6 +412,34 @@ func (l *Log) sync() error {
 	if err := unix.Fstat(int(l.file.Fd()), &st); err != nil || st.Nlink == 0 {
 		return errors.Join(err, l.closeFile())
 	}
+	if l.pruned {
+		return nil
+	}
+	// Not when the file is made: a disk that takes names and no content would have
+	// us give up what is kept, file by file, for nothing.
+	if err := prune(l.cfg.Dir, l.cfg.Keep); err != nil {
+		return err
+	}
+	l.pruned = true
+	return nil
+}
+
+// resume goes on in the newest file while it is small: otherwise whoever can make
+// the gateway start again as many times as files are kept empties the record.
+func (l *Log) resume() error {
+	names, err := files(l.cfg.Dir)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(l.cfg.Dir, names[len(names)-1]), os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("auditlog: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil || info.Size() >= l.cfg.RotateBytes {
+		return errors.Join(err, f.Close())
+	}
+	l.file, l.size, l.synced = f, info.Size(), time.Now()
 	return nil
 }
 
@@ -426,20 +452,23 @@ func (l *Log) closeFile() error {
 	return err
 }
 
-// recoverRing brings what a crash left into a file of its own. Events which the dead
+// recoverRing brings what a crash left into a file. Events which the dead
 // process had already written are known by their ids: they can only be among the
 // last bytes of the files, not further back than the ring is long.
 func (l *Log) recoverRing() error {
 	name := filepath.Join(l.cfg.Dir, ringName)
 	ring, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return dropTorn(l.cfg.Dir)
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("auditlog: %w", err)
 	}
 	if err := dropTorn(l.cfg.Dir); err != nil {
 		return err
+	}
+	if err := l.resume(); err != nil {
+		return err
+	}
+	if ring == nil {
+		return nil
 	}
 	var lines [][]byte
 	if err := leftovers(ring, func(line []byte) { lines = append(lines, line) }); err != nil {

@@ -135,6 +135,23 @@ func TestOldFilesAreDeleted(t *testing.T) {
 	}
 }
 
+func TestManyStartsDeleteNothing(t *testing.T) {
+	dir := t.TempDir()
+	var ids []string
+	for i := range 10 {
+		log := open(t, auditlog.Config{Dir: dir, Keep: 2, RingBytes: smallRing})
+		e := event(i)
+		if err := errors.Join(log.Append(e), log.Close()); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, e.ID)
+	}
+	slices.Sort(ids)
+	if got := slices.Sorted(slices.Values(recorded(t, dir))); !slices.Equal(got, ids) {
+		t.Errorf("after 10 starts %d of %d events are left", len(got), len(ids))
+	}
+}
+
 // drained waits until nothing is left in the ring.
 func drained(t testing.TB, log *auditlog.Log) {
 	t.Helper()

@@ -109,16 +109,18 @@ func Compile(path string) (*Plan, error) {
 func once(errs []error) error {
 	var out []error
 	said := map[string]bool{}
-	for len(errs) > 0 {
-		err := errs[0]
-		errs = errs[1:]
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { // only this very layer
-			errs = append(joined.Unwrap(), errs...)
-		} else if text := err.Error(); !said[text] {
-			said[text] = true
-			out = append(out, err)
+	var say func([]error)
+	say = func(errs []error) {
+		for _, err := range errs {
+			if joined, ok := err.(interface{ Unwrap() []error }); ok { // only this very layer
+				say(joined.Unwrap())
+			} else if text := err.Error(); !said[text] {
+				said[text] = true
+				out = append(out, err)
+			}
 		}
 	}
+	say(errs)
 	return errors.Join(out...)
 }
 
@@ -223,6 +225,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		return nil
 	}
 	ways.Anonymous = policy.Public()
+	ways.ResourceMetadata = api.cfg.Metadata
 	if ways.KeyHeader, err = p.keyHeader(op); err != nil {
 		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
 	}

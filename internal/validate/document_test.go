@@ -101,6 +101,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a body without content", spec("3.1.0", "paths:", "  /a: {post: {requestBody: {required: true}}}"), "without content"},
 		{"an alias in its own anchor", spec("3.1.0", "paths: {}", "x-a: &a [*a]"), "api.yaml"},
 		{"a bomb of aliases", spec("3.1.0", append([]string{"paths: {}"}, bomb...)...), "aliases stand for more than"},
+		{"a file of too many values", spec("3.1.0", "paths: {}", "x-a: ["+strings.Repeat("a,", 6_000_000)+"a]"), "too many values"},
 		{"a crowd of parameters", spec("3.1.0", get(strings.Repeat("        - {name: q, in: query, schema: {}}\n", 1000))...), "more than 1000 parameters"},
 	}
 	for _, tt := range tests {

@@ -18,11 +18,13 @@ import (
 // maxFiles and maxFileBytes bound what one document may pull in, maxAliased what
 // the aliases of one file may stand for: nine of them eleven levels deep are
 // 30 billion values in 500 bytes. maxParams bounds the parameters of one operation,
-// which are compared with each other.
+// which are compared with each other, and maxMarks what stands between the values
+// of one file: a parsed value takes some 300 bytes, and can be written with two.
 const (
 	maxFiles     = 256
 	maxFileBytes = 64 << 20
 	maxAliased   = 1_000_000
+	maxMarks     = 4_000_000
 	maxParams    = 1000
 )
 
@@ -168,6 +170,9 @@ func (s *files) open(name string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
+	if marks(data) > maxMarks {
+		return nil, fmt.Errorf("%s: too many values in one file; divide it", path.Join(s.prefix, name))
+	}
 	s.seen(name, data)
 	root, err := s.parse(name, data)
 	if err != nil {
@@ -197,6 +202,22 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: not a regular file of at most %d MiB", name, maxFileBytes>>20)
 	}
 	return fs.ReadFile(fsys, name)
+}
+
+// marks counts what must stand between two values of YAML or JSON, so that their
+// number is known before a parser has made them. Prose has some, too.
+func marks(data []byte) (n int) {
+	for i, c := range data {
+		switch c {
+		case ',', '[', '{', '\n', '\r':
+			n++
+		case ':', '-', '?':
+			if i+1 == len(data) || strings.IndexByte(" \t\r\n\"'[{", data[i+1]) >= 0 {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // resolve follows one $ref as far as the node it names.

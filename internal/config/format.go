@@ -37,6 +37,7 @@ var formats = map[string]format{
 	"address":     {regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):[0-9]{1,5}$`), "host:port", checkAddress},
 	"issuer":      {regexp.MustCompile(`^https?://[^\s?#]+$`), "an https URL without query and fragment (RFC 8414 §2)", checkIssuer},
 	"jwks":        {regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`), "an https URL or a file", checkJWKS},
+	"metadata":    {regexp.MustCompile(`^https://[\x21\x23-\x5B\x5D-\x7E]+$`), "an https URL (RFC 9728 §3)", checkMetadata},
 	"upstream":    {regexp.MustCompile(`^(http|https|h2c)://[^\s?#@]+$`), "a URL like http://127.0.0.1:9001, with http, https or h2c", checkUpstream},
 }
 
@@ -125,6 +126,11 @@ func checkIssuer(s string) error {
 		return fmt.Errorf("is not https, and not on this machine")
 	}
 	return nil
+}
+
+func checkMetadata(s string) error {
+	_, err := checkURL(s)
+	return err
 }
 
 func checkJWKS(s string) error {

@@ -10,6 +10,7 @@ type API struct {
 	Upstreams    []Text                `yaml:"upstreams" required:"true" min:"1" max:"64" format:"upstream" doc:"URLs of the services that answer: http, https or h2c."`
 	Upstream     Upstream              `yaml:"upstream" doc:"How the services are spoken to."`
 	Authenticate map[string]*AuthnWith `yaml:"authenticate" doc:"Security scheme of the document: who serves it, as names of issuers, keys or mtls. Default by kind: every issuer for oauth2, openIdConnect and bearer, keys for apiKey, mtls for mutualTLS."`
+	Metadata     string                `yaml:"resource_metadata" format:"metadata" doc:"URL of this API's protected resource metadata (RFC 9728), named in the challenges of a 401 and 403 so that clients find the authorization server."`
 	Limits       []Limit               `yaml:"limits" max:"32" doc:"How often this API may be called."`
 	Responses    string                `yaml:"responses" default:"off" enum:"off report enforce" doc:"Check answers against the document: report writes what is wrong in the event, enforce answers 502 instead."`
 	UnknownQuery string                `yaml:"unknown_query" default:"refuse" enum:"refuse drop" doc:"What to do with query parameters the document does not name."`
@@ -68,7 +69,7 @@ type Limit struct {
 // require, own or the document's own security), not public and not closed, does
 // not load.
 type Operation struct {
-	Public    bool           `yaml:"public" doc:"Anyone may call it. Listed by 'gatehouse access-matrix' and audits."`
+	Public    bool           `yaml:"public" doc:"Anyone may call it. Listed by 'gatehouse access-matrix'."`
 	Closed    bool           `yaml:"closed" doc:"Nobody may call it: answered as if it were not in the document."`
 	Grant     OneOrMany      `yaml:"grant" format:"grant" doc:"What a role must grant the caller, like orders:read; several: all of them."`
 	Own       Owns           `yaml:"own" doc:"Whose object it is: {path.customerId: claims.sub} lets callers at their own only."`

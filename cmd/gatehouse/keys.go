@@ -42,39 +42,58 @@ func (c *keysCreateCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 		if err := k.Known(c.Role); err != nil {
 			return err
 		}
-		secret, key, err := k.Create(ctx, actor, authn.NewKey{
-			Owner: c.Owner, Tenant: c.Tenant, Roles: c.Role, Scopes: c.Scope, Note: c.Note, Life: c.Life,
+		return handOver(cli, std, c.Save, func() (gatehouse.Secret, *authn.Key, error) {
+			return k.Create(ctx, actor, authn.NewKey{
+				Owner: c.Owner, Tenant: c.Tenant, Roles: c.Role, Scopes: c.Scope, Note: c.Note, Life: c.Life,
+			})
 		})
-		if err != nil {
-			return err
-		}
-		return handOver(cli, std, secret, key, c.Save)
 	})
 }
 
-// handOver gives the key to whoever asked, once.
-func handOver(cli *cli, std *stdio, secret gatehouse.Secret, key *authn.Key, file string) error {
-	shown := secret.Reveal()
+// handOver gives the key that do makes to whoever asked, once. The file is there
+// before the key is: a rotation that has nowhere to put the successor would end
+// the old key for nothing.
+func handOver(cli *cli, std *stdio, file string, do func() (gatehouse.Secret, *authn.Key, error)) (err error) {
+	var f *os.File
 	if file != "" {
-		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return fmt.Errorf("key %s was made but not saved: %w; revoke it and try again", key.ID, err)
+		if f, err = os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return fmt.Errorf("no key was made, there is no file for it: %w", err)
 		}
+	}
+	secret, key, err := do()
+	if err != nil {
+		if f != nil {
+			err = errors.Join(err, f.Close(), os.Remove(file))
+		}
+		return err
+	}
+	shown := secret.Reveal()
+	if f != nil {
 		_, err = f.WriteString(shown + "\n")
 		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-			return fmt.Errorf("key %s was made but not saved: %w; revoke it and try again", key.ID, err)
+			return lost(key, err)
 		}
 		shown = ""
 	}
 	if cli.Output == "json" {
-		return printJSON(std.out, keyView{view(key), shown})
+		if err := printJSON(std.out, keyView{view(key), shown}); err != nil {
+			return lost(key, err)
+		}
+		return nil
 	}
 	say(std.err, "key %s of %s%s\n", key.ID, key.Owner, until(key))
 	if shown != "" {
 		say(std.err, "It is shown this once; only its hash is kept. A running gateway takes it within a second.\n")
-		say(std.out, "%s\n", shown)
+		if _, err := fmt.Fprintln(std.out, shown); err != nil {
+			return lost(key, err)
+		}
 	}
 	return nil
+}
+
+// lost is the error of a key that was made and reached nobody.
+func lost(key *authn.Key, err error) error {
+	return fmt.Errorf("key %s was made but not handed over: %w; revoke it and try again", key.ID, err)
 }
 
 type keyView struct {
@@ -167,11 +186,9 @@ func (keysRotateCmd) Help() string {
 // Run makes the successor.
 func (c *keysRotateCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	return withKeys(ctx, cli, func(k *server.KeyRing, actor string) error {
-		secret, key, err := k.Rotate(ctx, actor, c.ID, c.Overlap)
-		if err != nil {
-			return err
-		}
-		return handOver(cli, std, secret, key, c.Save)
+		return handOver(cli, std, c.Save, func() (gatehouse.Secret, *authn.Key, error) {
+			return k.Rotate(ctx, actor, c.ID, c.Overlap)
+		})
 	})
 }
 

@@ -247,6 +247,23 @@ func TestASavedKeyIsTheOwnersOnly(t *testing.T) {
 	if b, _ := os.ReadFile(file); code != exitUsage || string(b) != "mine" {
 		t.Errorf("%d, the file holds %q: %s", code, b, errs)
 	}
+	before, _ := good(t, "keys", "list", "--all", "-c", config, "-o", "json")
+	rows := decode[[]keyRow](t, before)
+	if len(rows) != 2 {
+		t.Fatalf("%d keys; one was made that nobody has", len(rows))
+	}
+	if _, errs, code := do(t, "keys", "rotate", "-c", config, rows[0].ID, "--overlap", "0", "--save", file); code != exitUsage {
+		t.Errorf("%d: %s", code, errs)
+	}
+	if after, _ := good(t, "keys", "list", "--all", "-c", config, "-o", "json"); after != before {
+		t.Errorf("a rotation without a file for the successor changed the keys:\n%s", after)
+	}
+	if _, errs, code := do(t, "keys", "rotate", "-c", config, "nosuchkey", "--save", file+".none"); code == 0 {
+		t.Errorf("an unknown key was rotated: %s", errs)
+	}
+	if _, err := os.Stat(file + ".none"); err == nil {
+		t.Error("a file without a key is left")
+	}
 }
 
 func TestCheckAndTestSayWhatFails(t *testing.T) {

@@ -29,7 +29,7 @@ type Upstream struct {
 	Idle        time.Duration `yaml:"idle" default:"90s" min:"1s" max:"1h" doc:"How long an unused connection is kept."`
 	Health      *Health       `yaml:"health" doc:"Active health checks. Default: none; failing services are noticed by their answers."`
 	Retries     int           `yaml:"retries" default:"1" min:"0" max:"5" doc:"Of requests that are safe to repeat."`
-	MaxInFlight int           `yaml:"max_in_flight" default:"1000" min:"1" max:"1000000" doc:"Requests at once to one service; the rest answers 503."`
+	MaxInFlight int           `yaml:"max_in_flight" default:"1000" min:"1" max:"1000000" doc:"Requests at once to one service; as many more wait for up to a second, the rest answers 503."`
 	Breaker     Breaker       `yaml:"breaker" doc:"When a failing service is left alone."`
 	Host        string        `yaml:"host" default:"upstream" enum:"upstream original" doc:"Host sent to the service: its own, or the caller's."`
 	CA          *Path         `yaml:"ca" doc:"PEM file with the CA certificates that sign the services'. Default: the system's."`

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -195,6 +196,43 @@ func TestEveryDependencyHasAReason(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllSubmatch(doc, -1) {
 		if !direct[string(m[1])] {
 			t.Errorf("docs/dependencies.md explains %s, which go.mod does not require", m[1])
+		}
+	}
+}
+
+// TestDependenciesStayInTheirRooms compares the last column of
+// docs/dependencies.md with what each room imports.
+func TestDependenciesStayInTheirRooms(t *testing.T) {
+	doc, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stated, seen := map[string]string{}, map[string]map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| ([^|]+) \\|$").FindAllSubmatch(doc, -1) {
+		stated[string(m[1])], seen[string(m[1])] = string(m[2]), map[string]bool{}
+	}
+	eachFile(t, func(room, file string) {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, im := range f.Imports {
+			p, _ := strconv.Unquote(im.Path.Value)
+			for mod := range stated {
+				if p == mod || strings.HasPrefix(p, mod+"/") {
+					seen[mod]["`"+room+"`"] = true
+				}
+			}
+		}
+	})
+	for mod, rooms := range stated {
+		said := strings.Split(rooms, ", ")
+		if rooms == "tests" {
+			said = nil
+		}
+		slices.Sort(said)
+		if got := slices.Sorted(maps.Keys(seen[mod])); !slices.Equal(got, said) {
+			t.Errorf("docs/dependencies.md: %s is imported by %v, not by %v", mod, got, said)
 		}
 	}
 }

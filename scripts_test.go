@@ -147,6 +147,10 @@ func (w *world) stop() {
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
+// given are the ports that a script of this process has: scripts run side by side,
+// and a port is free until its script listens there.
+var given sync.Map
+
 // freePorts finds ports below those the kernel gives to callers: a port that is
 // free now must not become some curl's own before the gateway listens there.
 func freePorts(n int) ([]string, error) {
@@ -163,6 +167,9 @@ func freePorts(n int) ([]string, error) {
 			continue // taken
 		}
 		defer func() { _ = l.Close() }()
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
 		if out = append(out, port); len(out) == n {
 			return out, nil
 		}

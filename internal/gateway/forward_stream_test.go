@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
 )
 
 // service runs h as a service that speaks HTTP/1.1 or HTTP/2 in the clear.
@@ -428,17 +430,28 @@ func TestTLSServices(t *testing.T) {
 // In HTTP/1.0 a connection's end is the body's: only a reset tells the difference.
 func TestHTTP10CallersSeeThatTheServiceDied(t *testing.T) {
 	f := newFront(t, none(rawUpstream(t, sayAndClose("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"))), nil)
-	s := f.start()
-	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	if _, err := io.WriteString(c, "GET / HTTP/1.0\r\nHost: a\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(c); err == nil {
-		t.Fatalf("the caller took %q for whole", b)
+	own := http1.NewServer(http1.Config{MaxConns: 10}, f)
+	var served sync.WaitGroup
+	served.Go(func() { _ = own.Serve(l, nil) })
+	t.Cleanup(func() { _ = own.Close(); served.Wait() })
+	for name, address := range map[string]string{"net/http": f.start().Listener.Addr().String(), "our listener": l.Addr().String()} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := io.WriteString(c, "GET / HTTP/1.0\r\nHost: a\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(c); err == nil {
+				t.Fatalf("the caller took %q for whole", b)
+			}
+		})
 	}
 }
 

@@ -70,6 +70,9 @@ type headTLSConn struct {
 // ConnectionState is how net/http learns of the client's certificate.
 func (c headTLSConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
 
+// NetConn gives the connection beneath, so that who hijacks can reset it.
+func (c *headConn) NetConn() net.Conn { return c.Conn }
+
 // hijacked turns the checks off: what follows a 101 is not HTTP.
 func (c *headConn) hijacked() {
 	c.raw = true

@@ -136,6 +136,9 @@ type listenConn struct {
 	until  atomic.Int64 // our write deadline, after opened
 }
 
+// NetConn gives the connection beneath, so that who hijacks can reset it.
+func (c *listenConn) NetConn() net.Conn { return c.Conn }
+
 // Close closes the connection and stops counting it.
 func (c *listenConn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {

@@ -457,6 +457,11 @@ func (c *Conn) fill(ctx context.Context, by int64) error {
 		if n > 0 {
 			c.w += n
 			c.heard = true
+			// A service that sends a byte now and then never lets a read run out.
+			if by == 0 && now.UnixNano() >= c.headBy.Load() {
+				c.broken = true
+				return ErrTimeout
+			}
 			return nil
 		}
 		switch {

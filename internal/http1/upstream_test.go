@@ -225,6 +225,25 @@ func TestPoolKeepsNoMoreThanItMayAndNothingAfterClose(t *testing.T) {
 	}
 }
 
+func TestAHeadThatTricklesEndsInErrTimeout(t *testing.T) {
+	p := upPool(t, upService(t, func(_ int, nc net.Conn) {
+		_, err := io.WriteString(nc, "HTTP/1.1 200 OK\r\nX: ")
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for range 1000 { // then it would be an answer
+			if err != nil {
+				return
+			}
+			<-tick.C
+			_, err = io.WriteString(nc, "a")
+		}
+		_, _ = io.WriteString(nc, "\r\nContent-Length: 0\r\n\r\n")
+	}), func(c *http1.PoolConfig) { c.HeadTimeout = 50 * time.Millisecond })
+	if _, _, err := upExchange(t, p); !errors.Is(err, http1.ErrTimeout) {
+		t.Fatalf("got %v", err)
+	}
+}
+
 func TestSilence(t *testing.T) {
 	for _, c := range []struct{ name, says string }{
 		{"before the head", ""},

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
@@ -274,8 +275,8 @@ func (k *Key) detail() map[string]string {
 
 func (n *NewKey) check() error {
 	for what, s := range map[string]string{"owner": n.Owner, "tenant": n.Tenant, "note": n.Note} {
-		if len(s) > 256 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
-			return fmt.Errorf("%w: the %s must have at most 256 bytes and no control characters", ErrKeyRequest, what)
+		if len(s) > 256 || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == '\uFFFD' }) {
+			return fmt.Errorf("%w: the %s must have at most 256 bytes, all of them printable characters", ErrKeyRequest, what)
 		}
 	}
 	if n.Owner == "" {

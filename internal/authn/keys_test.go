@@ -178,6 +178,8 @@ func TestThePrincipalOfAKey(t *testing.T) {
 func TestCreateRefuses(t *testing.T) {
 	w := newWorld(t)
 	for name, n := range map[string]authn.NewKey{
+		"an owner read backwards":     {Owner: "billing\u202egnp"},
+		"an escape for a terminal":    {Owner: "a", Note: "\u009b2J"},
 		"nobody as owner":             {},
 		"an owner with a line break":  {Owner: "a\nb"},
 		"an owner that is not UTF-8":  {Owner: "a\xff"},

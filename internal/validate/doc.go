@@ -16,6 +16,9 @@
 // must lie beside or below it, and references to other hosts are refused. It
 // keeps nothing about requests. Who can change the document decides what the
 // gateway lets through.
+// A document may come from another team: a file may have 64 MiB and about four
+// million values, its aliases stand for one million, an operation take a thousand
+// parameters. What is larger is refused before it costs memory.
 //
 // Errors while loading name file, line and column. Errors of requests are
 // [*gatehouse.Problem]: 400 for a fault of form, 422 for one of the schema, 413

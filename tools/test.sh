@@ -50,4 +50,4 @@ fi
 go test -race -timeout 20m "$@" ./...
 # The race detector allocates: the budgets of allocations are held without it.
 echo "== allocation budgets"
-exec go test -run '^TestAlloc' "$@" $(git grep -l 'AllocsPerRun' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
+exec go test -run '^TestAlloc' "$@" $(grep -rl --include='*_test.go' AllocsPerRun internal cmd | xargs -n 1 dirname | sort -u | sed 's|^|./|')

@@ -26,11 +26,15 @@ func (initCmd) Help() string {
 
 // Run writes the config and checks it.
 func (c *initCmd) Run(cli *cli, std *stdio) error {
-	doc, err := validate.LoadFile(c.OpenAPI, validate.Options{API: "api", SkipUnsupportedPatterns: true})
+	doc, err := validate.LoadFile(c.OpenAPI, validate.Options{API: "api"})
 	if errors.Is(err, fs.ErrNotExist) {
 		return &hintError{err, "init needs the OpenAPI file of your API, YAML or JSON"}
 	}
-	if err != nil {
+	unchecked := false
+	if err != nil { // for its patterns alone a document is not turned away: the config says that they are skipped
+		doc, unchecked = loadUnchecked(c.OpenAPI)
+	}
+	if doc == nil {
 		return err
 	}
 	dir := filepath.Dir(cli.Config)
@@ -38,7 +42,7 @@ func (c *initCmd) Run(cli *cli, std *stdio) error {
 	if err != nil {
 		return err
 	}
-	in := config.Initial{Title: doc.Title(), OpenAPI: spec, Upstream: c.Upstream}
+	in := config.Initial{Title: doc.Title(), OpenAPI: spec, Upstream: c.Upstream, Unchecked: unchecked}
 	seen := map[string]bool{}
 	for _, checks := range doc.Operations() {
 		op := checks.Op()
@@ -83,6 +87,13 @@ func (c *initCmd) Run(cli *cli, std *stdio) error {
 	}
 	say(std.out, "  gatehouse keys create --owner me --role %s   then: curl -H 'X-API-Key: …'\n", role)
 	return nil
+}
+
+// loadUnchecked reads a document without the patterns that cannot be checked; nil
+// when it has other faults.
+func loadUnchecked(name string) (*validate.Document, bool) {
+	doc, err := validate.LoadFile(name, validate.Options{API: "api", SkipUnsupportedPatterns: true})
+	return doc, err == nil
 }
 
 func relative(dir, name string) (string, error) {

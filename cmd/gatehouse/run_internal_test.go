@@ -410,3 +410,20 @@ func TestInitMakesAConfigThatPassesCheck(t *testing.T) {
 		})
 	}
 }
+
+func TestInitSaysWhichPatternsAreNotChecked(t *testing.T) {
+	dir := t.TempDir()
+	spec, conf := filepath.Join(dir, "api.yaml"), filepath.Join(dir, "gatehouse.yaml")
+	text := "openapi: 3.1.0\ninfo: {title: one, version: \"1\"}\npaths: {/a: {get: {operationId: a, parameters: [{name: q, in: query, schema: {type: string, pattern: \"^(?!admin)\"}}], responses: {}}}}\n"
+	if err := os.WriteFile(spec, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good(t, "init", spec, "--upstream", "http://127.0.0.1:9", "--config", conf)
+	b, err := os.ReadFile(conf)
+	if err != nil || !strings.Contains(string(b), "unchecked_patterns: skip") {
+		t.Errorf("the config does not say it: %v\n%s", err, b)
+	}
+	if out, _ := good(t, "check", "--config", conf); !strings.Contains(out, "pattern not checked") {
+		t.Errorf("check does not say it:\n%s", out)
+	}
+}

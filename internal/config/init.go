@@ -18,6 +18,7 @@ type Initial struct {
 	Title      string // of the document
 	OpenAPI    string // its path, relative to where the config will stand
 	Upstream   string // URL of the service
+	Unchecked  bool   // the document has patterns that cannot be checked
 	Schemes    []InitialScheme
 	Operations []InitialOperation
 }
@@ -88,6 +89,9 @@ apis:
 			}
 			fmt.Fprintf(w, "      %s: keys%s\n", quote(s.Name), hint)
 		}
+	}
+	if in.Unchecked {
+		w.WriteString("    unchecked_patterns: skip # the document has some that cannot be checked safely: gatehouse check lists them\n")
 	}
 	w.WriteString(`    limits:
       - {per: address, rate: 50/s, burst: 100}

@@ -13,6 +13,7 @@ type API struct {
 	Metadata     string                `yaml:"resource_metadata" format:"metadata" doc:"URL of this API's protected resource metadata (RFC 9728), named in the challenges of a 401 and 403 so that clients find the authorization server."`
 	Limits       []Limit               `yaml:"limits" max:"32" doc:"How often this API may be called."`
 	Responses    string                `yaml:"responses" default:"off" enum:"off report enforce" doc:"Check answers against the document: report writes what is wrong in the event, enforce answers 502 instead."`
+	Unchecked    string                `yaml:"unchecked_patterns" default:"refuse" enum:"refuse skip" doc:"A pattern of the document that cannot be checked safely (look-around, back reference, too large): refuse the document, or leave that pattern unchecked and say so in check."`
 	UnknownQuery string                `yaml:"unknown_query" default:"refuse" enum:"refuse drop" doc:"What to do with query parameters the document does not name."`
 	MaxBody      Size                  `yaml:"max_body" default:"1MiB" min:"0B" max:"1GiB" doc:"Size of a request body."`
 	Require      Rules                 `yaml:"require" doc:"Rules all operations must satisfy: {id: CEL expression}."`

@@ -133,7 +133,7 @@ func (p *Plan) warn(place, rule, text string, args ...any) {
 func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 	cfg := api.cfg
 	opts := validate.Options{
-		API: api.name, Base: cfg.Base, SkipUnsupportedPatterns: true,
+		API: api.name, Base: cfg.Base, SkipUnsupportedPatterns: cfg.Unchecked == "skip",
 		Settings: settings(cfg, nil), Operations: map[string]validate.Settings{},
 	}
 	for id, op := range cfg.Operations {
@@ -144,6 +144,10 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 		return config.Errorf(cfg.OpenAPI.Place, "apis.%s.openapi: %v", api.name, err)
 	}
 	if err != nil {
+		opts.SkipUnsupportedPatterns = true
+		if _, rest := validate.LoadFile(cfg.OpenAPI.Value, opts); rest == nil { // its patterns are all that is wrong
+			err = errors.Join(err, config.Errorf(cfg.OpenAPI.Place, "apis.%s: what the pattern forbids would pass; write it so that RE2 can run it, or unchecked_patterns: skip", api.name))
+		}
 		return err // each fault has its place in the document
 	}
 	api.doc = doc

@@ -35,6 +35,7 @@ type Plan struct {
 	Warnings []Finding
 
 	access []Access // by route
+	warned map[Finding]bool
 }
 
 // Access is what wiring a route needs beside what is in it.
@@ -56,7 +57,11 @@ type planAPI struct {
 	cfg  *config.API
 	doc  *validate.Document
 
-	unmet map[string][]string // operations whose security nothing configured meets, by why
+	serve   map[string]authn.Scheme       // who serves the document's security schemes
+	methods map[string][]gatehouse.Method // and how callers then prove who they are
+	all     authn.Scheme                  // everything there is to authenticate with
+	limits  []*ratelimit.Limit            // of every operation
+	unmet   map[string][]string           // operations whose security nothing configured meets, by why
 }
 
 // A Finding is something in a config that is allowed but probably not meant.
@@ -77,7 +82,7 @@ func Compile(path string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{File: f, Watch: slices.Clone(f.Files), Snapshot: &gateway.Snapshot{Router: new(validate.Router)}}
+	p := &Plan{File: f, Watch: slices.Clone(f.Files), Snapshot: &gateway.Snapshot{Router: new(validate.Router)}, warned: map[Finding]bool{}}
 	sum := sha256.New()
 	_, _ = io.WriteString(sum, f.Digest)
 	var errs []error
@@ -100,7 +105,7 @@ func Compile(path string) (*Plan, error) {
 		}
 		p.warn(p.Snapshot.Routes[o.First].Op.Place(), "ambiguous_route", "%s and %s match the same requests; %s is served", o.FirstPath, o.SecondPath, o.FirstPath)
 	}
-	p.unusedRoles()
+	p.unusedGrants()
 	return p, nil
 }
 
@@ -124,8 +129,13 @@ func once(errs []error) error {
 	return errors.Join(out...)
 }
 
+// warn notes a finding, once: a guardrail's or an API's is that of each operation.
 func (p *Plan) warn(place, rule, text string, args ...any) {
-	p.Warnings = append(p.Warnings, Finding{place, rule, fmt.Sprintf(text, args...)})
+	f := Finding{place, rule, fmt.Sprintf(text, args...)}
+	if !p.warned[f] {
+		p.warned[f] = true
+		p.Warnings = append(p.Warnings, f)
+	}
 }
 
 // addAPI compiles one API: its document, and for each operation its policy,
@@ -151,6 +161,12 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 		return err // each fault has its place in the document
 	}
 	api.doc = doc
+	api.serve, api.methods = schemes(cfg)
+	api.all = everything(p.File)
+	var errs []error
+	if api.limits, err = limits(api.name, cfg.Limits); err != nil {
+		errs = append(errs, err)
+	}
 	for _, name := range doc.Files() {
 		p.Watch = append(p.Watch, filepath.Join(filepath.Dir(cfg.OpenAPI.Value), filepath.FromSlash(name)))
 	}
@@ -158,7 +174,6 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 		p.warn(w.Place, "document", "%s", w.Text)
 	}
 	known := map[string]bool{}
-	var errs []error
 	for _, checks := range doc.Operations() {
 		known[checks.Op().ID] = true
 		if err := p.addOperation(c, api, checks); err != nil {
@@ -218,12 +233,11 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		}
 		return nil
 	}
-	serve, methods := schemes(api.cfg)
-	policy, err := c.Compile(op, access(api.cfg, cfg, methods))
+	policy, err := c.Compile(op, access(api.cfg, cfg, api.methods))
 	if err != nil {
 		return err
 	}
-	ways, err := authn.WaysOf(op.Security, serve, everything(p.File))
+	ways, err := authn.WaysOf(op.Security, api.serve, api.all)
 	if err != nil && !policy.Public() {
 		api.unmet[err.Error()] = append(api.unmet[err.Error()], op.ID)
 		return nil
@@ -234,29 +248,19 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
 	}
 	route := &gateway.Route{Op: checks, Policy: policy, Fields: policy.BodyFields(), Audience: orElse(api.cfg.Upstream.Audience, api.name)}
-	limits := slices.Clone(api.cfg.Limits)
-	for i := range limits {
-		limits[i].ID = api.name + "." + limitID(&limits[i])
-	}
+	taken := api.limits
 	if cfg != nil {
-		for _, l := range cfg.Limits {
-			l.ID = api.name + "." + strings.ReplaceAll(op.ID, " ", ".") + "." + limitID(&l)
-			limits = append(limits, l)
+		own, err := limits(api.name+"."+strings.ReplaceAll(op.ID, " ", "."), cfg.Limits)
+		if err != nil {
+			return err
 		}
+		taken = slices.Concat(taken, own)
 		route.Upgrade = cfg.Upgrade != ""
 		if cfg.Timeout != nil {
 			route.Timeout = *cfg.Timeout
 		}
 	}
-	var compiled []*ratelimit.Limit
-	for i := range limits {
-		l, err := ratelimit.NewLimit(limitName(limits[i].ID), limitBy(limits[i].Per), limits[i].Rate.Value, limits[i].Burst)
-		if err != nil {
-			return config.Errorf(limits[i].Rate.Place, "%v", err)
-		}
-		compiled = append(compiled, l)
-	}
-	route.SetLimits(compiled)
+	route.SetLimits(taken)
 	if api.cfg.Base != "" {
 		route.Strip, route.Prefix = len(api.doc.Base()), serverPath(api.doc)
 	}
@@ -270,9 +274,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 			api.name, op.ID, strings.Join(issuersOf(ways), " and "))
 	}
 	for _, w := range authz.Analyse(policy) {
-		if f := (Finding{w.Place, "rule", w.Rule + ": " + w.Text}); !slices.Contains(p.Warnings, f) { // a guardrail is every operation's
-			p.Warnings = append(p.Warnings, f)
-		}
+		p.warn(w.Place, "rule", "%s: %s", w.Rule, w.Text)
 	}
 	p.Snapshot.Routes = append(p.Snapshot.Routes, route)
 	p.access = append(p.access, Access{API: api.name, Ways: ways, api: api.cfg, op: op, cfg: cfg})
@@ -296,10 +298,7 @@ func (p *Plan) keyHeader(op *gatehouse.Operation) (string, error) {
 	case 1:
 		return names[0], authn.KeyPlace("header", names[0])
 	}
-	f := Finding{p.File.APIKeys.Place.String(), "key_header", fmt.Sprintf("the document of %s wants keys in %s; one is taken, in %s", op.API, strings.Join(names, " and "), p.File.APIKeys.Header)}
-	if !slices.Contains(p.Warnings, f) {
-		p.Warnings = append(p.Warnings, f)
-	}
+	p.warn(p.File.APIKeys.Place.String(), "key_header", "the document of %s wants keys in %s; one is taken, in %s", op.API, strings.Join(names, " and "), p.File.APIKeys.Header)
 	return "", nil
 }
 
@@ -373,10 +372,15 @@ func serverPath(doc *validate.Document) string {
 // argument is a plain text.
 var grantInRule = regexp.MustCompile(`\bgrant\(\s*["']([^"']+)["']`)
 
-// unusedRoles warns of grants no operation asks for: mostly a typing error that
+// unusedGrants warns of grants no operation asks for: mostly a typing error that
 // locks somebody out.
-func (p *Plan) unusedRoles() {
+func (p *Plan) unusedGrants() {
 	asked := map[string]bool{}
+	inRule := func(expr string) {
+		for _, m := range grantInRule.FindAllStringSubmatch(expr, -1) {
+			asked[m[1]] = true
+		}
+	}
 	for _, a := range p.access {
 		if a.cfg == nil {
 			continue
@@ -384,19 +388,20 @@ func (p *Plan) unusedRoles() {
 		for _, g := range slices.Concat(a.cfg.Grant, a.cfg.Unless) {
 			asked[g.Value] = true
 		}
-		for _, r := range slices.Concat(a.cfg.Require, a.cfg.Deny, a.api.Require, a.api.Deny) {
-			for _, m := range grantInRule.FindAllStringSubmatch(r.Expr.Value, -1) {
-				asked[m[1]] = true
-			}
+		for _, r := range slices.Concat(a.cfg.Require, a.cfg.Deny) {
+			inRule(r.Expr.Value)
+		}
+	}
+	for _, api := range p.File.APIs {
+		for _, r := range slices.Concat(api.Require, api.Deny) {
+			inRule(r.Expr.Value)
 		}
 	}
 	for _, g := range p.File.Guardrails {
-		for _, rule := range []*config.Text{g.Require, g.Deny} {
-			if rule != nil {
-				for _, m := range grantInRule.FindAllStringSubmatch(rule.Value, -1) {
-					asked[m[1]] = true
-				}
-			}
+		if g.Require != nil {
+			inRule(g.Require.Value)
+		} else {
+			inRule(g.Deny.Value)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.File.Roles)) {
@@ -408,11 +413,18 @@ func (p *Plan) unusedRoles() {
 	}
 }
 
-func limitID(l *config.Limit) string {
-	if l.ID != "" {
-		return l.ID
+// limits compiles the limits of an API or of one operation. The name of whose
+// they are is in theirs, and so in what they count: two APIs share nothing.
+func limits(of string, in []config.Limit) ([]*ratelimit.Limit, error) {
+	out := make([]*ratelimit.Limit, len(in))
+	for i, l := range in {
+		id := orElse(l.ID, "per-"+strings.Join(config.Values(l.Per), "-"))
+		var err error
+		if out[i], err = ratelimit.NewLimit(limitName(of+"."+id), limitBy(l.Per), l.Rate.Value, l.Burst); err != nil {
+			return nil, config.Errorf(l.Rate.Place, "%v", err)
+		}
 	}
-	return "per-" + strings.Join(config.Values(l.Per), "-")
+	return out, nil
 }
 
 // limitName keeps a limit's name to what a header may hold, and unique.

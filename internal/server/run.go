@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -287,7 +288,7 @@ func (r *runner) listen(ctx context.Context) (bound []Bound, serve []func() erro
 
 func served(s *http1.Server, l net.Listener, conf *tls.Config) func() error {
 	return func() error {
-		if err := s.Serve(l, conf); err != nil && !errors.Is(err, net.ErrClosed) && !isClosed(err) {
+		if err := s.Serve(l, conf); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("listener %s: %w", l.Addr(), err)
 		}
 		return nil

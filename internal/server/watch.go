@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"time"
@@ -87,5 +85,3 @@ func (r *runner) watched(name string) bool {
 	}
 	return false
 }
-
-func isClosed(err error) bool { return errors.Is(err, http.ErrServerClosed) }

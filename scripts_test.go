@@ -2,10 +2,8 @@ package gatehouse_test
 
 import (
 	"bytes"
-	"crypto/rand"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // binary builds the program once, the way a user gets it.
@@ -71,7 +70,8 @@ func runScripts(t *testing.T, dir string) {
 		ContinueOnError: true,
 		UpdateScripts:   *update,
 		Setup: func(e *testscript.Env) error {
-			ports, err := freePorts(4)
+			ports, release, err := reservePorts(4)
+			e.Defer(release)
 			if err != nil {
 				return err
 			}
@@ -147,34 +147,37 @@ func (w *world) stop() {
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
-// given are the ports that a script of this process has: scripts run side by side,
-// and a port is free until its script listens there.
-var given sync.Map
-
-// freePorts finds ports below those the kernel gives to callers: a port that is
-// free now must not become some curl's own before the gateway listens there.
-func freePorts(n int) ([]string, error) {
-	const low, high, tries = 15000, 32000, 1000
-	var out []string
-	for range tries {
-		r, err := rand.Int(rand.Reader, big.NewInt(high-low))
-		if err != nil {
-			return nil, err
-		}
-		port := strconv.FormatInt(low+r.Int64(), 10)
-		l, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err != nil {
-			continue // taken
-		}
-		defer func() { _ = l.Close() }()
-		if _, taken := given.LoadOrStore(port, true); taken {
-			continue
-		}
-		if out = append(out, port); len(out) == n {
-			return out, nil
+// reservePorts finds n free ports and keeps them until release: a port that is only
+// found free becomes another process's before the gateway listens there. The sockets
+// are bound alone and let others in afterwards (SO_REUSEADDR): the kernel gives the
+// ports to nobody, and who names one of them may listen there.
+func reservePorts(n int) (ports []string, release func(), err error) {
+	var held []int
+	release = func() {
+		for _, fd := range held {
+			_ = unix.Close(fd)
 		}
 	}
-	return nil, fmt.Errorf("fewer than %d free ports between %d and %d", n, low, high)
+	for range n {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return nil, release, err
+		}
+		unix.CloseOnExec(fd)
+		held = append(held, fd)
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			return nil, release, err
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return nil, release, err
+		}
+		a, err := unix.Getsockname(fd)
+		if err != nil {
+			return nil, release, err
+		}
+		ports = append(ports, strconv.Itoa(a.(*unix.SockaddrInet4).Port))
+	}
+	return ports, release, nil
 }
 
 func expand(ts *testscript.TestScript, _ bool, args []string) {

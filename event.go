@@ -1,6 +1,9 @@
 package gatehouse
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // An Event is the one record of one request: opened first, filled in by whoever
 // learns something, written once by gateway's close. It never holds a token, a
@@ -35,4 +38,20 @@ type Event struct {
 	Service   time.Duration // of it, waiting for the service
 	In, Out   int64         // body bytes received and sent
 	TraceID   string        // W3C traceparent's trace-id, if sent or made
+}
+
+type eventKey struct{}
+
+// WithEvent gives ctx the event of the request it belongs to, so that a service
+// inside this process can add who was proven and why it refused.
+func WithEvent(ctx context.Context, e *Event) context.Context {
+	return context.WithValue(ctx, eventKey{}, e)
+}
+
+// EventOf returns the event of ctx's request, or one that nobody reads.
+func EventOf(ctx context.Context) *Event {
+	if e, ok := ctx.Value(eventKey{}).(*Event); ok {
+		return e
+	}
+	return new(Event)
 }

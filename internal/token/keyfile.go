@@ -105,14 +105,7 @@ func sweep(path string) {
 func tempName(path string) string { return filepath.Base(path) + ".*.tmp" }
 
 func loadRing(path string) (*ring, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %v); run: chmod 600 %s", path, info.Mode().Perm(), path)
-	}
-	b, err := os.ReadFile(path)
+	b, err := readPrivate(path)
 	if err != nil {
 		return nil, err
 	}
@@ -128,10 +121,26 @@ func loadRing(path string) (*ring, error) {
 	return r, nil
 }
 
-// save writes the ring beside path, forces it to disk, and lets publish put it
-// there in one step: a crash at any moment leaves the old file or the new one.
-func (r *ring) save(path string, publish func(from, to string) error) (err error) {
-	b, err := json.MarshalIndent(keyFile{r.current.jwk, r.next.jwk, r.retired}, "", "  ")
+// readPrivate reads a file of private keys.
+func readPrivate(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s can be read by others (mode %v); run: chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	return os.ReadFile(path)
+}
+
+func (r *ring) save(path string, publish func(from, to string) error) error {
+	return saveKeys(path, keyFile{r.current.jwk, r.next.jwk, r.retired}, publish)
+}
+
+// saveKeys writes keys beside path, forces them to disk, and lets publish put
+// them there in one step: a crash at any moment leaves the old file or the new one.
+func saveKeys(path string, keys any, publish func(from, to string) error) (err error) {
+	b, err := json.MarshalIndent(keys, "", "  ")
 	if err != nil {
 		return err
 	}

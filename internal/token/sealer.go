@@ -1,0 +1,247 @@
+package token
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrSealed is what [Sealer.Open] and [Sealer.Verify] answer about bytes that no
+// key of theirs sealed for that purpose.
+var ErrSealed = errors.New("not sealed by this house for this purpose, or changed since")
+
+// A Sealer keeps what leaves the process and must come back unchanged, and unread
+// where it is sealed: opaque tokens, refresh tokens, nonces, state of pages,
+// secrets at rest. Keys rotate: the newest seals, all that are kept open. It is
+// safe for concurrent use; the zero Sealer opens nothing and seals nothing.
+type Sealer struct {
+	path string // "" in memory
+	mu   sync.Mutex
+	ring atomic.Pointer[sealRing]
+}
+
+// sealKeys is the key file: 256-bit keys, newest last, ids never used again.
+type sealKeys struct {
+	Keys []sealKey `json:"keys"`
+}
+
+type sealKey struct {
+	ID    uint32    `json:"id"`
+	Key   []byte    `json:"key"`
+	Since time.Time `json:"since"`
+}
+
+type sealRing struct {
+	file sealKeys
+	keys map[uint32]*openKey
+	now  *openKey
+}
+
+type openKey struct {
+	id   uint32
+	aead cipher.AEAD
+	mac  []byte
+}
+
+const (
+	sealID   = 4  // bytes that name the key
+	macBytes = 16 // of a tag: 128 bits, as forging needs our answer to each guess
+)
+
+// NewSealer makes a Sealer whose key lives in memory only.
+func NewSealer() (*Sealer, error) {
+	s := &Sealer{}
+	f, err := sealKeys{}.next()
+	if err != nil {
+		return nil, err
+	}
+	return s, s.use(f)
+}
+
+// LoadOrCreateSealer reads the sealing keys at path, or makes them there, of mode
+// 0600. A file that others may read is refused: who has read it can make tokens.
+func LoadOrCreateSealer(path string) (*Sealer, error) {
+	s := &Sealer{path: path}
+	f, err := loadSealKeys(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if f, err = (sealKeys{}).next(); err != nil {
+			return nil, err
+		}
+		err = saveKeys(path, f, os.Link) // unlike a rename, a link never replaces
+		if errors.Is(err, fs.ErrExist) {
+			f, err = loadSealKeys(path)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sealing keys: %w", err)
+	}
+	sweep(path)
+	return s, s.use(f)
+}
+
+// Rotate adds a key that seals from now on. Older ones go on opening: what they
+// sealed at rest has no end.
+func (s *Sealer) Rotate() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.ring.Load()
+	if r == nil {
+		return errors.New("a sealer without keys")
+	}
+	f, err := r.file.next()
+	if err != nil {
+		return err
+	}
+	if s.path != "" {
+		if err := saveKeys(s.path, f, os.Rename); err != nil {
+			return fmt.Errorf("rotating sealing keys: %w", err)
+		}
+	}
+	return s.use(f)
+}
+
+// Seal encrypts plain (AES-256-GCM) and returns it as base64url. Only Open with
+// the same purpose gives it back.
+func (s *Sealer) Seal(purpose string, plain []byte) (string, error) {
+	r := s.ring.Load()
+	if r == nil {
+		return "", errors.New("a sealer without keys")
+	}
+	b := make([]byte, sealID, sealID+r.now.aead.Overhead()+len(plain))
+	putID(b, r.now.id)
+	b = r.now.aead.Seal(b, nil, plain, additional(purpose, b[:sealID]))
+	return strict64.EncodeToString(b), nil
+}
+
+// Open gives back what Seal was given; every other text is [ErrSealed].
+func (s *Sealer) Open(purpose, sealed string) ([]byte, error) {
+	r := s.ring.Load()
+	b, err := strict64.DecodeString(sealed)
+	if err != nil || r == nil || len(b) < sealID {
+		return nil, ErrSealed
+	}
+	k := r.keys[getID(b)]
+	if k == nil {
+		return nil, ErrSealed
+	}
+	plain, err := k.aead.Open(nil, nil, b[sealID:], additional(purpose, b[:sealID]))
+	if err != nil {
+		return nil, ErrSealed
+	}
+	return plain, nil
+}
+
+// Sign returns a tag of data (HMAC-SHA-256, with the key's id in front) that
+// Verify takes. The same data has the same tag until the key rotates.
+func (s *Sealer) Sign(purpose string, data []byte) ([]byte, error) {
+	r := s.ring.Load()
+	if r == nil {
+		return nil, errors.New("a sealer without keys")
+	}
+	return r.now.tag(purpose, data), nil
+}
+
+// Verify says nil when tag is of Sign for that purpose and data, else [ErrSealed].
+func (s *Sealer) Verify(purpose string, data, tag []byte) error {
+	r := s.ring.Load()
+	if r == nil || len(tag) != sealID+macBytes {
+		return ErrSealed
+	}
+	k := r.keys[getID(tag)]
+	if k == nil || !hmac.Equal(tag, k.tag(purpose, data)) {
+		return ErrSealed
+	}
+	return nil
+}
+
+func (k *openKey) tag(purpose string, data []byte) []byte {
+	m := hmac.New(sha256.New, k.mac)
+	var n [8]byte
+	putID(n[:4], k.id)
+	putID(n[4:], uint32(len(purpose)))
+	m.Write(n[:])
+	m.Write([]byte(purpose))
+	m.Write(data)
+	out := make([]byte, sealID, sealID+sha256.Size)
+	putID(out, k.id)
+	return m.Sum(out)[:sealID+macBytes]
+}
+
+func (s *Sealer) use(f sealKeys) error {
+	if len(f.Keys) == 0 {
+		return errors.New("sealing keys: there are none")
+	}
+	r := &sealRing{file: f, keys: map[uint32]*openKey{}}
+	for _, k := range f.Keys {
+		if len(k.Key) != 32 || r.keys[k.ID] != nil {
+			return errors.New("sealing keys: a key is not 256 bits long, or is there twice")
+		}
+		// One key for two algorithms would let one tell about the other.
+		derived := hmac.New(sha256.New, k.Key)
+		derived.Write([]byte("gatehouse seal"))
+		block, err := aes.NewCipher(derived.Sum(nil))
+		if err != nil {
+			return err
+		}
+		aead, err := cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			return err
+		}
+		derived = hmac.New(sha256.New, k.Key)
+		derived.Write([]byte("gatehouse mac"))
+		r.now = &openKey{id: k.ID, aead: aead, mac: derived.Sum(nil)}
+		r.keys[k.ID] = r.now
+	}
+	s.ring.Store(r)
+	return nil
+}
+
+// next is f with a new key behind the others.
+func (f sealKeys) next() (sealKeys, error) {
+	k := sealKey{ID: 1, Key: make([]byte, 32), Since: time.Now().UTC().Truncate(time.Second)}
+	if _, err := rand.Read(k.Key); err != nil {
+		return sealKeys{}, err
+	}
+	out := sealKeys{Keys: make([]sealKey, 0, len(f.Keys)+1)}
+	for _, old := range f.Keys {
+		out.Keys = append(out.Keys, old)
+		k.ID = max(k.ID, old.ID+1)
+	}
+	out.Keys = append(out.Keys, k)
+	return out, nil
+}
+
+func loadSealKeys(path string) (f sealKeys, err error) {
+	b, err := readPrivate(path)
+	if err != nil {
+		return f, err
+	}
+	if err := json.Unmarshal(b, &f); err != nil || len(f.Keys) == 0 {
+		// The cause could quote the file; the place is enough.
+		return f, fmt.Errorf("%s is not a sealing key file; restore it: what it sealed cannot be read without it", path)
+	}
+	return f, nil
+}
+
+// additional binds a sealed text to its purpose and key.
+func additional(purpose string, id []byte) []byte {
+	return append(append(make([]byte, 0, sealID+len(purpose)), id...), purpose...)
+}
+
+func putID(b []byte, id uint32) {
+	b[0], b[1], b[2], b[3] = byte(id>>24), byte(id>>16), byte(id>>8), byte(id)
+}
+
+func getID(b []byte) uint32 {
+	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+}

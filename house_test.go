@@ -28,7 +28,7 @@ var layers = [][]string{
 	{}, // vault
 	{"internal/authn", "internal/authz", "internal/ratelimit", "internal/validate", // checks: one question about one request
 		"internal/pki", "internal/egress", "internal/identity"}, // keepers
-	{"internal/gateway", "internal/monitor"},
+	{"internal/gateway", "internal/monitor", "internal/oauth"},
 	{"internal/plan"},
 	{}, // posture
 	{}, // admin

@@ -27,12 +27,13 @@ func (f *File) check() []*Error {
 	}
 	c.listeners()
 	c.admin()
+	c.oauth()
 	c.issuers()
 	c.roles()
 	c.certificates()
 	c.guardrails()
-	if len(f.APIs) == 0 {
-		c.errorf(f.Place, "there are no apis; a gateway needs one to guard")
+	if len(f.APIs) == 0 && f.OAuth == nil {
+		c.errorf(f.Place, "there are neither apis nor oauth; a gateway needs something to guard")
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.APIs)) {
 		c.api(name, f.APIs[name])

@@ -38,6 +38,11 @@ var formats = map[string]format{
 	"issuer":      {regexp.MustCompile(`^https?://[^\s?#]+$`), "an https URL without query and fragment (RFC 8414 §2)", checkIssuer},
 	"jwks":        {regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`), "an https URL or a file", checkJWKS},
 	"metadata":    {regexp.MustCompile(`^https://[\x21\x23-\x5B\x5D-\x7E]+$`), "an https URL (RFC 9728 §3)", checkMetadata},
+	"resource":    {regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:[\x21\x24-\x5B\x5D-\x7E]+$`), "an absolute URI without fragment (RFC 8707 §2)", nil},
+	"detail":      {regexp.MustCompile(`^[\x21-\x7E]{1,128}$`), "a type of authorization_details (RFC 9396 §2.1)", nil},
+	"anyhost":     {regexp.MustCompile(`^(\*|[A-Za-z0-9.:_-]{1,253})$`), "a host name, or *", nil},
+	"color":       {regexp.MustCompile(`^#[0-9A-Fa-f]{6}$`), "a colour like #1f6feb", nil},
+	"ldap":        {regexp.MustCompile(`^ldaps?://[^\s?#@/]+/?$`), "a URL like ldaps://directory.example.com:636", nil},
 	"upstream":    {regexp.MustCompile(`^(http|https|h2c)://[^\s?#@]+$`), "a URL like http://127.0.0.1:9001, with http, https or h2c", checkUpstream},
 }
 

@@ -31,6 +31,8 @@ type File struct {
 	APIKeys            APIKeys            `yaml:"api_keys" doc:"API keys, as 'gatehouse keys create' makes them."`
 	ClientCertificates ClientCertificates `yaml:"client_certificates" doc:"Whom a verified client certificate stands for."`
 	Roles              map[string]*Role   `yaml:"roles" keys:"name" doc:"Roles and what they may do."`
+	OAuth              *OAuth             `yaml:"oauth" doc:"The central OAuth 2.1 and OpenID Connect server. Default: there is none."`
+	Identity           Identity           `yaml:"identity" doc:"The people who sign in at the OAuth server."`
 	Guardrails         []Guardrail        `yaml:"guardrails" max:"256" doc:"Rules which every operation of every API must satisfy, public ones included."`
 	Events             Events             `yaml:"events" doc:"The record of every request."`
 	APIs               map[string]*API    `yaml:"apis" keys:"name" doc:"The APIs, by name."`
@@ -85,10 +87,11 @@ type ListenerLimits struct {
 
 // Admin is the operator's listener.
 type Admin struct {
-	Address string  `yaml:"address" default:"127.0.0.1:9443" format:"address" doc:"host:port. Beyond loopback it needs tls and token."`
-	TLS     *TLS    `yaml:"tls" doc:"How the admin listener proves itself."`
-	Token   *Secret `yaml:"token" doc:"Bearer token asked for by /metrics and the details of /healthz."`
-	Place   Place   `yaml:"-"`
+	Address string   `yaml:"address" default:"127.0.0.1:9443" format:"address" doc:"host:port. Beyond loopback it needs tls and token."`
+	TLS     *TLS     `yaml:"tls" doc:"How the admin listener proves itself."`
+	Token   *Secret  `yaml:"token" doc:"Bearer token asked for by /metrics and the details of /healthz."`
+	API     AdminAPI `yaml:"api" doc:"The management API: users, groups, clients, grants, tokens."`
+	Place   Place    `yaml:"-"`
 }
 
 // An Issuer is an authorization server whose JWTs are accepted (RFC 9068, RFC 8725).
@@ -103,6 +106,7 @@ type Issuer struct {
 	Roles      string               `yaml:"roles" default:"roles" format:"claim" doc:"Claim with the caller's roles, like roles, groups or realm_access.roles."`
 	RoleMap    map[string]OneOrMany `yaml:"role_map" doc:"The issuer's role: ours. Without it names are taken as they are; a role not under roles: is dropped."`
 	Tenant     string               `yaml:"tenant" format:"claim" doc:"Claim that names the tenant."`
+	Own        bool                 `yaml:"-"` // the authorization server of this very house
 	Place      Place                `yaml:"-"`
 }
 

@@ -10,6 +10,8 @@ type API struct {
 	Upstreams    []Text                `yaml:"upstreams" required:"true" min:"1" max:"64" format:"upstream" doc:"URLs of the services that answer: http, https or h2c."`
 	Upstream     Upstream              `yaml:"upstream" doc:"How the services are spoken to."`
 	Authenticate map[string]*AuthnWith `yaml:"authenticate" doc:"Security scheme of the document: who serves it, as names of issuers, keys or mtls. Default by kind: every issuer for oauth2, openIdConnect and bearer, keys for apiKey, mtls for mutualTLS."`
+	Resource     Text                  `yaml:"resource" format:"resource" doc:"Resource indicator of this API (RFC 8707), the aud of tokens for it. Default: the origin of oauth.issuer with the API's base."`
+	AccessToken  *APIToken             `yaml:"access_token" doc:"What tokens of our own authorization server for this API are like. Default: oauth.access_token."`
 	Metadata     string                `yaml:"resource_metadata" format:"metadata" doc:"URL of this API's protected resource metadata (RFC 9728), named in the challenges of a 401 and 403 so that clients find the authorization server."`
 	Limits       []Limit               `yaml:"limits" max:"32" doc:"How often this API may be called."`
 	Responses    string                `yaml:"responses" default:"off" enum:"off report enforce" doc:"Check answers against the document: report writes what is wrong in the event, enforce answers 502 instead."`
@@ -20,6 +22,13 @@ type API struct {
 	Deny         Rules                 `yaml:"deny" doc:"Rules none may meet: {id: CEL expression}."`
 	Operations   map[string]*Operation `yaml:"operations" keys:"operation" doc:"Who may do what, by operationId, or 'GET /path' where the document gives none."`
 	Place        Place                 `yaml:"-"`
+}
+
+// APIToken is how our authorization server makes tokens for one API.
+type APIToken struct {
+	Life   *time.Duration `yaml:"life" min:"10s" max:"1h" doc:"How long one is good. Default: oauth.access_token.life."`
+	Format string         `yaml:"format" enum:"jwt opaque encrypted" doc:"jwt, opaque or encrypted; this gateway reads all three. Default: oauth.access_token.format."`
+	Bound  bool           `yaml:"sender_constrained" doc:"Only tokens bound to the caller's key are taken: DPoP (RFC 9449) or a client certificate (RFC 8705)."`
 }
 
 // An Upstream is how the services of an API are spoken to.
@@ -77,6 +86,10 @@ type Operation struct {
 	Unless    OneOrMany      `yaml:"unless" format:"grant" doc:"Grants that free the caller from own."`
 	Require   Rules          `yaml:"require" doc:"Rules that must be true: {id: CEL expression}."`
 	Deny      Rules          `yaml:"deny" doc:"Rules that must not be true: {id: CEL expression}."`
+	ACR       []Text         `yaml:"acr" max:"16" doc:"How callers must have signed in: one of these acr values, like aal2 or phr. Others are sent to sign in again (RFC 9470)."`
+	MaxAge    *time.Duration `yaml:"max_age" min:"1s" max:"720h" doc:"How long ago callers may have signed in (RFC 9470)."`
+	Details   []Text         `yaml:"authorization_details" max:"16" doc:"The token must carry authorization_details of one of these types (RFC 9396)."`
+	Bound     bool           `yaml:"sender_constrained" doc:"Only tokens bound to the caller's key are taken."`
 	Limits    []Limit        `yaml:"limits" max:"32" doc:"Limits of this operation, beside the API's."`
 	MaxBody   *Size          `yaml:"max_body" min:"0B" max:"1GiB" doc:"Size of a request body. Default: the API's."`
 	Timeout   *time.Duration `yaml:"timeout" min:"10ms" max:"1h" doc:"Until the head of the answer is there. Default: the API's."`

@@ -78,8 +78,16 @@ func New(cfg Config) (*Client, error) {
 		ForceAttemptHTTP2:      true,
 	}
 	c.idle = transport.CloseIdleConnections
-	c.http = http.Client{Transport: transport, Timeout: cfg.Total, CheckRedirect: redirect}
+	c.http = http.Client{Transport: guarded{transport, cfg.MaxBody}, Timeout: cfg.Total, CheckRedirect: redirect}
 	return c, nil
+}
+
+// HTTP returns a client for libraries that speak HTTP themselves. The same rules
+// hold for each of its requests, whatever the method: addresses, no redirects, no
+// proxies, Total, and MaxBody, past which reading an answer fails.
+func (c *Client) HTTP() *http.Client {
+	out := c.http // a copy: who is given it can not loosen ours
+	return &out
 }
 
 // Close drops idle connections.
@@ -93,7 +101,6 @@ func (c *Client) Fetch(ctx context.Context, rawURL string) (body []byte, header 
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx = context.WithValue(ctx, plain{}, u.Scheme == "http")
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("fetch from %s: not a request", u.Host)
@@ -112,32 +119,75 @@ func (c *Client) Fetch(ctx context.Context, rawURL string) (body []byte, header 
 	if res.StatusCode != http.StatusOK {
 		return nil, nil, fmt.Errorf("fetch from %s: status %d", u.Host, res.StatusCode)
 	}
-	body, err = io.ReadAll(io.LimitReader(res.Body, c.cfg.MaxBody+1))
-	switch {
-	case err != nil:
+	body, err = io.ReadAll(res.Body)
+	if err != nil {
 		return nil, nil, fmt.Errorf("fetch from %s: %w", u.Host, err)
-	case int64(len(body)) > c.cfg.MaxBody:
-		return nil, nil, fmt.Errorf("fetch from %s: the answer is larger than %d bytes", u.Host, c.cfg.MaxBody)
 	}
 	return body, res.Header, nil
+}
+
+// guarded is the transport of every request: it judges the URL before, and bounds
+// the answer after.
+type guarded struct {
+	next *http.Transport
+	max  int64
+}
+
+func (g guarded) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := judge(req.URL); err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close() // RoundTrip must, also when it refuses
+		}
+		return nil, err
+	}
+	res, err := g.next.RoundTrip(req.WithContext(context.WithValue(req.Context(), plain{}, req.URL.Scheme == "http")))
+	if err != nil {
+		return nil, err
+	}
+	res.Body = &bounded{res.Body, g.max, g.max}
+	return res, nil
+}
+
+// A bounded body ends in an error where it is too large: a silent end would be
+// taken for the whole answer.
+type bounded struct {
+	io.ReadCloser
+	left, max int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if int64(n) > b.left {
+		n, err = int(b.left), fmt.Errorf("the answer is larger than %d bytes", b.max)
+	}
+	b.left -= int64(n)
+	return n, err
 }
 
 // parse reads a URL that may be called. The address behind its host is checked
 // when it is dialled.
 func parse(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, fmt.Errorf("fetch: %w: not a URL", ErrRefused)
+	}
+	return u, judge(u)
+}
+
+func judge(u *url.URL) error {
+	switch {
 	case u.Scheme != "https" && u.Scheme != "http":
-		return nil, fmt.Errorf("fetch: %w: the scheme %q", ErrRefused, u.Scheme)
+		return fmt.Errorf("fetch: %w: the scheme %q", ErrRefused, u.Scheme)
 	case u.Opaque != "" || u.Hostname() == "":
-		return nil, fmt.Errorf("fetch: %w: the URL has no host", ErrRefused)
+		return fmt.Errorf("fetch: %w: the URL has no host", ErrRefused)
 	case u.User != nil:
 		// https://trusted@evil/ is read differently by people and programs.
-		return nil, fmt.Errorf("fetch: %w: the URL has user information", ErrRefused)
+		return fmt.Errorf("fetch: %w: the URL has user information", ErrRefused)
 	}
-	return u, nil
+	return nil
 }
 
 // redirect refuses: to be sent elsewhere is how a public host makes us call

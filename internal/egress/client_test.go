@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -246,6 +247,52 @@ func TestTLS(t *testing.T) {
 	}
 	if _, _, err := newClient(t, egress.Config{Allow: []string{"localhost"}, Roots: roots}).Fetch(t.Context(), strings.Replace(s.URL, "127.0.0.1", "localhost", 1)); err == nil {
 		t.Error("a certificate for another name is trusted")
+	}
+}
+
+func TestHTTPHoldsTheSameRules(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/elsewhere":
+			http.Redirect(w, r, "/", http.StatusFound)
+		case "/large":
+			_, _ = w.Write(make([]byte, 1001))
+		default:
+			_, _ = w.Write(make([]byte, 1000))
+		}
+	}))
+	defer s.Close()
+	closed := newClient(t, egress.Config{}).HTTP()
+	open := newClient(t, egress.Config{Allow: []string{"127.0.0.1"}, MaxBody: 1000}).HTTP()
+	get := func(c *http.Client, url string) (int, error) {
+		res, err := c.Post(url, "text/plain", strings.NewReader("x"))
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = res.Body.Close() }()
+		body, err := io.ReadAll(res.Body)
+		return len(body), err
+	}
+	if n, err := get(open, s.URL); n != 1000 || err != nil {
+		t.Errorf("an answer of exactly the limit: %d bytes, %v", n, err)
+	}
+	if _, err := get(open, s.URL+"/large"); err == nil {
+		t.Error("an answer over the limit is given whole")
+	}
+	for name, err := range map[string]error{
+		"a loopback address that is not allowed": func() error { _, err := get(closed, s.URL); return err }(),
+		"a redirect":                             func() error { _, err := get(open, s.URL+"/elsewhere"); return err }(),
+		"user information":                       func() error { _, err := get(open, strings.Replace(s.URL, "://", "://user@", 1)); return err }(),
+		"another scheme":                         func() error { _, err := get(open, "file:///etc/passwd"); return err }(),
+		"plain http to somewhere public":         func() error { _, err := get(open, "http://8.8.8.8/"); return err }(),
+	} {
+		if !errors.Is(err, egress.ErrRefused) {
+			t.Errorf("%s: error %v, want one that is ErrRefused", name, err)
+		}
+	}
+	open.CheckRedirect, open.Transport = nil, nil
+	if _, err := get(newClient(t, egress.Config{}).HTTP(), s.URL); !errors.Is(err, egress.ErrRefused) {
+		t.Errorf("a client changed by whom it was given to changes others: %v", err)
 	}
 }
 

@@ -145,3 +145,31 @@ func TestAllocs(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkProof(b *testing.B) {
+	for _, alg := range []token.Algorithm{token.ES256, token.EdDSA, token.PS256} {
+		b.Run(string(alg), func(b *testing.B) {
+			p := newProofs(b, nil)
+			// Each proof once: as many as the loop might ask for, made beforehand.
+			raws := make([]string, 2000)
+			for i := range raws {
+				raws[i] = proof(b, alg, nil, map[string]any{"ath": hashOf(accessToken)})
+			}
+			check := post()
+			check.AccessToken = accessToken
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				if i == len(raws) {
+					b.StopTimer()
+					p, i = newProofs(b, nil), 0
+					b.StartTimer()
+				}
+				if _, err := p.Verify(raws[i], check); err != nil {
+					b.Fatal(err)
+				}
+				i++
+			}
+		})
+	}
+}

@@ -10,18 +10,24 @@ import (
 
 // Claims are what a verified token says. They are read-only: caches share them.
 type Claims struct {
-	Issuer    string         // iss
-	Subject   string         // sub
-	Audience  []string       // aud, as a list also when the token has a string
-	ClientID  string         // client_id (RFC 9068 §2.2), or else azp (OpenID Connect Core §2)
-	Scopes    []string       // scope (RFC 8693 §4.2), or else scp as a list or a string
-	Expires   time.Time      // exp
-	NotBefore time.Time      // nbf; zero when absent
-	IssuedAt  time.Time      // iat; zero when absent
-	AuthTime  time.Time      // auth_time; zero when absent
-	JTI       string         // jti
-	Cnf       Confirmation   // cnf (RFC 7800)
-	Raw       map[string]any // every claim: string, bool, nil, int64, float64, []any, map[string]any
+	Issuer    string       // iss
+	Subject   string       // sub
+	Audience  []string     // aud, as a list also when the token has a string
+	ClientID  string       // client_id (RFC 9068 §2.2), or else azp (OpenID Connect Core §2)
+	Scopes    []string     // scope (RFC 8693 §4.2), or else scp as a list or a string
+	Expires   time.Time    // exp
+	NotBefore time.Time    // nbf; zero when absent
+	IssuedAt  time.Time    // iat; zero when absent
+	AuthTime  time.Time    // auth_time; zero when absent
+	JTI       string       // jti
+	Cnf       Confirmation // cnf (RFC 7800)
+	SID       string       // sid: the session it was issued in (OpenID Connect Front-Channel Logout §3)
+	GrantID   string       // grant_id: the grant it was issued under; our own tokens only
+	ACR       string       // acr: how well the user was authenticated (OpenID Connect Core §2, RFC 9470)
+	AMR       []string     // amr: by which means (RFC 8176)
+	// authorization_details (RFC 9396 §2), as in Raw: each is a map[string]any with a text "type".
+	AuthorizationDetails []any
+	Raw                  map[string]any // every claim: string, bool, nil, int64, float64, []any, map[string]any
 
 	keys  *KeySet // whose keys vouched
 	epoch uint64  // of keys, read before the signature was checked
@@ -41,6 +47,21 @@ func (c Confirmation) Bound() bool { return c.JKT != "" || c.X5T != "" || c.Unkn
 // maxDate is the last second of the year 9999; what lies beyond overflows
 // somebody's calendar, and a token that never expires was not meant.
 const maxDate = 253402300799
+
+// maxClaims is the size in bytes of a claims set that did not come as a token.
+const maxClaims = 64 << 10
+
+// ParseClaims reads object, a JWT Claims Set of at most 64 KiB that something
+// else than a signature vouches for: the content of an opened opaque token. It
+// is as strict about JSON and about the types of claims as [Verifier.Verify],
+// and checks nothing else: the caller looks at iss, aud, exp and nbf. A [Cache]
+// does not remember what it returns.
+func ParseClaims(object []byte) (*Claims, error) {
+	if len(object) > maxClaims {
+		return nil, fmt.Errorf("claims: more than %d bytes", maxClaims)
+	}
+	return parseClaims(object)
+}
 
 // parseClaims reads a JWT Claims Set (RFC 7519 §4) strictly: a claim it knows
 // has the type the RFC gives it, or the token is refused.
@@ -69,6 +90,11 @@ func parseClaims(payload []byte) (*Claims, error) {
 		listClaim(c.Raw, "scope", true, &scope),
 		listClaim(c.Raw, "scp", true, &scp),
 		cnfClaim(c.Raw, &c.Cnf),
+		textClaim(c.Raw, "sid", &c.SID),
+		textClaim(c.Raw, "grant_id", &c.GrantID),
+		textClaim(c.Raw, "acr", &c.ACR),
+		amrClaim(c.Raw, &c.AMR),
+		detailsClaim(c.Raw, &c.AuthorizationDetails),
 	)
 	if err != nil {
 		return nil, err
@@ -103,23 +129,28 @@ func dateClaim(raw map[string]any, name string, dst *time.Time) error {
 	if !ok {
 		return nil
 	}
+	t, err := numericDate(name, v)
+	*dst = t
+	return err
+}
+
+func numericDate(name string, v any) (time.Time, error) {
 	var sec int64
 	switch n := v.(type) {
 	case int64:
 		sec = n
 	case float64:
 		if n < 0 || n > maxDate {
-			return fmt.Errorf("the claim %s is out of range", name)
+			return time.Time{}, fmt.Errorf("the claim %s is out of range", name)
 		}
 		sec = int64(n)
 	default:
-		return fmt.Errorf("the claim %s is not a number", name)
+		return time.Time{}, fmt.Errorf("the claim %s is not a number", name)
 	}
 	if sec <= 0 || sec > maxDate {
-		return fmt.Errorf("the claim %s is out of range", name)
+		return time.Time{}, fmt.Errorf("the claim %s is out of range", name)
 	}
-	*dst = time.Unix(sec, 0)
-	return nil
+	return time.Unix(sec, 0), nil
 }
 
 // listClaim reads a string or a list of strings; with words a string is a list
@@ -181,6 +212,36 @@ func cnfClaim(raw map[string]any, dst *Confirmation) error {
 	if len(m) == 0 {
 		dst.Unknown = true
 	}
+	return nil
+}
+
+// amrClaim reads a list of strings; unlike aud it has no form as one string
+// (RFC 8176 §1), which somebody might read as a list of words.
+func amrClaim(raw map[string]any, dst *[]string) error {
+	if v, ok := raw["amr"]; ok {
+		if _, isList := v.([]any); !isList {
+			return errors.New("the claim amr is not a list")
+		}
+	}
+	return listClaim(raw, "amr", false, dst)
+}
+
+func detailsClaim(raw map[string]any, dst *[]any) error {
+	v, ok := raw["authorization_details"]
+	if !ok {
+		return nil
+	}
+	list, ok := v.([]any)
+	if !ok {
+		return errors.New("the claim authorization_details is not a list")
+	}
+	for _, v := range list {
+		m, _ := v.(map[string]any)
+		if kind, ok := m["type"].(string); !ok || kind == "" {
+			return errors.New("the claim authorization_details has a member that is no object with a type")
+		}
+	}
+	*dst = list
 	return nil
 }
 

@@ -1,7 +1,10 @@
 package token_test
 
 import (
+	"encoding/json"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,5 +53,50 @@ func TestClaims(t *testing.T) {
 				t.Fatalf("got %#v, want %#v", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestParseClaims(t *testing.T) {
+	details := []any{map[string]any{"type": "payment", "amount": int64(5)}}
+	c, err := token.ParseClaims([]byte(claims(map[string]any{"sid": "s", "grant_id": "g", "acr": "aal2", "amr": []string{"pwd", "otp"}, "authorization_details": details})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Subject != "alice" || c.SID != "s" || c.GrantID != "g" || c.ACR != "aal2" || !slices.Equal(c.AMR, []string{"pwd", "otp"}) || !reflect.DeepEqual(c.AuthorizationDetails, details) {
+		t.Fatalf("claims %+v", c)
+	}
+	v := newVerifier(t, staticKeys(t, jwks(t, token.ES256)), nil)
+	for name, changes := range map[string]map[string]any{
+		"sid a number":               {"sid": 1},
+		"sid null":                   {"sid": json.RawMessage("null")},
+		"grant_id a list":            {"grant_id": []string{"g"}},
+		"acr a list":                 {"acr": []string{"aal2"}},
+		"amr a string":               {"amr": "pwd"},
+		"amr with a number":          {"amr": []any{"pwd", 1}},
+		"details an object":          {"authorization_details": map[string]any{"type": "a"}},
+		"details as text":            {"authorization_details": `[{"type":"a"}]`},
+		"a detail that is no object": {"authorization_details": []any{"a"}},
+		"a detail without a type":    {"authorization_details": []any{map[string]any{"type": "a"}, map[string]any{}}},
+		"a detail with no text type": {"authorization_details": []any{map[string]any{"type": []string{"a"}}}},
+		"sub a number":               {"sub": 7},
+		"exp a text":                 {"exp": "9"},
+		"cnf a text":                 {"cnf": "x"},
+	} {
+		t.Run(name+" is refused", func(t *testing.T) {
+			object := claims(changes)
+			if c, err := token.ParseClaims([]byte(object)); err == nil || c != nil {
+				t.Errorf("parsed: %+v", c)
+			}
+			c, err := v.Verify(t.Context(), sign(t, token.ES256, privateKeys()[token.ES256], head(token.ES256), object))
+			refused(t, c, err, "token_invalid", "the claim")
+		})
+	}
+	for name, object := range map[string]string{
+		"nothing": "", "a list": "[]", "a claim twice": `{"sub":"a","sub":"b"}`, "something behind it": `{} {}`,
+		"too much": `{"x":"` + strings.Repeat("x", 64<<10) + `"}`, "text that is not UTF-8": "{\"sub\":\"\xff\"}",
+	} {
+		if c, err := token.ParseClaims([]byte(object)); err == nil || c != nil {
+			t.Errorf("%s: parsed: %+v", name, c)
+		}
 	}
 }

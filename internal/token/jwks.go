@@ -107,12 +107,8 @@ func (t *table) add(v any, allowed []Algorithm) error {
 	if !ok {
 		return errors.New("not an object")
 	}
-	// Whoever published a private key has lost it; a symmetric one would make
-	// every verifier an issuer. "priv" is where AKP keys (RFC 9964) keep theirs.
-	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
-		if _, has := m[name]; has {
-			return fmt.Errorf("it holds private or symmetric key material (%s); its owner should revoke it", name)
-		}
+	if err := noSecrets(m); err != nil {
+		return err
 	}
 	var id, alg, use string
 	if err := errors.Join(textClaim(m, "kid", &id), textClaim(m, "alg", &alg), textClaim(m, "use", &use)); err != nil {
@@ -169,6 +165,57 @@ func (t *table) add(v any, allowed []Algorithm) error {
 		t.jwks++
 	}
 	return nil
+}
+
+// noSecrets refuses a JWK that is not public. Whoever published a private key
+// has lost it; a symmetric one would make every verifier an issuer. "priv" is
+// where AKP keys (RFC 9964) keep theirs.
+func noSecrets(m map[string]any) error {
+	for _, name := range [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
+		if _, has := m[name]; has {
+			return fmt.Errorf("it holds private or symmetric key material (%s); its owner should revoke it", name)
+		}
+	}
+	return nil
+}
+
+// Thumbprint returns the RFC 7638 thumbprint (SHA-256, base64url) of a public
+// JWK of at most 16 KiB: what cnf.jkt and dpop_jkt hold. A private or symmetric
+// key is an error, and so is one that no algorithm here can use.
+func Thumbprint(publicJWK []byte) (string, error) {
+	m, err := readJWK(publicJWK)
+	if err != nil {
+		return "", err
+	}
+	pub, sum, err := publicKey(m)
+	if err == nil {
+		_, err = fits(pub)
+	}
+	if err != nil {
+		return "", fmt.Errorf("JWK: %w", err)
+	}
+	return strict64.EncodeToString([]byte(sum)), nil
+}
+
+const maxJWK = 16 << 10 // an RSA key with a certificate chain
+
+// readJWK reads one JWK that must be public.
+func readJWK(doc []byte) (map[string]any, error) {
+	if len(doc) > maxJWK {
+		return nil, fmt.Errorf("the JWK is larger than %d bytes", maxJWK)
+	}
+	m := make(map[string]any, 8)
+	err := readObject(doc, func(r *reader, name string) (err error) {
+		m[name], err = r.value()
+		return err
+	})
+	if err == nil {
+		err = noSecrets(m)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("JWK: %w", err)
+	}
+	return m, nil
 }
 
 // publicKey decodes the key itself. Only the members that make it are handed

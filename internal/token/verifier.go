@@ -261,8 +261,13 @@ type header struct {
 	keys []*key
 }
 
-// parseHeader reads the JOSE header (RFC 7515 §4.1).
-func parseHeader(encoded string) (header, error) {
+// parseHeader reads the JOSE header (RFC 7515 §4.1) of a token whose key we
+// know already.
+func parseHeader(encoded string) (header, error) { return readHeader(encoded, nil) }
+
+// readHeader reads a JOSE header. The member jwk, which brings the key, goes to
+// jwk; where that is nil it is refused.
+func readHeader(encoded string, jwk func(v any) error) (header, error) {
 	var h header
 	if len(encoded) > strict64.EncodedLen(maxHeader) {
 		return h, fmt.Errorf("the header is longer than %d bytes", maxHeader)
@@ -282,7 +287,15 @@ func parseHeader(encoded string) (header, error) {
 			h.kid, err = r.text(name)
 		case "typ":
 			h.typ, err = r.text(name)
-		case "crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "cty", "enc", "epk", "p2c", "p2s":
+		case "jwk":
+			if jwk == nil {
+				return errors.New("the member jwk is not accepted")
+			}
+			var v any
+			if v, err = r.value(); err == nil {
+				err = jwk(v)
+			}
+		case "crit", "b64", "jku", "x5u", "x5c", "zip", "cty", "enc", "epk", "p2c", "p2s":
 			// crit and b64 change what the signature means (RFC 7515 §4.1.11, RFC
 			// 7797); jwk, jku, x5u and x5c let the token bring its own key (RFC 8725
 			// §2.9 f.); cty announces a token in a token; the rest belongs to JWE.

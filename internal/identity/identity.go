@@ -120,13 +120,6 @@ type Config struct {
 	TokenLife         time.Duration // longest life of an access token: how long revocations are kept; 0: 1 h
 }
 
-// A Directory is the people. Its methods are safe for concurrent use; they
-// authorise nobody, but write each change with its actor to the log, and when
-// that fails change nothing. See [Open].
-type Directory struct {
-	cfg Config
-}
-
 // A Mailer sends one text mail. Its error means that it was not accepted.
 type Mailer interface {
 	Send(ctx context.Context, to, subject, text string) error

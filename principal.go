@@ -1,6 +1,7 @@
 package gatehouse
 
 import (
+	"context"
 	"slices"
 	"time"
 )
@@ -39,4 +40,19 @@ func (p *Principal) Anonymous() bool { return p == nil || p.Method == MethodNone
 // HasScope reports whether s is among the granted scopes.
 func (p *Principal) HasScope(s string) bool {
 	return slices.Contains(p.Scopes, s)
+}
+
+type principalKey struct{}
+
+// WithPrincipal gives ctx who the request it belongs to acts for, so that a
+// service inside this process need not prove it again.
+func WithPrincipal(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// PrincipalOf returns who ctx's request acts for; nil, which is nobody, when that
+// was not proven.
+func PrincipalOf(ctx context.Context) *Principal {
+	p, _ := ctx.Value(principalKey{}).(*Principal)
+	return p
 }

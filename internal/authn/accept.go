@@ -40,6 +40,7 @@ type Accept struct {
 	anonymous   bool
 	bearer      bool   // some way uses Authorization: Bearer
 	keyHeader   string // canonical
+	judged      []string
 	realm       string // `realm="…"`
 	metadata    string // `, resource_metadata="…"` or nothing
 }
@@ -80,15 +81,24 @@ func (a *Authenticator) Accept(w Ways) (*Accept, error) {
 			return nil, fmt.Errorf("authn: %w", err)
 		}
 	}
+	acc.judged = acc.credentialHeaders()
 	return acc, nil
 }
 
 // CredentialHeaders returns the header fields (canonical) whose content
 // Authenticate has judged, and which a service must therefore not see and judge
 // again; none for a public operation that accepts no way.
+// The slice is shared and read-only.
 func (acc *Accept) CredentialHeaders() []string {
+	if acc == nil {
+		return nil
+	}
+	return acc.judged
+}
+
+func (acc *Accept) credentialHeaders() []string {
 	switch {
-	case acc == nil || !acc.bearer && !acc.cert:
+	case !acc.bearer && !acc.cert:
 		return nil
 	case acc.keyHeader == "Authorization":
 		return []string{"Authorization"}

@@ -201,7 +201,7 @@ func (f *flight) problem(err error) *gatehouse.Problem {
 		return p
 	}
 	gone := &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "client_gone", Detail: "The request ended before it was complete.", Err: err}
-	late := &gatehouse.Problem{Kind: gatehouse.UpstreamTimeout, Reason: "upstream_timeout", Detail: "The service did not answer in time.", Err: err}
+	late := lateProblem(err)
 	if _, ok := errors.AsType[*http1.BodyError](err); ok {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return &gatehouse.Problem{Kind: gatehouse.TooLarge, Reason: "body_too_large", Detail: "The request's body is longer than is allowed.", Err: err}
@@ -218,6 +218,10 @@ func (f *flight) problem(err error) *gatehouse.Problem {
 		return late
 	}
 	return &gatehouse.Problem{Kind: gatehouse.BadUpstream, Reason: "upstream_failed", Detail: "The service failed to answer.", Err: err}
+}
+
+func lateProblem(err error) *gatehouse.Problem {
+	return &gatehouse.Problem{Kind: gatehouse.UpstreamTimeout, Reason: "upstream_timeout", Detail: "The service did not answer in time.", Err: err}
 }
 
 // callerLeft is the problem of an answer that could not be delivered.

@@ -83,7 +83,9 @@ type Route struct {
 	Op        *validate.Operation
 	Policy    *authz.Policy
 	Accept    *authn.Accept
-	Upstreams *Upstreams    // nil only in a snapshot made to be asked, not to serve
+	Upstreams *Upstreams    // nil where there is a Service, and in a snapshot made to be asked
+	Service   http.Handler  // in this process, instead of Upstreams: see docs/decisions/0005
+	Raw       bool          // the service judges parameters and body itself; and credentials, where Accept has no way
 	Audience  string        // of the internal token
 	Strip     int           // bytes of the path that are ours, not the service's
 	Prefix    string        // put in their place

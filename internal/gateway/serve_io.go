@@ -15,9 +15,25 @@ import (
 // checkHead holds the parameters to the document. What goes on is the query
 // that was checked, not the one that came.
 func (x *exchange) checkHead() (err error) {
+	if x.route.Raw {
+		x.passHead()
+		return nil
+	}
 	x.vals, err = x.route.Op.Head(x.r, x.params, x.vals, &x.head)
 	x.facts.Params = x.vals
 	return err
+}
+
+// passHead takes the head as it came, for a service that judges it itself. That
+// it can be read in one way only has been checked. Rules on parameters find none.
+func (x *exchange) passHead() {
+	x.head.Path = append(x.head.Path[:0], x.facts.Path...)
+	x.head.Query = append(x.head.Query[:0], x.r.URL.RawQuery...)
+	x.vals = x.vals[:0]
+	for range x.route.Op.Op().Params {
+		x.vals = append(x.vals, nil)
+	}
+	x.facts.Params = x.vals
 }
 
 // checkBody holds the body to the document. What goes on is the body that was
@@ -27,10 +43,14 @@ func (x *exchange) checkBody() error {
 		x.read = &counted{ReadCloser: x.r.Body, hold: x.hold}
 		x.r.Body = x.read
 	}
-	if err := x.route.Op.Body(x.r, &x.body); err != nil {
+	check := x.route.Op.Body
+	if x.route.Raw {
+		check = x.route.Op.Bound
+	}
+	if err := check(x.r, &x.body); err != nil {
 		return err
 	}
-	if x.body.Stream != nil && x.read != nil {
+	if x.body.Stream != nil && x.read != nil && x.route.Service == nil {
 		x.read.hold.end() // it is passed on, not held
 	}
 	if !x.route.Policy.Has(authz.Body) {
@@ -107,10 +127,19 @@ func (x *exchange) forward() error {
 	}
 	x.tellLimits()
 	x.w.Header()[headerDecision] = []string{e.ID}
+	if route.Service != nil {
+		return x.forwardInside()
+	}
 	res, err := route.Upstreams.Forward(x.w, out)
-	x.result = res
-	e.Upstream, e.Status, e.Out, e.Service, e.TraceID = res.Upstream, res.Status, res.Bytes, res.Service, res.TraceID
+	x.note(&res)
 	return err
+}
+
+// note puts what became of the request into its record.
+func (x *exchange) note(res *Result) {
+	x.result = *res
+	e := &x.event
+	e.Upstream, e.Status, e.Out, e.Service, e.TraceID = res.Upstream, res.Status, res.Bytes, res.Service, res.TraceID
 }
 
 // cookie gives the service its cookies. None of them is a credential for the

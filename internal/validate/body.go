@@ -281,6 +281,22 @@ func (o *Operation) Body(r *http.Request, out *Body) error {
 	return f.problem()
 }
 
+// Bound fills out with the body as it comes, of whatever type, bounded in size:
+// for a service that judges it itself. The error is body_too_large, and so is the
+// end of a Stream that grows too long.
+func (o *Operation) Bound(r *http.Request, out *Body) error {
+	*out = out.Reset()
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return nil
+	}
+	limit := max(o.settings.MaxBody, 0)
+	if r.ContentLength > limit {
+		return tooLarge(limit)
+	}
+	out.Stream, out.Length = &bounded{r: r.Body, left: limit, limit: limit}, r.ContentLength
+	return nil
+}
+
 func (o *Operation) emptyBody() error {
 	if o.body.required {
 		return &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "missing_body", Detail: "This operation needs a body."}

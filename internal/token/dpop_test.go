@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
@@ -153,4 +155,64 @@ func TestPublishedThumbprint(t *testing.T) {
 			t.Errorf("%s has the thumbprint %q", name, got)
 		}
 	}
+}
+
+// FuzzProof signs header and payload rightly and compares with go-jose: what we
+// accept it must accept under the key in the header, with the same claims.
+func FuzzProof(f *testing.F) {
+	jwk := text(f, publicJWK(f, token.ES256, nil))
+	h := `{"typ":"dpop+jwt","alg":"ES256","jwk":` + jwk + `}`
+	payload := func(changes edit) string {
+		return text(f, with(edit{"jti": "a", "htm": "POST", "htu": proofURL, "iat": time.Now().Unix()}, changes))
+	}
+	f.Add(h, payload(nil))
+	f.Add(h, payload(edit{"htu": "HTTPS://Server.example.com:443/%74oken?x#y", "x": []any{1.5, nil}}))
+	f.Add(h, payload(edit{"iat": 1e300}))
+	f.Add(h, strings.Replace(payload(nil), `"htm"`, `"HTM":"GET","htm"`, 1))
+	f.Add(h, strings.Replace(payload(nil), `"htm"`, `"htm":"GET","htm"`, 1))
+	f.Add(strings.Replace(h, `"alg"`, `"alg":"none","alg"`, 1), payload(nil))
+	f.Add(strings.Replace(h, `"jwk"`, `"crit":["b64"],"b64":false,"jwk"`, 1), payload(nil))
+	f.Add(strings.Replace(h, `"kty"`, `"d":"AA","kty"`, 1), payload(nil))
+	f.Add(`{"alg":"none"}`, ``)
+	set, err := token.Thumbprint([]byte(jwk))
+	if err != nil {
+		f.Fatal(err)
+	}
+	p := newProofs(f, func(c *token.ProofsConfig) { c.Entries = 64 << 20 })
+	f.Fuzz(func(t *testing.T, header, payload string) {
+		_, _ = p.Verify(header+"."+payload, post())
+		raw := sign(t, token.ES256, privateKeys()[token.ES256], header, payload)
+		ours, err := p.Verify(raw, post())
+		if err != nil {
+			return
+		}
+		if _, err := p.Verify(raw, post()); err == nil {
+			t.Fatal("a proof is accepted twice")
+		}
+		parsed, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.ES256})
+		if err != nil {
+			t.Fatalf("go-jose does not parse what we accept: %v", err)
+		}
+		key := parsed.Headers[0].JSONWebKey
+		if key == nil || !key.IsPublic() || ours.JKT != set || parsed.Headers[0].ExtraHeaders[jose.HeaderType] != "dpop+jwt" {
+			t.Fatalf("header %+v, thumbprint %s", parsed.Headers[0], ours.JKT)
+		}
+		var theirs struct {
+			JTI string          `json:"jti"`
+			HTM string          `json:"htm"`
+			HTU string          `json:"htu"`
+			IAT jwt.NumericDate `json:"iat"`
+		}
+		if err := parsed.Claims(key.Key, &theirs); err != nil {
+			t.Fatalf("go-jose refuses what we accept: %v", err)
+		}
+		if theirs.JTI != ours.JTI || theirs.IAT.Time().Unix() != ours.IssuedAt.Unix() || theirs.HTM != "POST" {
+			t.Fatalf("claims differ: ours %+v, theirs %+v", ours, theirs)
+		}
+		// The normal forms come from another parser.
+		a, err := url.Parse(theirs.HTU)
+		if err != nil || !strings.EqualFold(a.Hostname(), "server.example.com") || a.Path != "/token" || a.User != nil {
+			t.Fatalf("htu %q is taken for %s (%v)", theirs.HTU, proofURL, err)
+		}
+	})
 }

@@ -21,6 +21,18 @@ if [ ! -e "$deps/datadog" ]; then
 		echo "tools/test.sh: Datadog's OpenAPI documents not available: their test is left out"
 	fi
 fi
+# An OpenID provider for the tests of upstream sign-in, and OpenLDAP's server.
+if [ ! -e "$deps/oidc-provider/node_modules/oidc-provider" ]; then
+	mkdir -p "$deps/oidc-provider"
+	if ! { command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps/oidc-provider" oidc-provider@9.13.3 >/dev/null 2>&1; }; then
+		echo "tools/test.sh: oidc-provider not available (npm): the tests against it are left out"
+	fi
+fi
+if [ ! -x /usr/sbin/slapd ]; then
+	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q slapd || { apt-get update -q && apt-get install -y -q slapd; }; } >/dev/null 2>&1; }; then
+		echo "tools/test.sh: slapd not available (apt-get install slapd): the tests against it are left out"
+	fi
+fi
 # Published conformance data: where the checkout has it beside it, or from where it is kept, at the commits it was last passed with.
 if [ ! -e "$deps/corpora" ] && [ -d ../shared/corpora ]; then
 	ln -sfn "$(cd ../shared/corpora && pwd)" "$deps/corpora"

@@ -94,6 +94,7 @@ type Session struct {
 	User     string
 	AMR      []string
 	ACR      string
+	Source   string    // upstream that proved it last; "" when we did
 	AuthTime time.Time // of the last full authentication
 	Created  time.Time
 	Seen     time.Time // to the minute

@@ -130,6 +130,8 @@ func (d *Directory) prune(ctx context.Context) error {
 			{`DELETE FROM codes WHERE expires < $1`, now},
 			{`DELETE FROM throttles WHERE seen < $1`, now.Add(-throttleMemory)},
 			{`DELETE FROM familiar WHERE seen < $1`, now.Add(-familiarFor)},
+			{`DELETE FROM sessions WHERE idle < $1`, now},
+			{`DELETE FROM ceremonies WHERE until < $1`, now},
 		} {
 			if _, err := tx.ExecContext(ctx, old.statement, old.before.UnixMilli()); err != nil {
 				return err

@@ -1,0 +1,438 @@
+package identity
+
+import (
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-webauthn/webauthn/protocol"
+	"github.com/go-webauthn/webauthn/webauthn"
+)
+
+const (
+	ceremonyLife = 5 * time.Minute
+	maxPasskeys  = 20       // of one user
+	maxResponse  = 64 << 10 // bytes of what a browser answers; attestation certificates are the most of it
+
+	sealedRegistration = "identity passkey registration"
+	sealedSignIn       = "identity passkey sign-in"
+)
+
+var (
+	// ErrPasskey refuses to register a passkey; the text says why.
+	ErrPasskey = errors.New("the passkey was not registered")
+	// ErrNoPasskeys tells that people reach Gatehouse by an IP address, for which
+	// there are no passkeys (WebAuthn §5.1.2: an RP id is a domain).
+	ErrNoPasskeys = errors.New("passkeys need an issuer with a host name, not an IP address")
+)
+
+// A Passkey is a public key whose private part an authenticator keeps (WebAuthn).
+type Passkey struct {
+	ID         string // "key_…"; not the authenticator's id for it
+	Name       string // given by its user
+	Transports []string
+	Synced     bool // copied between the user's devices by its maker
+	Created    time.Time
+	Used       time.Time // zero: never
+	Copied     time.Time // when its counter last went back, as of two that are one; zero: never
+
+	user       string
+	credential webauthn.Credential
+}
+
+// A holder is a user as the WebAuthn library wants it.
+type holder struct {
+	user     *User
+	passkeys []Passkey
+}
+
+// WebAuthnID is the user handle: random, as the id is, and says nothing of its user.
+func (h holder) WebAuthnID() []byte          { return []byte(h.user.ID) }
+func (h holder) WebAuthnName() string        { return h.user.Name }
+func (h holder) WebAuthnDisplayName() string { return h.user.Name }
+func (h holder) WebAuthnCredentials() []webauthn.Credential {
+	list := make([]webauthn.Credential, len(h.passkeys))
+	for i := range h.passkeys {
+		list[i] = h.passkeys[i].credential
+	}
+	return list
+}
+
+// A ceremony is what the library must remember between asking and answer. The
+// allowed credentials are not in it: its length would tell how many there are.
+type ceremony struct {
+	Challenge string    `json:"challenge"`
+	User      string    `json:"user,omitempty"` // "" for whoever the passkey says
+	Name      string    `json:"name,omitempty"`
+	Until     time.Time `json:"until"`
+}
+
+func (c ceremony) data() webauthn.SessionData {
+	s := webauthn.SessionData{Challenge: c.Challenge, UserVerification: protocol.VerificationPreferred, Expires: c.Until}
+	if c.User != "" {
+		s.UserID = []byte(c.User)
+	}
+	return s
+}
+
+// relyingParty is this house to authenticators. Its origin is configuration, never
+// what a request says of its host.
+func (d *Directory) relyingParty() (*webauthn.WebAuthn, error) {
+	issuer, err := url.Parse(d.cfg.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	if _, err := netip.ParseAddr(issuer.Hostname()); err == nil {
+		return nil, ErrNoPasskeys
+	}
+	ask := webauthn.TimeoutConfig{Timeout: ceremonyLife, TimeoutUVD: ceremonyLife}
+	rp, err := webauthn.New(&webauthn.Config{
+		RPID: issuer.Hostname(), RPDisplayName: issuer.Hostname(), RPOrigins: []string{issuer.Scheme + "://" + issuer.Host},
+		AttestationPreference: protocol.PreferNoAttestation,
+		AuthenticatorSelection: protocol.AuthenticatorSelection{
+			ResidentKey: protocol.ResidentKeyRequirementPreferred, UserVerification: protocol.VerificationPreferred,
+		},
+		Timeouts: webauthn.TimeoutsConfig{Login: ask, Registration: ask},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("identity: passkeys: %w", err)
+	}
+	return rp, nil
+}
+
+// BeginPasskey asks user's browser for a new passkey, which will have that name:
+// options are for navigator.credentials.create, state comes back to FinishPasskey
+// within five minutes. Authenticators that have one already are told to refuse.
+func (d *Directory) BeginPasskey(ctx context.Context, user, name string) (options json.RawMessage, state string, err error) {
+	if name = strings.TrimSpace(name); name == "" {
+		name = "Passkey"
+	}
+	if len(name) > 64 || !printable(name) {
+		return nil, "", fmt.Errorf("%w: its name has at most 64 bytes, all of them printable characters", ErrPasskey)
+	}
+	rp, err := d.relyingParty()
+	if err != nil {
+		return nil, "", err
+	}
+	h, err := d.holder(ctx, user)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(h.passkeys) >= maxPasskeys {
+		return nil, "", fmt.Errorf("%w: %d are enough, remove one first", ErrPasskey, maxPasskeys)
+	}
+	have := webauthn.Credentials(h.WebAuthnCredentials()).CredentialDescriptors()
+	creation, session, err := rp.BeginRegistration(h, webauthn.WithExclusions(have))
+	if err != nil {
+		return nil, "", fmt.Errorf("identity: passkeys: %w", err)
+	}
+	return d.begin(sealedRegistration, creation, ceremony{Challenge: session.Challenge, User: user, Name: name})
+}
+
+// begin gives options and the sealed ceremony that belongs to them.
+func (d *Directory) begin(purpose string, options any, c ceremony) (json.RawMessage, string, error) {
+	b, err := json.Marshal(options)
+	if err != nil {
+		return nil, "", fmt.Errorf("identity: passkeys: %w", err)
+	}
+	c.Until = time.Now().Add(ceremonyLife)
+	state, err := d.seal(purpose, c)
+	return b, state, err
+}
+
+// FinishPasskey keeps the passkey that response (JSON of a PublicKeyCredential)
+// brings. [ErrPasskey] when it is not an answer to state, or state was used before.
+func (d *Directory) FinishPasskey(ctx context.Context, by By, state string, response []byte) (*Passkey, error) {
+	var c ceremony
+	if err := d.open(sealedRegistration, state, &c); errors.Is(err, ErrCredentials) || err == nil && c.User != by.User {
+		return nil, fmt.Errorf("%w: it was not asked for here", ErrPasskey)
+	} else if err != nil {
+		return nil, err
+	}
+	rp, err := d.relyingParty()
+	if err != nil {
+		return nil, err
+	}
+	h, err := d.holder(ctx, by.User)
+	if err != nil {
+		return nil, err
+	}
+	if len(response) > maxResponse {
+		return nil, fmt.Errorf("%w: the answer is larger than %d bytes", ErrPasskey, maxResponse)
+	}
+	answer, err := protocol.ParseCredentialCreationResponseBytes(response)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPasskey, err)
+	}
+	session := c.data()
+	session.CredParams = webauthn.CredentialParametersDefault()
+	credential, err := rp.CreateCredential(h, session, answer)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPasskey, err)
+	}
+	p := &Passkey{
+		ID: newID("key_"), Name: c.Name, Synced: credential.Flags.BackupEligible, Created: moment(time.Now().UnixMilli()),
+		user: c.User, credential: *credential,
+	}
+	for _, t := range credential.Transport {
+		if isWord(string(t)) && len(p.Transports) < 8 {
+			p.Transports = append(p.Transports, string(t))
+		}
+	}
+	detail := map[string]string{"passkey": p.ID, "name": p.Name}
+	err = d.factor(ctx, by, "users.passkeys.add", detail, func(tx *sql.Tx) error {
+		first, err := once(ctx, tx, c.Challenge, c.Until)
+		if err != nil {
+			return err
+		}
+		if !first {
+			return fmt.Errorf("%w: this answer was used before", ErrPasskey)
+		}
+		return p.insert(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// BeginSignIn asks for a passkey: options are for navigator.credentials.get, state
+// comes back to FinishSignIn within five minutes. With login "" the browser offers
+// every passkey it has for this house. A name without passkeys, known or not, gets
+// options that look like any other's.
+func (d *Directory) BeginSignIn(ctx context.Context, login string) (options json.RawMessage, state string, err error) {
+	rp, err := d.relyingParty()
+	if err != nil {
+		return nil, "", err
+	}
+	var c ceremony
+	var ask []webauthn.LoginOption
+	if login != "" {
+		user, allowed, err := d.decoy(ctx, login) // made up in any case, so that the time is the same
+		if err != nil {
+			return nil, "", err
+		}
+		c.User = user
+		switch u, err := d.FindUser(ctx, login); {
+		case err == nil:
+			h, err := d.holder(ctx, u.ID)
+			if err != nil {
+				return nil, "", err
+			}
+			if len(h.passkeys) > 0 {
+				c.User, allowed = u.ID, webauthn.Credentials(h.WebAuthnCredentials()).CredentialDescriptors()
+			}
+		case !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrInvalid):
+			return nil, "", err
+		}
+		ask = append(ask, webauthn.WithAllowedCredentials(allowed))
+	}
+	assertion, session, err := rp.BeginDiscoverableLogin(ask...)
+	if err != nil {
+		return nil, "", fmt.Errorf("identity: passkeys: %w", err)
+	}
+	c.Challenge = session.Challenge
+	return d.begin(sealedSignIn, assertion, c)
+}
+
+// FinishSignIn is the login of whoever's passkey response (JSON of a
+// PublicKeyCredential) proves, once for each state. A passkey that verified its
+// user is [ACRPhishing]; one that only was there is one factor. One that says it is
+// bound to its device is "hwk", one that can be copied "swk": it signs that, while
+// what a browser says of its attachment nobody does. All refusals are
+// [ErrCredentials].
+func (d *Directory) FinishSignIn(ctx context.Context, state string, response []byte, source netip.Addr) (*Login, error) {
+	var c ceremony
+	if err := d.open(sealedSignIn, state, &c); err != nil {
+		return nil, err
+	}
+	rp, err := d.relyingParty()
+	if err != nil {
+		return nil, err
+	}
+	if len(response) > maxResponse {
+		return nil, ErrCredentials
+	}
+	answer, err := protocol.ParseCredentialRequestResponseBytes(response)
+	if err != nil {
+		return nil, ErrCredentials
+	}
+	user := c.User
+	if user == "" {
+		user = string(answer.Response.UserHandle)
+	}
+	h, err := d.holder(ctx, user)
+	if errors.Is(err, ErrUnknown) || err == nil && !h.user.Active {
+		return nil, ErrCredentials
+	}
+	if err != nil {
+		return nil, err
+	}
+	var proven *webauthn.Credential
+	if c.User == "" {
+		proven, err = rp.ValidateDiscoverableLogin(func(_, handle []byte) (webauthn.User, error) {
+			if string(handle) != user {
+				return nil, ErrCredentials
+			}
+			return h, nil
+		}, c.data(), answer)
+	} else {
+		proven, err = rp.ValidateLogin(h, c.data(), answer)
+	}
+	if err != nil {
+		return nil, ErrCredentials
+	}
+	at := slices.IndexFunc(h.passkeys, func(p Passkey) bool { return string(p.credential.ID) == string(proven.ID) })
+	if at < 0 {
+		return nil, ErrCredentials
+	}
+	if err := d.usePasskey(ctx, &h.passkeys[at], c, answer.Response.AuthenticatorData.Counter, proven.Flags.BackupState); err != nil {
+		return nil, err
+	}
+	l := &Login{User: user, ACR: ACRPassword, AMR: []string{amrHardware}, AuthTime: time.Now()}
+	if proven.Flags.BackupEligible {
+		l.AMR[0] = amrSoftware
+	}
+	if answer.Response.AuthenticatorData.Flags.HasUserVerified() {
+		l.ACR, l.AMR = ACRPhishing, append(l.AMR, amrUser, amrMulti)
+	}
+	return d.withSecond(ctx, l)
+}
+
+// usePasskey takes a ceremony and advances the counter of a passkey. A counter
+// that does not grow means that a second authenticator has the same key (WebAuthn
+// §6.1.1): whose answer this is nobody knows, so it is refused and recorded.
+func (d *Directory) usePasskey(ctx context.Context, p *Passkey, c ceremony, counter uint32, backup bool) error {
+	var refused error
+	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
+		refused = nil
+		first, err := once(ctx, tx, c.Challenge, c.Until)
+		if err != nil {
+			return err
+		}
+		if !first {
+			return ErrCredentials
+		}
+		now := time.Now().UnixMilli()
+		// Authenticators without a counter say 0 for ever.
+		n, err := affected(tx.ExecContext(ctx, `UPDATE passkeys SET sign_count = $1, used = $2, backup_state = $3
+			WHERE id = $4 AND (sign_count < $1 OR sign_count = 0 AND $1 = 0)`, int64(counter), now, truth(backup), p.ID))
+		if err != nil || n == 1 {
+			return err
+		}
+		refused = ErrCredentials
+		_, err = tx.ExecContext(ctx, `UPDATE passkeys SET copied = $1 WHERE id = $2`, now, p.ID)
+		return err
+	})
+	if errors.Is(err, ErrCredentials) {
+		return ErrCredentials
+	}
+	if err != nil {
+		return fmt.Errorf("identity: passkeys: %w", err)
+	}
+	return refused
+}
+
+// Passkeys returns the passkeys of a user, oldest first.
+func (d *Directory) Passkeys(ctx context.Context, user string) (list []Passkey, err error) {
+	err = d.cfg.DB.Read(ctx, func(tx *sql.Tx) (err error) {
+		list, err = selectPasskeys(ctx, tx, user)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("identity: passkeys: %w", err)
+	}
+	return list, nil
+}
+
+// RemovePasskey takes a passkey of the user out of use. [ErrInvalid] when there is
+// none of that id; [ErrLast] when the user would have no way to sign in.
+func (d *Directory) RemovePasskey(ctx context.Context, by By, id string) error {
+	return d.factor(ctx, by, "users.passkeys.remove", map[string]string{"passkey": id}, func(tx *sql.Tx) error {
+		n, err := affected(tx.ExecContext(ctx, `DELETE FROM passkeys WHERE id = $1 AND user_id = $2 AND (
+			EXISTS (SELECT 1 FROM users WHERE id = $2 AND password <> '')
+			OR EXISTS (SELECT 1 FROM links WHERE user_id = $2)
+			OR (SELECT COUNT(*) FROM passkeys WHERE user_id = $2) > 1)`, id, by.User))
+		if err != nil || n == 1 {
+			return err
+		}
+		var found int
+		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM passkeys WHERE id = $1 AND user_id = $2`, id, by.User).Scan(&found); err != nil {
+			return err
+		}
+		if found == 1 {
+			return ErrLast
+		}
+		return fmt.Errorf("%w: there is no such passkey", ErrInvalid)
+	})
+}
+
+// holder reads a user with the user's passkeys.
+func (d *Directory) holder(ctx context.Context, user string) (h holder, err error) {
+	if h.user, err = d.User(ctx, user); err != nil {
+		return holder{}, err
+	}
+	h.passkeys, err = d.Passkeys(ctx, user)
+	return h, err
+}
+
+func (p *Passkey) insert(ctx context.Context, tx *sql.Tx) error {
+	c := &p.credential
+	n, err := affected(tx.ExecContext(ctx, `INSERT INTO passkeys
+		(id, user_id, credential, public_key, name, transports, aaguid, attestation, backup_eligible, backup_state, sign_count, created, used, copied)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0) ON CONFLICT (credential) DO NOTHING`,
+		p.ID, p.user, base64.RawURLEncoding.EncodeToString(c.ID), base64.RawURLEncoding.EncodeToString(c.PublicKey), p.Name,
+		strings.Join(p.Transports, " "), hex.EncodeToString(c.Authenticator.AAGUID), c.AttestationFormat,
+		truth(c.Flags.BackupEligible), truth(c.Flags.BackupState), int64(c.Authenticator.SignCount), millis(p.Created)))
+	if err == nil && n == 0 {
+		// WebAuthn §7.1 step 26: another user's credential must not come to be this one's.
+		return fmt.Errorf("%w: this one is registered already", ErrPasskey)
+	}
+	return err
+}
+
+func selectPasskeys(ctx context.Context, tx *sql.Tx, user string) ([]Passkey, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, user_id, credential, public_key, name, transports, aaguid, attestation,
+		backup_eligible, backup_state, sign_count, created, used, copied FROM passkeys WHERE user_id = $1 ORDER BY created, id`, user)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var list []Passkey
+	for rows.Next() {
+		var p Passkey
+		var credential, key, transports, aaguid string
+		var eligible, state, count, created, used, copied int64
+		c := &p.credential
+		err := rows.Scan(&p.ID, &p.user, &credential, &key, &p.Name, &transports, &aaguid, &c.AttestationFormat, &eligible, &state, &count, &created, &used, &copied)
+		if err != nil {
+			return nil, err
+		}
+		var damaged [3]error
+		c.ID, damaged[0] = base64.RawURLEncoding.DecodeString(credential)
+		c.PublicKey, damaged[1] = base64.RawURLEncoding.DecodeString(key)
+		c.Authenticator.AAGUID, damaged[2] = hex.DecodeString(aaguid)
+		if err := errors.Join(damaged[:]...); err != nil || len(c.ID) == 0 || len(c.PublicKey) == 0 {
+			return nil, fmt.Errorf("passkey %s in the database is damaged", p.ID)
+		}
+		p.Transports = strings.Fields(transports)
+		for _, t := range p.Transports {
+			c.Transport = append(c.Transport, protocol.AuthenticatorTransport(t))
+		}
+		c.Authenticator.SignCount = uint32(count) //nolint:gosec // written from an uint32
+		c.Flags.BackupEligible, c.Flags.BackupState = eligible == 1, state == 1
+		p.Synced = c.Flags.BackupEligible
+		p.Created, p.Used, p.Copied = moment(created), moment(used), moment(copied)
+		list = append(list, p)
+	}
+	return list, rows.Err()
+}

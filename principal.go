@@ -29,7 +29,7 @@ type Principal struct {
 	Scopes   []string       // OAuth scopes (RFC 6749 §3.3), or the scopes of the key
 	Claims   map[string]any // every claim of the token as decoded; nil for keys and certificates
 	Method   Method         // how it was authenticated
-	KeyID    string         // the API key's id or the certificate's SHA-256 (RFC 8705 x5t#S256)
+	KeyID    string         // the API key's id, or what the proof is bound to: the certificate's SHA-256 (RFC 8705 x5t#S256), the DPoP key's (RFC 9449 jkt)
 	AuthTime time.Time      // when the user authenticated, if known
 	Expires  time.Time      // when the proof stops being valid; zero if never
 }

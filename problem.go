@@ -56,6 +56,7 @@ type Problem struct {
 	Detail     string        // one safe sentence for the caller; never a secret, never another principal's data
 	Fields     []FieldError  // which parts of the input were refused, for Malformed and Unprocessable
 	Challenges []string      // WWW-Authenticate values (RFC 9110 §11.6.1) for Unauthenticated and Forbidden
+	Nonce      string        // DPoP-Nonce value (RFC 9449 §9) for Unauthenticated; "" for none
 	Allow      []string      // methods for MethodNotAllowed
 	RetryAfter time.Duration // set for RateLimited and Overloaded
 	Decision   *Decision     // the reasons, for the operator's event only

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // DefaultKeyHeader is where API keys stand unless the document names another header.
@@ -19,6 +20,15 @@ type Ways struct {
 	Anonymous        bool   // nobody may call too (public operation)
 	KeyHeader        string // of API keys; "": Config.KeyHeader
 	ResourceMetadata string // URL of the RFC 9728 metadata to name in challenges; "": none
+
+	// What a token must say besides being good. Only a token can say it: where any
+	// of the last four is asked for, API keys are not accepted, nor, but for Bound,
+	// a certificate alone.
+	Audience []string      // resource identifiers of this API (RFC 8707): a token of our own issuer must name one; required where it is accepted
+	ACR      []string      // how well the user must be authenticated: one of these acr values (RFC 9470)
+	MaxAge   time.Duration // how long ago at most, in whole seconds; 0: any time
+	Details  []string      // types of authorization_details (RFC 9396 §2), of which the token must carry one
+	Bound    bool          // only tokens bound to a key of the client's (RFC 9449, RFC 8705)
 }
 
 // A Way is what one request must show, all of it. Issuers and Key exclude each
@@ -43,6 +53,16 @@ type Accept struct {
 	judged      []string
 	realm       string // `realm="…"`
 	metadata    string // `, resource_metadata="…"` or nothing
+	algs        string // `, algs="…"` where DPoP is taken, or nothing
+
+	own      *acceptIssuer // the one of issuers that is our own; nil: none
+	audience []string
+	acr      []string
+	maxAge   time.Duration
+	details  []string
+	bound    bool
+	asks     bool   // for acr, maxAge or details
+	stepUp   string // `, acr_values="…", max_age="…"`, or what of it is asked for
 }
 
 type acceptIssuer struct {
@@ -80,6 +100,9 @@ func (a *Authenticator) Accept(w Ways) (*Accept, error) {
 		if err := acc.add(way); err != nil {
 			return nil, fmt.Errorf("authn: %w", err)
 		}
+	}
+	if err := acc.ask(w); err != nil {
+		return nil, fmt.Errorf("authn: %w", err)
 	}
 	acc.judged = acc.credentialHeaders()
 	return acc, nil

@@ -23,6 +23,30 @@ type Config struct {
 	Certificates map[string]Identity // who holds a certificate, by its name: a URI (spiffe://…), a host name, an e-mail address, or cn:NAME
 	Roles        []string            // the roles the config defines; a token's others are dropped
 	CacheEntries int                 // checked tokens remembered for each issuer; 0: 16,384
+
+	Proofs      *token.Proofs // DPoP (RFC 9449); nil: tokens bound so are refused. It outlives reloads, or replays are forgotten.
+	Opaque      Opener        // opens tokens of our own that are no JWTs; nil: they are refused
+	Decrypter   Decrypter     // opens encrypted tokens of our own; nil: they are refused
+	Revocations Revocations   // of our own tokens; required with an issuer that is Own
+}
+
+// An Opener knows what our own opaque tokens (gha_…) stand for. A token it does
+// not know is a *gatehouse.Problem of kind Unauthenticated; any other error means
+// that it cannot tell, and refuses with 503.
+type Opener interface {
+	OpenToken(ctx context.Context, raw string) (*token.Claims, error)
+}
+
+// A Decrypter opens nested JWTs (RFC 7519 §5.2): [token.Decrypter].
+type Decrypter interface {
+	Decrypt(jwe string) (jws string, err error)
+}
+
+// Revocations knows which of our own tokens no longer count. It is asked for
+// every request that brings one, remembered or not, and must not lock.
+type Revocations interface {
+	Revoked(c *token.Claims) bool
+	RevocationsErr() error // why it cannot be known; every token of ours is refused then
 }
 
 // An Authenticator tells who is calling. It is safe for concurrent use; the zero
@@ -35,6 +59,11 @@ type Authenticator struct {
 	names   map[string]*Identity
 	roles   map[string]bool
 	nobody  gatehouse.Principal
+
+	proofs      *token.Proofs
+	opaque      Opener
+	decrypter   Decrypter
+	revocations Revocations
 }
 
 // New checks cfg and makes an Authenticator. It does no I/O: keys of issuers are
@@ -43,6 +72,7 @@ func New(cfg Config) (*Authenticator, error) {
 	a := &Authenticator{
 		realm: cfg.Realm, header: cmp.Or(cfg.KeyHeader, DefaultKeyHeader), issuers: map[string]*issuer{}, keys: cfg.Keys,
 		names: map[string]*Identity{}, roles: map[string]bool{},
+		proofs: cfg.Proofs, opaque: cfg.Opaque, decrypter: cfg.Decrypter, revocations: cfg.Revocations,
 	}
 	var errs []error
 	if cfg.Realm == "" {
@@ -73,14 +103,15 @@ func New(cfg Config) (*Authenticator, error) {
 	return a, nil
 }
 
-// Authenticate returns who r acts for, by one of the ways acc accepts. The
-// Principal is shared and read-only; on a public operation without credentials
+// Authenticate returns who r acts for, by one of the ways acc accepts. proto is
+// "https" or "http", as the caller speaks it: a DPoP proof names the whole URL.
+// The Principal is shared and read-only; on a public operation without credentials
 // it is the anonymous one. Every error is a *gatehouse.Problem.
 //
 // On a public operation a credential is checked if acc has any way, and a bad
 // one is refused; if acc has none, credentials are not looked at and are the
 // service's own matter.
-func (a *Authenticator) Authenticate(ctx context.Context, r *http.Request, acc *Accept) (*gatehouse.Principal, error) {
+func (a *Authenticator) Authenticate(ctx context.Context, r *http.Request, proto string, acc *Accept) (*gatehouse.Principal, error) {
 	if acc == nil || acc.owner != a {
 		return nil, &gatehouse.Problem{
 			Kind: gatehouse.Internal, Reason: "internal", Err: errors.New("authn: the operation was not compiled by this Authenticator"),
@@ -94,8 +125,8 @@ func (a *Authenticator) Authenticate(ctx context.Context, r *http.Request, acc *
 		return nil, err
 	}
 	switch kind {
-	case bearerToken:
-		return a.byToken(ctx, r, acc, cred)
+	case bearerToken, dpopToken:
+		return a.byToken(ctx, r, acc, shown{cred, kind, proto})
 	case apiKey:
 		return a.byKey(r, acc, cred)
 	case none:
@@ -108,6 +139,7 @@ type kind uint8
 const (
 	none kind = iota
 	bearerToken
+	dpopToken
 	apiKey
 )
 
@@ -137,9 +169,12 @@ func (acc *Accept) credential(r *http.Request) (string, kind, error) {
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
 	case strings.EqualFold(scheme, "DPoP"):
-		return "", none, acc.dpop(errors.New("the scheme of Authorization is DPoP"))
+		if acc.owner.proofs == nil {
+			return "", none, acc.dpopUnsupported(errors.New("the scheme of Authorization is DPoP"))
+		}
+		return strings.TrimLeft(cred, " "), dpopToken, nil
 	default:
-		return "", none, acc.notAccepted(noCode, errors.New("the scheme of Authorization is not Bearer"))
+		return "", none, acc.notAccepted(none, noCode, errors.New("the scheme of Authorization is not Bearer"))
 	}
 	cred = strings.TrimLeft(cred, " ")
 	if strings.HasPrefix(cred, keyPrefix) { // no JWT begins so: its first character would have to encode '{'
@@ -148,69 +183,13 @@ func (acc *Accept) credential(r *http.Request) (string, kind, error) {
 	return cred, bearerToken, nil
 }
 
-func (acc *Accept) dpop(cause error) *gatehouse.Problem {
-	return acc.denial(invalidToken, gatehouse.Problem{Reason: "dpop_unsupported", Detail: "Tokens bound to a DPoP key are not accepted.", Err: cause})
-}
-
-func (a *Authenticator) byToken(ctx context.Context, r *http.Request, acc *Accept, raw string) (*gatehouse.Principal, error) {
-	for i := range acc.issuers {
-		is := &acc.issuers[i]
-		if t, ok := is.cache.Get(raw); ok {
-			return a.onConnection(r, acc, is, t)
-		}
-	}
-	if len(acc.issuers) == 0 {
-		return nil, acc.notAccepted(invalidToken, errors.New("a token, where none is taken"))
-	}
-	iss, err := token.UnverifiedIssuer(raw)
-	if err != nil {
-		return nil, acc.complete(err)
-	}
-	at := slices.IndexFunc(acc.issuers, func(is acceptIssuer) bool { return is.iss == iss })
-	if at < 0 {
-		return nil, acc.denial(invalidToken, gatehouse.Problem{
-			Reason: "token_issuer_unknown", Detail: "The access token is of an issuer that is not accepted here.",
-			Err: fmt.Errorf("iss is %.200q", iss),
-		})
-	}
-	is := &acc.issuers[at]
-	claims, err := is.verifier.Verify(ctx, raw)
-	switch {
-	case err != nil:
-		return nil, acc.complete(err)
-	case claims.Cnf.JKT != "":
-		return nil, acc.dpop(errDPoP)
-	case claims.Cnf.Unknown || claims.Cnf.Bound() && claims.Cnf.X5T == "":
-		return nil, acc.denial(invalidToken, gatehouse.Problem{Reason: "token_invalid", Detail: "The access token is not valid here.", Err: errUnknown})
-	}
-	t := &checkedToken{is.principal(claims), claims.Cnf.X5T}
-	is.cache.Put(raw, claims, t)
-	return a.onConnection(r, acc, is, t)
-}
-
-// onConnection checks what a good token asks of the connection it came over.
-func (a *Authenticator) onConnection(r *http.Request, acc *Accept, is *acceptIssuer, t *checkedToken) (*gatehouse.Principal, error) {
-	if t.x5t != "" && !holds(leaf(r.TLS), t.x5t) {
-		return nil, acc.denial(invalidToken, gatehouse.Problem{
-			Reason: "certificate_mismatch", Detail: "The access token is bound to another client certificate.",
-			Err: errors.New("cnf.x5t#S256 is not the connection's certificate (RFC 8705 §3)"),
-		})
-	}
-	if is.withCert {
-		if err := a.beside(acc, leaf(r.TLS)); err != nil {
-			return nil, err
-		}
-	}
-	return t.principal, nil
-}
-
 func (a *Authenticator) byKey(r *http.Request, acc *Accept, raw string) (*gatehouse.Principal, error) {
 	if !acc.key {
-		return nil, acc.notAccepted(invalidToken, errors.New("an API key, where none is taken"))
+		return nil, acc.notAccepted(apiKey, invalidToken, errors.New("an API key, where none is taken"))
 	}
 	p, err := a.keys.principal(raw)
 	if err != nil {
-		return nil, acc.complete(err)
+		return nil, acc.complete(apiKey, err)
 	}
 	if acc.keyWithCert {
 		if err := a.beside(acc, leaf(r.TLS)); err != nil {
@@ -223,7 +202,7 @@ func (a *Authenticator) byKey(r *http.Request, acc *Accept, raw string) (*gateho
 // beside checks a certificate that is asked for in addition to a credential.
 func (a *Authenticator) beside(acc *Accept, cert *x509.Certificate) error {
 	if cert == nil {
-		return acc.denial(noCode, gatehouse.Problem{
+		return acc.denial(none, noCode, gatehouse.Problem{
 			Reason: "certificate_required", Detail: "This operation needs a client certificate too.", Err: errNoCertificate,
 		})
 	}
@@ -234,7 +213,7 @@ func (a *Authenticator) beside(acc *Accept, cert *x509.Certificate) error {
 }
 
 func (acc *Accept) certificateUnknown(cause error) *gatehouse.Problem {
-	return acc.denial(noCode, gatehouse.Problem{Reason: "certificate_unknown", Detail: "The client certificate is not known here.", Err: cause})
+	return acc.denial(none, noCode, gatehouse.Problem{Reason: "certificate_unknown", Detail: "The client certificate is not known here.", Err: cause})
 }
 
 // byConnection is for requests that carry no credential themselves.

@@ -307,10 +307,10 @@ func TestNothingIsAcceptedByZeroValues(t *testing.T) {
 		"the zero Accept":                func() (*gatehouse.Principal, error) { return w.Authenticate(t.Context(), good, new(authn.Accept)) },
 		"another Authenticator's Accept": func() (*gatehouse.Principal, error) { return w.Authenticate(t.Context(), good, elsewhere) },
 		"the zero Authenticator": func() (*gatehouse.Principal, error) {
-			return new(authn.Authenticator).Authenticate(t.Context(), good, elsewhere)
+			return new(authn.Authenticator).Authenticate(t.Context(), good, "https", elsewhere)
 		},
 		"the zero Authenticator, nil Accept": func() (*gatehouse.Principal, error) {
-			return new(authn.Authenticator).Authenticate(t.Context(), good, nil)
+			return new(authn.Authenticator).Authenticate(t.Context(), good, "https", nil)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -328,7 +328,7 @@ func TestAnIssuerThatCanNotBeReachedIsNoVerdict(t *testing.T) {
 	}}))
 	for name, ways := range map[string]authn.Ways{"guarded": ways(byMain), "public": public(byMain)} {
 		t.Run(name, func(t *testing.T) {
-			who, err := a.Authenticate(t.Context(), bearer(w.token(t, nil)), must[*authn.Accept](t)(a.Accept(ways)))
+			who, err := a.Authenticate(t.Context(), bearer(w.token(t, nil)), "https", must[*authn.Accept](t)(a.Accept(ways)))
 			wantProblem(t, who, err, gatehouse.Overloaded, "issuer_unavailable")
 		})
 	}

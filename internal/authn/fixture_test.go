@@ -55,6 +55,11 @@ type world struct {
 	mainKeySet *token.KeySet
 }
 
+// Authenticate asks for a caller who came by https.
+func (w *world) Authenticate(ctx context.Context, r *http.Request, acc *authn.Accept) (*gatehouse.Principal, error) {
+	return w.Authenticator.Authenticate(ctx, r, "https", acc)
+}
+
 var roles = []string{"support", "manager"}
 
 func openKeys(t testing.TB, path string, log authn.ChangeLog) *authn.Keys {

@@ -1,7 +1,7 @@
 package authn
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,6 +20,7 @@ type Issuer struct {
 	RolesClaim  string               // "roles", "realm_access.roles", "https://example.org/roles"; "": tokens give no roles
 	RoleMap     map[string][]string  // from the issuer's roles to ours; nil: they have the same names
 	TenantClaim string               // likewise a claim or a path; "": none
+	Own         bool                 // our own authorization server: its tokens may be opaque or encrypted, and revocations are asked; at most one
 }
 
 type issuer struct {
@@ -29,13 +30,14 @@ type issuer struct {
 	roles, tenant string
 	roleMap       map[string][]string
 	known         map[string]bool
+	own           bool
 }
 
-// A checkedToken is what the cache keeps of a token: enough for the checks that
-// depend on the connection and not on the token alone.
+// A checkedToken is what the cache keeps of a token: what becomes of it, and what
+// the checks need that depend on the request and not on the token alone.
 type checkedToken struct {
 	principal *gatehouse.Principal
-	x5t       string // the certificate it is bound to (RFC 8705 §3); "" when to none
+	claims    *token.Claims
 }
 
 func (a *Authenticator) addIssuer(c *Issuer, cacheEntries int) error {
@@ -44,6 +46,13 @@ func (a *Authenticator) addIssuer(c *Issuer, cacheEntries int) error {
 		return fmt.Errorf("an issuer can not be named %q", c.Name)
 	case a.issuers[c.Name] != nil:
 		return fmt.Errorf("issuer %s is there twice", c.Name)
+	case c.Own && a.revocations == nil:
+		return fmt.Errorf("issuer %s is our own, and nobody knows which of its tokens are revoked", c.Name)
+	}
+	for _, have := range a.issuers {
+		if c.Own && have.own {
+			return fmt.Errorf("issuers %s and %s can not both be our own", have.name, c.Name)
+		}
 	}
 	v, err := token.NewVerifier(c.Token, c.Keys)
 	if err != nil {
@@ -58,7 +67,7 @@ func (a *Authenticator) addIssuer(c *Issuer, cacheEntries int) error {
 	}
 	a.issuers[c.Name] = &issuer{
 		name: c.Name, iss: c.Token.Issuer, verifier: v, cache: token.NewCache[*checkedToken](cacheEntries),
-		roles: c.RolesClaim, tenant: c.TenantClaim, roleMap: c.RoleMap, known: a.roles,
+		roles: c.RolesClaim, tenant: c.TenantClaim, roleMap: c.RoleMap, known: a.roles, own: c.Own,
 	}
 	return nil
 }
@@ -67,7 +76,7 @@ func (a *Authenticator) addIssuer(c *Issuer, cacheEntries int) error {
 func (is *issuer) principal(c *token.Claims) *gatehouse.Principal {
 	p := &gatehouse.Principal{
 		Subject: c.Subject, Issuer: is.name, Client: c.ClientID, Scopes: c.Scopes, Claims: c.Raw,
-		Method: gatehouse.MethodJWT, KeyID: c.Cnf.X5T, AuthTime: c.AuthTime, Expires: c.Expires,
+		Method: gatehouse.MethodJWT, KeyID: cmp.Or(c.Cnf.X5T, c.Cnf.JKT), AuthTime: c.AuthTime, Expires: c.Expires,
 	}
 	for _, theirs := range words(claim(c.Raw, is.roles)) {
 		mapped := []string{theirs}
@@ -130,8 +139,3 @@ func words(v any) []string {
 	}
 	return nil
 }
-
-var (
-	errDPoP    = errors.New("the token is bound to a DPoP key (cnf.jkt)")
-	errUnknown = errors.New("the token is bound by a method not known here (cnf)")
-)

@@ -9,10 +9,14 @@ import (
 	"github.com/gatehouse-api/gatehouse"
 )
 
-// The error codes of RFC 6750 §3.1.
+// The error codes of RFC 6750 §3.1, RFC 9449 §7.1 and RFC 9470 §3.
 const (
-	noCode       = "" // §3: a request without credentials learns nothing but that they are needed
-	invalidToken = "invalid_token"
+	noCode            = "" // RFC 6750 §3: a request without credentials learns nothing but that they are needed
+	invalidToken      = "invalid_token"
+	insufficientScope = "insufficient_scope"
+	invalidProof      = "invalid_dpop_proof"
+	useNonce          = "use_dpop_nonce"
+	insufficientUser  = "insufficient_user_authentication"
 )
 
 var (
@@ -22,49 +26,56 @@ var (
 
 // denial completes p to a 401. What the caller reads depends on the reason
 // alone, so that trying keys and tokens tells nothing; the cause is for the operator.
-func (acc *Accept) denial(code string, p gatehouse.Problem) *gatehouse.Problem {
+func (acc *Accept) denial(k kind, code string, p gatehouse.Problem) *gatehouse.Problem {
 	p.Kind = gatehouse.Unauthenticated
-	p.Challenges = acc.challenges(code, p.Detail)
+	p.Challenges = acc.challenges(k, code, p.Detail, "")
 	return &p
 }
 
-// challenges renders WWW-Authenticate (RFC 9110 §11.6.1). API keys travel in the
-// same Authorization: Bearer, so the challenge is the same for them.
-func (acc *Accept) challenges(code, description string) []string {
+// challenges renders WWW-Authenticate (RFC 9110 §11.6.1) for who has shown k. API
+// keys travel in the same Authorization: Bearer, so the challenge is the same for
+// them. Where DPoP is taken it is named too, with its algorithms (RFC 9449 §7.1).
+func (acc *Accept) challenges(k kind, code, description, more string) []string {
 	if !acc.bearer {
 		return []string{"ClientCertificate " + acc.realm}
 	}
-	c := "Bearer " + acc.realm
+	fault := ""
 	if code != noCode {
-		c += `, error="` + code + `", error_description="` + description + `"`
+		fault = `, error="` + code + `", error_description="` + description + `"` + more
 	}
-	return []string{c + acc.metadata}
+	switch {
+	case k == dpopToken:
+		return []string{"DPoP " + acc.realm + fault + acc.algs + acc.metadata}
+	case acc.algs != "":
+		return []string{"Bearer " + acc.realm + fault + acc.metadata, "DPoP " + acc.realm + acc.algs + acc.metadata}
+	}
+	return []string{"Bearer " + acc.realm + fault + acc.metadata}
 }
 
 // complete adds what only the operation knows to a problem from deeper inside.
-func (acc *Accept) complete(err error) error {
+func (acc *Accept) complete(k kind, err error) error {
 	p := gatehouse.AsProblem(err)
 	if p.Kind != gatehouse.Unauthenticated || len(p.Challenges) > 0 {
 		return p
 	}
 	q := *p
-	q.Challenges = acc.challenges(invalidToken, p.Detail)
+	q.Challenges = acc.challenges(k, invalidToken, p.Detail, "")
 	return &q
 }
 
 func (acc *Accept) missing() *gatehouse.Problem {
 	if !acc.bearer {
-		return acc.denial(noCode, gatehouse.Problem{
+		return acc.denial(none, noCode, gatehouse.Problem{
 			Reason: "certificate_required", Detail: "This operation needs a client certificate.", Err: errNoCertificate,
 		})
 	}
-	return acc.denial(noCode, gatehouse.Problem{
+	return acc.denial(none, noCode, gatehouse.Problem{
 		Reason: "credentials_missing", Detail: "This operation needs credentials.", Err: errNoCredentials,
 	})
 }
 
-func (acc *Accept) notAccepted(code string, cause error) *gatehouse.Problem {
-	return acc.denial(code, gatehouse.Problem{Reason: "credentials_not_accepted", Detail: "This operation takes other credentials.", Err: cause})
+func (acc *Accept) notAccepted(k kind, code string, cause error) *gatehouse.Problem {
+	return acc.denial(k, code, gatehouse.Problem{Reason: "credentials_not_accepted", Detail: "This operation takes other credentials.", Err: cause})
 }
 
 func ambiguous(cause string) *gatehouse.Problem {

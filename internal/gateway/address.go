@@ -117,6 +117,57 @@ func (t *Trust) ClientAddr(r *http.Request) netip.Addr {
 	return addr // everyone on the way is trusted: the caller is the first of them
 }
 
+// Proto returns "https" or "http", as r's caller speaks it: what a trusted hop
+// says (X-Forwarded-Proto, or proto in the last element of Forwarded), else what
+// the connection is. Where hops contradict each other the connection counts.
+func (t *Trust) Proto(r *http.Request) string {
+	own := "http"
+	if r.TLS != nil {
+		own = "https"
+	}
+	if t == nil {
+		return own
+	}
+	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !t.Trusts(ap.Addr()) {
+		return own
+	}
+	said := ""
+	if t.header == "Forwarded" {
+		lines := r.Header["Forwarded"]
+		if len(lines) == 0 {
+			return own
+		}
+		last := lines[len(lines)-1]
+		last = last[strings.LastIndexByte(last, ',')+1:]
+		for pair := range strings.SplitSeq(last, ";") {
+			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+			switch {
+			case !strings.EqualFold(name, "proto"):
+			case said != "":
+				return own
+			default:
+				said = strings.Trim(value, `"`)
+			}
+		}
+	} else {
+		for _, line := range r.Header["X-Forwarded-Proto"] {
+			for v := range strings.SplitSeq(line, ",") {
+				if v = strings.Trim(v, " \t"); said != "" && !strings.EqualFold(v, said) {
+					return own
+				}
+				said = v
+			}
+		}
+	}
+	switch {
+	case strings.EqualFold(said, "https"):
+		return "https"
+	case strings.EqualFold(said, "http"):
+		return "http"
+	}
+	return own
+}
+
 var errForwarded = errors.New("not a forwarded-element")
 
 // forwardedFor returns the node named by the for parameter of one

@@ -146,6 +146,7 @@ type exchange struct {
 	who    *gatehouse.Principal
 	event  gatehouse.Event
 	facts  authz.Input
+	proto  string    // "https" or "http", as the caller speaks it
 	match  [8]string // path parameters, while they are few
 	params []string
 	vals   []any

@@ -63,6 +63,9 @@ func sendProblem(w http.ResponseWriter, r *http.Request, p *gatehouse.Problem, d
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set(headerDecision, decision)
 	h["Www-Authenticate"] = p.Challenges
+	if p.Nonce != "" {
+		h["Dpop-Nonce"] = []string{p.Nonce}
+	}
 	if len(p.Allow) > 0 {
 		h.Set("Allow", strings.Join(p.Allow, ", "))
 	}

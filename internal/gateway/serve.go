@@ -69,7 +69,7 @@ func (g *Gateway) open(w http.ResponseWriter, r *http.Request, trust *Trust) *ex
 	x := g.pool.Get().(*exchange)
 	x.w, x.r, x.start = w, r, time.Now()
 	x.snap = g.snapshot.Load()
-	x.facts.Address = trust.ClientAddr(r)
+	x.facts.Address, x.proto = trust.ClientAddr(r), trust.Proto(r)
 	x.hold = hold{in: &g.held, limit: cmp.Or(g.MaxHeld, defaultHeld), who: x.facts.Address}
 	e := &x.event
 	e.ID = g.NewID(x.start)
@@ -219,7 +219,7 @@ func (x *exchange) tellLimits() {
 
 // authenticate finds out who calls.
 func (x *exchange) authenticate(ctx context.Context) error {
-	who, err := x.snap.Authn.Authenticate(ctx, x.r, x.route.Accept)
+	who, err := x.snap.Authn.Authenticate(ctx, x.r, x.proto, x.route.Accept)
 	if err != nil {
 		return err
 	}

@@ -103,13 +103,10 @@ func (x *exchange) forward() error {
 		Request: x.r, Path: path, RawQuery: query, Cookie: x.cookie(),
 		Stream: x.body.Stream, Length: x.body.Length,
 		Principal: x.who, Audience: route.Audience, Decision: e.ID,
-		ClientAddr: x.facts.Address, Proto: "http", Host: x.r.Host, Upgrade: route.Upgrade, Timeout: route.Timeout,
+		ClientAddr: x.facts.Address, Proto: x.proto, Host: x.r.Host, Upgrade: route.Upgrade, Timeout: route.Timeout,
 	}
 	if out.Stream == nil {
 		out.Body = x.body.Bytes
-	}
-	if x.r.TLS != nil {
-		out.Proto = "https"
 	}
 	if mode := route.Op.CheckResponses(); mode != validate.Off {
 		out.CheckReport = mode == validate.Report

@@ -181,6 +181,21 @@ func (v *Verifier) checkHeader(h *header) error {
 	return nil
 }
 
+// Check applies this issuer's rules to claims that did not come signed: of an
+// opaque token its issuer has opened (see [ParseClaims]). Whoever gives them here
+// vouches for them; those it accepts can be remembered in a [Cache].
+func (v *Verifier) Check(c *Claims) error {
+	if v == nil || c == nil {
+		return invalid(errors.New("no verifier, or no claims"))
+	}
+	epoch := v.keys.epoch.Load()
+	if err := v.check(c, time.Now()); err != nil {
+		return err
+	}
+	c.keys, c.epoch = v.keys, epoch
+	return nil
+}
+
 // check applies this issuer's rules to verified claims.
 func (v *Verifier) check(c *Claims, now time.Time) error {
 	leeway := v.cfg.Leeway

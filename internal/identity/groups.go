@@ -133,7 +133,9 @@ func (d *Directory) UpdateGroup(ctx context.Context, actor, id string, version i
 		if g.Name == old.Name && g.ExternalID == old.ExternalID && slices.Equal(g.Roles, old.Roles) && slices.Equal(g.Members, old.Members) {
 			return "", nil, nil
 		}
-		return id, g.detail(), d.writeGroup(ctx, tx, old, &g)
+		detail := g.detail()
+		detail["added"], detail["removed"] = only(g.Members, old.Members), only(old.Members, g.Members)
+		return id, detail, d.writeGroup(ctx, tx, old, &g)
 	})
 	if err != nil {
 		return nil, err
@@ -230,7 +232,7 @@ func (d *Directory) revokeLosers(ctx context.Context, tx *sql.Tx, before map[str
 func setMembers(ctx context.Context, tx *sql.Tx, old, g *Group) error {
 	renamed := old.Name != "" && g.Name != old.Name || !slices.Equal(old.Roles, g.Roles)
 	for _, id := range old.Members {
-		if slices.Contains(g.Members, id) {
+		if listed(g.Members, id) {
 			continue
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM memberships WHERE group_id = $1 AND user_id = $2`, g.ID, id); err != nil {
@@ -241,7 +243,7 @@ func setMembers(ctx context.Context, tx *sql.Tx, old, g *Group) error {
 		}
 	}
 	for _, id := range g.Members {
-		member := slices.Contains(old.Members, id)
+		member := listed(old.Members, id)
 		if !member {
 			if _, err := tx.ExecContext(ctx, `INSERT INTO memberships (group_id, user_id) VALUES ($1, $2)`, g.ID, id); err != nil {
 				return err
@@ -255,6 +257,12 @@ func setMembers(ctx context.Context, tx *sql.Tx, old, g *Group) error {
 		}
 	}
 	return nil
+}
+
+// listed looks id up in sorted ids: groups may have a hundred thousand members.
+func listed(ids []string, id string) bool {
+	_, found := slices.BinarySearch(ids, id)
+	return found
 }
 
 func (g *Group) check() (err error) {
@@ -271,6 +279,20 @@ func (g *Group) check() (err error) {
 
 func (g *Group) detail() map[string]string {
 	return map[string]string{"name": g.Name, "roles": strings.Join(g.Roles, " "), "members": strconv.Itoa(len(g.Members))}
+}
+
+// only names those of a that are not in b, the first hundred of them.
+func only(a, b []string) string {
+	var ids []string
+	for _, id := range a {
+		if !listed(b, id) {
+			ids = append(ids, id)
+		}
+	}
+	if more := len(ids) - 100; more > 0 {
+		ids = append(ids[:100], fmt.Sprint("and ", more, " more"))
+	}
+	return strings.Join(ids, " ")
 }
 
 func selectGroup(ctx context.Context, tx *sql.Tx, where string, args ...any) (*Group, error) {

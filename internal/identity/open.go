@@ -34,6 +34,7 @@ type Directory struct {
 	start time.Time // origin of revocations.checked
 
 	hashes      hasher
+	breached    *breached
 	revocations revocations
 }
 
@@ -70,11 +71,14 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	d := &Directory{cfg: cfg, host: issuer.Hostname(), start: time.Now()}
 	d.revocations.seq = -1
 	d.hashes.open(cfg.HashSlots)
-	if err := cfg.DB.Migrate(ctx, "identity", migrationsFS()); err != nil {
+	if d.breached, err = openBreached(cfg.Breached); err != nil {
 		return nil, err
 	}
+	if err := cfg.DB.Migrate(ctx, "identity", migrationsFS()); err != nil {
+		return nil, errors.Join(err, d.breached.Close())
+	}
 	if err := d.refresh(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(err, d.breached.Close())
 	}
 	return d, nil
 }

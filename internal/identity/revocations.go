@@ -93,7 +93,7 @@ func (d *Directory) Revoked(c *token.Claims) bool {
 	}
 	issued := c.IssuedAt.Unix() // a token without iat was issued in the year 1
 	return live.since(ofUser, c.Subject, issued) || live.since(ofClient, c.ClientID, issued) ||
-		live.has(ofGrant, text(c, "grant_id")) || live.has(ofSession, text(c, "sid")) || live.has(ofToken, c.JTI)
+		live.has(ofGrant, c.GrantID) || live.has(ofSession, c.SID) || live.has(ofToken, c.JTI)
 }
 
 // RevocationsErr tells that for five seconds nobody could look whether something
@@ -236,9 +236,4 @@ func merged(a, b map[string]revocation, now int64) map[string]revocation {
 	maps.Copy(m, b)
 	maps.DeleteFunc(m, func(_ string, r revocation) bool { return r.until < now })
 	return m
-}
-
-func text(c *token.Claims, name string) string {
-	s, _ := c.Raw[name].(string)
-	return s
 }

@@ -14,7 +14,7 @@ import (
 func claims(issued time.Time) *token.Claims {
 	return &token.Claims{
 		Subject: "usr_1", ClientID: "cli_1", JTI: "jti_1", IssuedAt: issued,
-		Raw: map[string]any{"sid": "ses_1", "grant_id": "gra_1"},
+		SID: "ses_1", GrantID: "gra_1",
 	}
 }
 
@@ -90,7 +90,7 @@ func TestAnotherProcessKnowsARevocationWithinASecond(t *testing.T) {
 	for i := range 3 {
 		id := fmt.Sprint("ses_", i)
 		c := claims(time.Now())
-		c.Raw["sid"] = id
+		c.SID = id
 		if err := h.Revoke(t.Context(), "session", id); err != nil {
 			t.Fatal(err)
 		}

@@ -82,7 +82,7 @@ func someone() *gatehouse.Principal {
 }
 
 func BenchmarkMint(b *testing.B) {
-	for _, alg := range []token.Algorithm{token.ES256, token.EdDSA} {
+	for _, alg := range []token.Algorithm{token.ES256, token.EdDSA, token.RS256} {
 		s := newSigner(b, alg)
 		b.Run("cold/"+string(alg), func(b *testing.B) {
 			a := access(func(a *token.AccessToken) {

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A keyFile is the signing key file: private JWKs (RFC 7517), mode 0600.
@@ -40,29 +43,69 @@ func LoadOrCreateSigner(path string, alg Algorithm) (*Signer, error) {
 	}
 	sweep(path)
 	s := &Signer{alg: alg, path: path}
+	s.ring.Store(r)
 	if r.next.alg != alg {
-		next, err := newKey(alg)
-		if err != nil {
-			return nil, err
-		}
-		if r, err = makeRing(r.current.jwk, next, r.retired); err != nil {
-			return nil, err
-		}
-		if err := r.save(path, os.Rename); err != nil {
+		if err := s.replaceNext(); err != nil {
 			return nil, fmt.Errorf("signing keys: %w", err)
 		}
 	}
-	s.ring.Store(r)
 	return s, nil
 }
 
+// replaceNext makes the next key one of the algorithm that is wanted now.
+func (s *Signer) replaceNext() error {
+	unlock, err := lockKeys(s.path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := loadRing(s.path)
+	if err != nil {
+		return err
+	}
+	if r.next.alg != s.alg {
+		next, err := newKey(s.alg)
+		if err != nil {
+			return err
+		}
+		if r, err = makeRing(r.current.jwk, next, r.retired); err != nil {
+			return err
+		}
+		if err := r.save(s.path, os.Rename); err != nil {
+			return err
+		}
+	}
+	s.ring.Store(r)
+	return nil
+}
+
 // Rotate makes the next key the current one if that has signed for longer than
-// age, and reports whether it did. The new ring is on disk before it signs.
+// age, and reports whether it did. The new ring is on disk before it signs, and
+// is made from what is there: another process may have rotated meanwhile.
 // Leave the next key time to be seen: at least as long as verifiers cache sets.
 func (s *Signer) Rotate(age time.Duration) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	done, err := s.rotate(age)
+	if err != nil {
+		return false, fmt.Errorf("rotating signing keys: %w", err)
+	}
+	return done, nil
+}
+
+func (s *Signer) rotate(age time.Duration) (bool, error) {
 	old := s.ring.Load()
+	if s.path != "" {
+		unlock, err := lockKeys(s.path)
+		if err != nil {
+			return false, err
+		}
+		defer unlock()
+		if old, err = loadRing(s.path); err != nil {
+			return false, err
+		}
+		s.use(old)
+	}
 	now := time.Now().UTC().Truncate(time.Second)
 	if now.Sub(old.current.Since) < age {
 		return false, nil
@@ -79,15 +122,50 @@ func (s *Signer) Rotate(age time.Duration) (bool, error) {
 	}
 	r, err := makeRing(jwk{Key: old.next.Key, Since: now}, next, retired)
 	if err != nil {
-		return false, fmt.Errorf("rotating signing keys: %w", err)
+		return false, err
 	}
 	if s.path != "" {
 		if err := r.save(s.path, os.Rename); err != nil {
-			return false, fmt.Errorf("rotating signing keys: %w", err)
+			return false, err
 		}
 	}
 	s.ring.Store(r)
 	return true, nil
+}
+
+// reload takes over what another process has written to the file; if that
+// cannot be used, the keys at work stay.
+func (s *Signer) reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := loadRing(s.path)
+	if err != nil {
+		return fmt.Errorf("signing keys: %w", err)
+	}
+	s.use(r)
+	return nil
+}
+
+// use stores r, unless it holds the keys at work: tokens minted under the old
+// ring would be thrown away for nothing.
+func (s *Signer) use(r *ring) {
+	if !bytes.Equal(s.ring.Load().published, r.published) {
+		s.ring.Store(r)
+	}
+}
+
+// lockKeys keeps other processes from changing the key files beside path until
+// unlock is called, or this process ends.
+func lockKeys(path string) (unlock func(), err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		_ = dir.Close()
+		return nil, err
+	}
+	return func() { _ = dir.Close() }, nil
 }
 
 // sweep removes what a process killed while saving has left: those files hold

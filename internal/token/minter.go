@@ -48,6 +48,9 @@ func NewMinter(cfg MinterConfig, s *Signer) (*Minter, error) {
 		return nil, errors.New("minter: an issuer is required")
 	case s == nil:
 		return nil, errors.New("minter: a signer is required")
+	case s.alg == RS256:
+		// It signs twenty times slower, which the first request of every principal would pay.
+		return nil, fmt.Errorf("minter: internal tokens are not signed with %s; use %s or %s", RS256, ES256, EdDSA)
 	case cfg.Life < 0 || cfg.Life > maxLife:
 		return nil, fmt.Errorf("minter: a life of %v; at most %v", cfg.Life, maxLife)
 	case cfg.Life == 0:

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
@@ -94,18 +95,55 @@ func LoadOrCreateSealer(path string) (*Sealer, error) {
 func (s *Sealer) Rotate() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.rotate(); err != nil {
+		return fmt.Errorf("rotating sealing keys: %w", err)
+	}
+	return nil
+}
+
+func (s *Sealer) rotate() error {
 	r := s.ring.Load()
 	if r == nil {
 		return errors.New("a sealer without keys")
 	}
-	f, err := r.file.next()
+	old := r.file
+	if s.path != "" {
+		// What another process sealed with a key that this one would overwrite
+		// could never be opened again.
+		unlock, err := lockKeys(s.path)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if old, err = loadSealKeys(s.path); err != nil {
+			return err
+		}
+	}
+	f, err := old.next()
 	if err != nil {
 		return err
 	}
 	if s.path != "" {
 		if err := saveKeys(s.path, f, os.Rename); err != nil {
-			return fmt.Errorf("rotating sealing keys: %w", err)
+			return err
 		}
+	}
+	return s.use(f)
+}
+
+// Run takes over, within a second, the keys that another process has written to
+// the file, until ctx ends. What is wrong with a file goes to report, once; the
+// keys at work stay.
+func (s *Sealer) Run(ctx context.Context, report func(error)) {
+	follow(ctx, report, &followed{path: s.path, load: s.reload})
+}
+
+func (s *Sealer) reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, err := loadSealKeys(s.path)
+	if err != nil {
+		return fmt.Errorf("sealing keys: %w", err)
 	}
 	return s.use(f)
 }
@@ -126,7 +164,7 @@ func (s *Sealer) Seal(purpose string, plain []byte) (string, error) {
 // Open gives back what Seal was given; every other text is [ErrSealed].
 func (s *Sealer) Open(purpose, sealed string) ([]byte, error) {
 	r := s.ring.Load()
-	b, err := strict64.DecodeString(sealed)
+	b, err := decode64(nil, sealed)
 	if err != nil || r == nil || len(b) < sealID {
 		return nil, ErrSealed
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,7 @@ type signingKey struct {
 	jwk
 	alg     Algorithm
 	private crypto.Signer
+	size    int    // bytes of a signature
 	access  string // the encoded header of access tokens
 }
 
@@ -62,7 +64,7 @@ type jwk struct {
 }
 
 // NewSigner makes a Signer whose keys live in memory only, for tests and the
-// demo. The algorithm is ES256 or EdDSA; "" is ES256.
+// demo. The algorithm is ES256, EdDSA or RS256; "" is ES256.
 func NewSigner(alg Algorithm) (*Signer, error) {
 	r, err := newRing(alg)
 	if err != nil {
@@ -94,9 +96,10 @@ func newKey(alg Algorithm) (jwk, error) {
 		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case EdDSA:
 		_, private, err = ed25519.GenerateKey(rand.Reader)
+	case RS256:
+		private, err = rsa.GenerateKey(rand.Reader, minRSABits)
 	default:
-		// RSA signs thirty times slower, which every request of a fresh principal would pay.
-		err = fmt.Errorf("tokens are signed with %s or %s, not %q", ES256, EdDSA, string(alg))
+		err = fmt.Errorf("tokens are signed with %s, %s or %s, not %q", ES256, EdDSA, RS256, string(alg))
 	}
 	if err != nil {
 		return jwk{}, fmt.Errorf("signing key: %w", err)
@@ -141,6 +144,9 @@ func prepare(k jwk) (signingKey, error) {
 		s.private = private
 	case ed25519.PrivateKey:
 		s.private = private
+	case *rsa.PrivateKey:
+		private.Precompute()
+		s.private = private
 	default:
 		return s, fmt.Errorf("of type %T, which does not sign tokens here", k.Key.Key)
 	}
@@ -148,11 +154,16 @@ func prepare(k jwk) (signingKey, error) {
 	if err != nil {
 		return s, err
 	}
-	if algs[0] != s.alg || s.alg != ES256 && s.alg != EdDSA {
+	// The first is ES256, EdDSA or RS256: of P-384 keys and the like none is made here.
+	if algs[0] != s.alg || s.alg != ES256 && s.alg != EdDSA && s.alg != RS256 {
 		return s, fmt.Errorf("its alg %q does not fit its type", k.Key.Algorithm)
 	}
 	if k.Key.KeyID == "" {
 		return s, errors.New("it has no kid")
+	}
+	s.size = ed25519.SignatureSize
+	if private, ok := s.private.(*rsa.PrivateKey); ok {
+		s.size = private.Size()
 	}
 	s.access = s.header("at+jwt")
 	return s, nil
@@ -173,7 +184,10 @@ func (s *Signer) JWKS() []byte { return s.ring.Load().published }
 
 // Sign returns claims, a JSON object, as a compact JWS of the given typ.
 func (s *Signer) Sign(typ string, claims []byte) (string, error) {
-	k := &s.ring.Load().current
+	return s.ring.Load().current.signAs(typ, claims)
+}
+
+func (k *signingKey) signAs(typ string, claims []byte) (string, error) {
 	header := k.access
 	if typ != "at+jwt" {
 		header = k.header(typ)
@@ -182,10 +196,11 @@ func (s *Signer) Sign(typ string, claims []byte) (string, error) {
 }
 
 func (k *signingKey) sign(header string, claims []byte) (string, error) {
-	b := make([]byte, 0, len(header)+strict64.EncodedLen(len(claims))+1+strict64.EncodedLen(ed25519.SignatureSize))
+	b := make([]byte, 0, len(header)+strict64.EncodedLen(len(claims))+1+strict64.EncodedLen(k.size))
 	b = append(b, header...)
 	b = strict64.AppendEncode(b, claims)
-	var sig [64]byte // both algorithms make 64 bytes
+	var made [64]byte // ES256 and EdDSA
+	sig := made[:]
 	switch private := k.private.(type) {
 	case *ecdsa.PrivateKey:
 		var buf [64]byte
@@ -197,12 +212,19 @@ func (k *signingKey) sign(header string, claims []byte) (string, error) {
 		r.FillBytes(sig[:32])
 		v.FillBytes(sig[32:])
 	case ed25519.PrivateKey:
-		copy(sig[:], ed25519.Sign(private, b))
+		copy(sig, ed25519.Sign(private, b))
+	case *rsa.PrivateKey:
+		var buf [64]byte
+		hash, sum := digest(k.alg, b, &buf)
+		var err error
+		if sig, err = rsa.SignPKCS1v15(nil, private, hash, sum); err != nil {
+			return "", fmt.Errorf("sign: %w", err)
+		}
 	default:
 		return "", errors.New("sign: no key")
 	}
 	b = append(b, '.')
-	return string(strict64.AppendEncode(b, sig[:])), nil
+	return string(strict64.AppendEncode(b, sig)), nil
 }
 
 // An AccessToken is what a token says (RFC 9068 §2.2). Issuer, Subject,

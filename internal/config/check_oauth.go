@@ -93,11 +93,14 @@ func (c *checker) identity() {
 		var roles map[string]OneOrMany
 		if u.OIDC != nil {
 			roles = u.OIDC.Roles
+			if u.OIDC.Issuer.Value == "" && u.OIDC.Preset == "" {
+				c.errorf(u.OIDC.Place, "%s.oidc needs an issuer or a preset", at)
+			}
 		}
 		if u.LDAP != nil {
 			roles = u.LDAP.Roles
-			if strings.Count(u.LDAP.Filter, "%s") != 1 {
-				c.errorf(u.LDAP.Place, "%s.ldap: filter takes what was typed as one %%s, like (uid=%%s)", at)
+			if !strings.Contains(u.LDAP.Filter, "{login}") {
+				c.errorf(u.LDAP.Place, "%s.ldap: filter takes what was typed as {login}, like (uid={login})", at)
 			}
 		}
 		for _, there := range slices.Sorted(maps.Keys(roles)) {

@@ -19,6 +19,7 @@ type OAuth struct {
 	DPoP         DPoP                   `yaml:"dpop" doc:"Tokens bound to a key of the client (RFC 9449)."`
 	Details      map[string]*DetailType `yaml:"authorization_details" keys:"detail" doc:"Types of authorization_details (RFC 9396) that clients may ask for."`
 	Registration Registration           `yaml:"registration" doc:"How clients may come to be known other than by 'gatehouse clients create'."`
+	Internal     []Text                 `yaml:"internal_hosts" format:"anyhost" max:"100" doc:"Hosts with private addresses that clients' URLs (back-channel logout, jwks_uri) may name. Others must be public."`
 	Limits       []Limit                `yaml:"limits" max:"32" doc:"How often the endpoints may be called. Guessing is slowed down without them."`
 	Look         Look                   `yaml:"look" doc:"What the sign-in pages show of you."`
 	Place        Place                  `yaml:"-"`
@@ -125,16 +126,20 @@ type SignInAt struct {
 
 // UpstreamOIDC is an OpenID Connect provider people sign in at.
 type UpstreamOIDC struct {
-	Issuer   Text                 `yaml:"issuer" required:"true" format:"issuer" doc:"Its issuer URL."`
+	Preset   string               `yaml:"preset" enum:"google microsoft gitlab" doc:"A provider whose settings are known."`
+	Issuer   Text                 `yaml:"issuer" format:"issuer" doc:"Its issuer URL, unless the preset has it."`
+	Tenant   string               `yaml:"tenant" doc:"For microsoft: the directory's id."`
 	ClientID string               `yaml:"client_id" required:"true" doc:"Ours there. Redirect URI: {our issuer}/signin/upstream/{name}/callback."`
 	Secret   *Secret              `yaml:"client_secret" doc:"Ours there."`
 	Scopes   []Text               `yaml:"scopes" format:"scope" doc:"Asked for beside openid. Default: profile email."`
 	Title    string               `yaml:"title" doc:"Text of its button. Default: its name here."`
+	Groups   string               `yaml:"groups" format:"claim" doc:"Claim with the groups there. Default: groups."`
+	Require  map[string]OneOrMany `yaml:"require" doc:"A claim: values of which it must have one, like {hd: example.com} for one company of a provider of many."`
+	ACR      map[string]string    `yaml:"acr" doc:"Its acr: ours (aal1, aal2, phr). Default: one factor."`
 	Create   bool                 `yaml:"create" doc:"Whoever signs in there becomes a user here. Default: only users that are linked."`
 	Link     bool                 `yaml:"link_by_email" doc:"Link by an e-mail address that both sides have verified."`
-	Groups   string               `yaml:"groups" format:"claim" doc:"Claim with the groups there."`
-	Roles    map[string]OneOrMany `yaml:"roles" doc:"A group there: roles here."`
-	TrustACR bool                 `yaml:"trust_acr" doc:"Take its acr for ours. Default: one factor."`
+	Believe  bool                 `yaml:"trust_email" doc:"Addresses it calls verified are; a directory's: all it has."`
+	Roles    map[string]OneOrMany `yaml:"roles" doc:"A group there: roles here. Other groups give nothing."`
 	Place    Place                `yaml:"-"`
 }
 
@@ -144,13 +149,17 @@ type UpstreamLDAP struct {
 	BindDN   string               `yaml:"bind_dn" required:"true" doc:"Who searches."`
 	Password *Secret              `yaml:"bind_password" required:"true" doc:"Its password."`
 	Base     string               `yaml:"base_dn" required:"true" doc:"Where people are."`
-	Filter   string               `yaml:"filter" default:"(uid=%s)" doc:"Finds one person; %s is what was typed, escaped."`
+	Filter   string               `yaml:"filter" default:"(uid={login})" doc:"Finds one person; {login} is what was typed, escaped."`
+	Subject  string               `yaml:"subject" default:"entryUUID" doc:"Attribute that never changes and is nobody else's; objectGUID for Active Directory."`
 	Name     string               `yaml:"name" default:"uid" doc:"Attribute with the login name."`
 	Mail     string               `yaml:"mail" default:"mail" doc:"Attribute with the e-mail address."`
-	Groups   string               `yaml:"groups" default:"memberOf" doc:"Attribute with the groups."`
-	Roles    map[string]OneOrMany `yaml:"roles" doc:"A group there (its DN): roles here."`
-	Create   bool                 `yaml:"create" doc:"Whoever signs in becomes a user here."`
+	Groups   string               `yaml:"groups" doc:"Attribute with the DNs of the groups, like memberOf."`
+	GroupsIn string               `yaml:"group_base_dn" doc:"Groups right below are named by their first value, others by their DN."`
 	CA       *Path                `yaml:"ca" doc:"PEM file with the CA certificates that sign the server's. Default: the system's."`
+	Create   bool                 `yaml:"create" doc:"Whoever signs in there becomes a user here. Default: only users that are linked."`
+	Link     bool                 `yaml:"link_by_email" doc:"Link by an e-mail address that both sides have verified."`
+	Believe  bool                 `yaml:"trust_email" doc:"Addresses it calls verified are; a directory's: all it has."`
+	Roles    map[string]OneOrMany `yaml:"roles" doc:"A group there: roles here. Other groups give nothing."`
 	Place    Place                `yaml:"-"`
 }
 

@@ -13,9 +13,11 @@ import (
 
 // Matrix is who may call what.
 func (p *Plan) Matrix() []authz.Row {
-	all := make([]*authz.Policy, len(p.Snapshot.Routes))
-	for i, r := range p.Snapshot.Routes {
-		all[i] = r.Policy
+	all := make([]*authz.Policy, 0, len(p.Snapshot.Routes))
+	for _, r := range p.Snapshot.Routes {
+		if !r.Raw || !r.Policy.Public() { // a protocol that anybody may speak would be half of the table
+			all = append(all, r.Policy)
+		}
 	}
 	return authz.Matrix(all)
 }
@@ -80,6 +82,7 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 	if a.Ways.Anonymous {
 		add("authenticate", "", "", "", "nobody: credentials are not needed")
 	}
+	wishes(a.Ways, add)
 	for _, l := range route.Limits() {
 		if l.NeedsPrincipal() {
 			add("limit", "", l.Name(), "", "%s", l)
@@ -101,6 +104,10 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 		}
 	}
 	rulesOf(authz.Caller)
+	if route.Raw {
+		add("validate", "", "", "", "by the service itself, which is in this process; at most %s", bodyLimit(a))
+		return out, nil
+	}
 	for _, q := range a.op.Params {
 		need := "optional"
 		if q.Required {
@@ -116,6 +123,9 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 		add("validate", "document", "", "", "not looked into, only bounded: %s", u)
 	}
 	rulesOf(authz.Body)
+	if a.House() {
+		return out, nil
+	}
 	add("forward", "", "", a.api.Upstream.Place.String(), "caller's credential: %s; audience %s", a.api.Upstream.Token, route.Audience)
 	if m := route.Op.CheckResponses(); m != validate.Off {
 		add("validate response", "", "", "", "%s", map[validate.Mode]string{validate.Report: "report", validate.Enforce: "enforce"}[m])
@@ -142,4 +152,23 @@ func describeWay(w authn.Way) string {
 		parts = append(parts, "a client certificate")
 	}
 	return strings.Join(parts, " and ")
+}
+
+// wishes tells what a token must say beside who calls.
+func wishes(w authn.Ways, add func(step, layer, id, place, text string, args ...any)) {
+	if len(w.Audience) > 0 {
+		add("authenticate", "token", "aud", "", "tokens of our own authorization server must be for %s", strings.Join(w.Audience, " or "))
+	}
+	if len(w.ACR) > 0 {
+		add("authenticate", "token", "acr", "", "signed in as %s", strings.Join(w.ACR, " or "))
+	}
+	if w.MaxAge > 0 {
+		add("authenticate", "token", "max_age", "", "signed in within %s", w.MaxAge)
+	}
+	if len(w.Details) > 0 {
+		add("authenticate", "token", "authorization_details", "", "with authorization_details of type %s", strings.Join(w.Details, " or "))
+	}
+	if w.Bound {
+		add("authenticate", "token", "cnf", "", "bound to the caller's key")
+	}
 }

@@ -34,8 +34,9 @@ type Plan struct {
 	Snapshot *gateway.Snapshot // without Authn, its routes without Accept and Upstreams
 	Warnings []Finding
 
-	access []Access // by route
-	warned map[Finding]bool
+	access    []Access // by route
+	resources []Resource
+	warned    map[Finding]bool
 }
 
 // Access is what wiring a route needs beside what is in it.
@@ -47,6 +48,9 @@ type Access struct {
 	op  *gatehouse.Operation
 	cfg *config.Operation // nil when the config does not mention it
 }
+
+// House reports whether the API is one of the house itself, see [OAuthAPI].
+func (a Access) House() bool { return strings.HasPrefix(a.API, "gatehouse-") }
 
 // Access tells how callers of a route may authenticate.
 func (p *Plan) Access(route int) Access { return p.access[route] }
@@ -62,6 +66,24 @@ type planAPI struct {
 	all     authn.Scheme                  // everything there is to authenticate with
 	limits  []*ratelimit.Limit            // of every operation
 	unmet   map[string][]string           // operations whose security nothing configured meets, by why
+
+	resource string // indicator (RFC 8707), "" for none
+	metadata string // URL of its metadata (RFC 9728), "" for none
+
+	// of the APIs of the house itself
+	fsys    fs.FS        // where its document is; nil: the config names it
+	file    string       // in fsys
+	raw     bool         // its service judges its input itself
+	grants  bool         // its document names the grants its operations want
+	suffix  string       // behind each of its paths
+	service http.Handler // nil: wired later
+}
+
+func (api *planAPI) load(o validate.Options) (*validate.Document, error) {
+	if api.fsys != nil {
+		return validate.Load(api.fsys, api.file, o)
+	}
+	return validate.LoadFile(api.cfg.OpenAPI.Value, o)
 }
 
 // A Finding is something in a config that is allowed but probably not meant.
@@ -93,6 +115,9 @@ func Compile(path string) (*Plan, error) {
 			continue
 		}
 		_, _ = io.WriteString(sum, api.doc.Digest())
+	}
+	if err := p.addHouse(c); err != nil {
+		errs = append(errs, err)
 	}
 	if err := once(errs); err != nil {
 		return nil, err
@@ -149,25 +174,38 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 	for id, op := range cfg.Operations {
 		opts.Operations[id] = settings(cfg, op)
 	}
-	doc, err := validate.LoadFile(cfg.OpenAPI.Value, opts)
+	doc, err := api.load(opts)
 	if _, unread := errors.AsType[*fs.PathError](err); unread {
 		return config.Errorf(cfg.OpenAPI.Place, "apis.%s.openapi: %v", api.name, err)
 	}
-	if err != nil {
+	if err != nil && api.fsys == nil {
 		opts.SkipUnsupportedPatterns = true
 		if _, rest := validate.LoadFile(cfg.OpenAPI.Value, opts); rest == nil { // its patterns are all that is wrong
 			err = errors.Join(err, config.Errorf(cfg.OpenAPI.Place, "apis.%s: what the pattern forbids would pass; write it so that RE2 can run it, or unchecked_patterns: skip", api.name))
 		}
+	}
+	if err != nil {
 		return err // each fault has its place in the document
 	}
 	api.doc = doc
+	if api.fsys != nil {
+		cfg.Operations = ownAccess(doc, api.grants)
+	}
 	api.serve, api.methods = schemes(cfg)
 	api.all = everything(p.File)
 	var errs []error
 	if api.limits, err = limits(api.name, cfg.Limits); err != nil {
 		errs = append(errs, err)
 	}
+	if api.fsys == nil {
+		if err := p.addResource(c, api); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	for _, name := range doc.Files() {
+		if api.fsys != nil {
+			break
+		}
 		p.Watch = append(p.Watch, filepath.Join(filepath.Dir(cfg.OpenAPI.Value), filepath.FromSlash(name)))
 	}
 	for _, w := range doc.Warnings() {
@@ -227,7 +265,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	}
 	if cfg != nil && cfg.Closed { // answered as if it were not in the document
 		for _, host := range hosts {
-			if err := p.Snapshot.Router.Close(host, op.Method, op.Path); err != nil {
+			if err := p.Snapshot.Router.Close(host, op.Method, op.Path+api.suffix); err != nil {
 				return p.taken(api, checks, err)
 			}
 		}
@@ -243,11 +281,26 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		return nil
 	}
 	ways.Anonymous = policy.Public()
-	ways.ResourceMetadata = api.cfg.Metadata
+	ways.ResourceMetadata = api.metadata
+	if api.raw && policy.Public() {
+		ways.Any = nil // its service judges who calls, and needs to see the proof
+	}
+	if api.resource != "" {
+		ways.Audience = []string{api.resource}
+	}
+	if cfg != nil {
+		ways.ACR, ways.Details, ways.Bound = config.Values(cfg.ACR), config.Values(cfg.Details), cfg.Bound
+		if cfg.MaxAge != nil {
+			ways.MaxAge = *cfg.MaxAge
+		}
+	}
+	if t := api.cfg.AccessToken; t != nil && t.Bound {
+		ways.Bound = true
+	}
 	if ways.KeyHeader, err = p.keyHeader(op); err != nil {
 		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
 	}
-	route := &gateway.Route{Op: checks, Policy: policy, Fields: policy.BodyFields(), Audience: orElse(api.cfg.Upstream.Audience, api.name)}
+	route := &gateway.Route{Op: checks, Policy: policy, Fields: policy.BodyFields(), Audience: orElse(api.cfg.Upstream.Audience, api.name), Raw: api.raw, Service: api.service}
 	taken := api.limits
 	if cfg != nil {
 		own, err := limits(api.name+"."+strings.ReplaceAll(op.ID, " ", "."), cfg.Limits)
@@ -265,7 +318,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		route.Strip, route.Prefix = len(api.doc.Base()), serverPath(api.doc)
 	}
 	for _, host := range hosts {
-		if err := p.Snapshot.Router.Add(host, op.Method, op.Path, len(p.Snapshot.Routes)); err != nil {
+		if err := p.Snapshot.Router.Add(host, op.Method, op.Path+api.suffix, len(p.Snapshot.Routes)); err != nil {
 			return p.taken(api, checks, err)
 		}
 	}

@@ -64,22 +64,7 @@ func (d *Directory) Create(ctx context.Context, actor string, n NewUser) (*User,
 		}
 	}
 	err := d.change(ctx, actor, "users.create", func(tx *sql.Tx) (string, map[string]string, error) {
-		if err := setLogins(ctx, tx, &u); err != nil {
-			return "", nil, err
-		}
-		claims, err := json.Marshal(u.Claims)
-		if err != nil {
-			return "", nil, err
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO users (id, name, email, email_verified, claims, roles, tenant, external_id, source,
-			active, password, password_changed, valid_from, created, updated, version)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $13, $13, 1)`,
-			u.ID, u.Name, u.Email, millis(u.EmailVerified), string(claims), strings.Join(u.Roles, " "), u.Tenant, u.ExternalID, u.Source,
-			truth(u.Active), phc, passwordTime(phc, now), now.UnixMilli())
-		if err != nil {
-			return "", nil, err
-		}
-		if err := setMemberships(ctx, tx, &u); err != nil {
+		if err := insertUser(ctx, tx, &u, phc); err != nil {
 			return "", nil, err
 		}
 		return u.ID, u.detail(), nil
@@ -88,6 +73,26 @@ func (d *Directory) Create(ctx context.Context, actor string, n NewUser) (*User,
 		return nil, err
 	}
 	return d.User(ctx, u.ID)
+}
+
+// insertUser writes the row of a new user, and what follows from it.
+func insertUser(ctx context.Context, tx *sql.Tx, u *User, phc string) error {
+	if err := setLogins(ctx, tx, u); err != nil {
+		return err
+	}
+	claims, err := json.Marshal(u.Claims)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO users (id, name, email, email_verified, claims, roles, tenant, external_id, source,
+		active, password, password_changed, valid_from, created, updated, version)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $13, $13, 1)`,
+		u.ID, u.Name, u.Email, millis(u.EmailVerified), string(claims), strings.Join(u.Roles, " "), u.Tenant, u.ExternalID, u.Source,
+		truth(u.Active), phc, passwordTime(phc, u.Created), u.Created.UnixMilli())
+	if err != nil {
+		return err
+	}
+	return setMemberships(ctx, tx, u)
 }
 
 // User returns the user with that id, or [ErrUnknown].

@@ -15,6 +15,8 @@ import (
 const (
 	maxClaim  = 1 << 10 // bytes
 	maxGroups = 1 << 12
+	maxAMR    = 32 // bytes of one, and
+	maxAMRs   = 8  // of them: they go into every token
 )
 
 // Presets returns the names of the providers whose settings are known. GitHub is
@@ -74,7 +76,8 @@ func (o *OIDC) external(claims map[string]any) (*identity.External, error) {
 	}
 	e.EmailVerified = e.Email != "" && o.cfg.TrustEmail && (claims["email_verified"] == true || claims["email_verified"] == "true") // Cognito's is a string
 	if o.cfg.TrustAMR {
-		e.AMR = texts(claims["amr"])
+		e.AMR = slices.DeleteFunc(texts(claims["amr"]), func(m string) bool { return len(m) > maxAMR || strings.ContainsFunc(m, unprintable) })
+		e.AMR = e.AMR[:min(len(e.AMR), maxAMRs)]
 	}
 	o.cfg.apply(e)
 	return e, nil
@@ -121,6 +124,8 @@ func standard(claims map[string]any) map[string]any {
 	}
 	return out
 }
+
+func unprintable(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
 
 // text returns v when it is a string fit to keep.
 func text(v any) string {

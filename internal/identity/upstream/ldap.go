@@ -60,10 +60,11 @@ type LDAPConfig struct {
 }
 
 // A Throttle is asked before a password is tried. Subject is the directory's name
-// for the account, however the login was spelled, or the login when there is none.
-// Its error ends the sign-in; done hears how it went.
+// for the account, however the login was spelled, or the login when there is none;
+// from is the browser's address. Its error ends the sign-in; done hears how it went.
+// [*identity.Directory] is one.
 type Throttle interface {
-	Attempt(ctx context.Context, source, subject string) (done func(ctx context.Context, proven bool) error, err error)
+	Attempt(ctx context.Context, source, subject string, from netip.Addr) (done func(ctx context.Context, proven bool) error, err error)
 }
 
 // An LDAP signs people in at one directory: it searches for the one entry that the
@@ -139,8 +140,9 @@ func (l *LDAP) Name() string { return l.cfg.Name }
 
 // Check proves who login and password are. [identity.ErrCredentials] is the answer
 // to an unknown name, one that names several, and a wrong password; another error
-// means that the directory could not be asked.
-func (l *LDAP) Check(ctx context.Context, login string, password gatehouse.Secret) (*identity.External, error) {
+// means that the directory could not be asked, or the Throttle's. From is the
+// address of who asks.
+func (l *LDAP) Check(ctx context.Context, login string, password gatehouse.Secret, from netip.Addr) (*identity.External, error) {
 	// A bind without password is "unauthenticated" and succeeds (RFC 4513 §5.1.2).
 	if password.Empty() || strings.ContainsRune(password.Reveal(), 0) || !goodLogin(login) {
 		return nil, fmt.Errorf("upstream %s: %w", l.cfg.Name, identity.ErrCredentials)
@@ -153,14 +155,14 @@ func (l *LDAP) Check(ctx context.Context, login string, password gatehouse.Secre
 	case <-ctx.Done():
 		return nil, fmt.Errorf("upstream %s: too many sign-ins at once: %w", l.cfg.Name, ctx.Err())
 	}
-	who, err := l.check(ctx, login, password)
+	who, err := l.check(ctx, login, password, from)
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", l.cfg.Name, err)
 	}
 	return who, nil
 }
 
-func (l *LDAP) check(ctx context.Context, login string, password gatehouse.Secret) (*identity.External, error) {
+func (l *LDAP) check(ctx context.Context, login string, password gatehouse.Secret, from netip.Addr) (*identity.External, error) {
 	c, stop, err := l.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -182,7 +184,7 @@ func (l *LDAP) check(ctx context.Context, login string, password gatehouse.Secre
 	}
 	done := func(context.Context, bool) error { return nil }
 	if l.cfg.Throttle != nil {
-		if done, err = l.cfg.Throttle.Attempt(ctx, l.cfg.Name, subject); err != nil {
+		if done, err = l.cfg.Throttle.Attempt(ctx, l.cfg.Name, subject, from); err != nil {
 			return nil, err
 		}
 	}

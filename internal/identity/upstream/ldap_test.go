@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,8 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/identity/upstream"
 )
+
+var address = netip.MustParseAddr("192.0.2.1")
 
 func newLDAP(t *testing.T, cfg upstream.LDAPConfig) *upstream.LDAP {
 	t.Helper()
@@ -79,7 +82,7 @@ func TestARealDirectory(t *testing.T) {
 		{"a password that must be changed is refused", "must", "correct horse", identity.ErrCredentials},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			who, err := l.Check(t.Context(), tt.login, gatehouse.NewSecret(tt.password))
+			who, err := l.Check(t.Context(), tt.login, gatehouse.NewSecret(tt.password), address)
 			if !errors.Is(err, tt.want) || (who == nil) != (tt.want != nil) {
 				t.Fatalf("got %+v, %v", who, err)
 			}
@@ -95,7 +98,7 @@ func TestARealDirectory(t *testing.T) {
 		cfg.Rules = upstream.Rules{Create: true, TrustEmail: true, Roles: map[string][]string{"ops": {"operator"}, "admins": {"root"}}}
 		cfg.GroupBase = "ou=groups,dc=example,dc=com"
 		change(&cfg)
-		who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"))
+		who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"), address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +122,7 @@ func TestARealDirectory(t *testing.T) {
 	t.Run("a search for groups that fails is no sign-in with fewer of them", func(t *testing.T) {
 		cfg := s.config()
 		cfg.GroupBase, cfg.GroupFilter = "ou=missing,dc=example,dc=com", "(member={dn})"
-		who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"))
+		who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"), address)
 		if who != nil || err == nil || errors.Is(err, identity.ErrCredentials) {
 			t.Errorf("got %+v, %v", who, err)
 		}
@@ -127,7 +130,7 @@ func TestARealDirectory(t *testing.T) {
 	t.Run("without a stable name for the user there is no sign-in", func(t *testing.T) {
 		cfg := s.config()
 		cfg.SubjectAttribute = "employeeNumber"
-		if who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse")); who != nil || err == nil {
+		if who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"), address); who != nil || err == nil {
 			t.Errorf("got %+v", who)
 		}
 	})
@@ -135,7 +138,7 @@ func TestARealDirectory(t *testing.T) {
 		for _, startTLS := range []bool{true, false} {
 			cfg := s.config()
 			cfg.URL, cfg.StartTLS = s.plain, startTLS
-			if _, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse")); err != nil {
+			if _, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"), address); err != nil {
 				t.Errorf("startTLS %v: %v", startTLS, err)
 			}
 		}
@@ -144,7 +147,7 @@ func TestARealDirectory(t *testing.T) {
 		for _, url := range []string{s.secure, s.plain} {
 			cfg := s.config()
 			cfg.URL, cfg.StartTLS, cfg.Roots = url, url == s.plain, nil
-			if who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse")); who != nil || err == nil || errors.Is(err, identity.ErrCredentials) {
+			if who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"), address); who != nil || err == nil || errors.Is(err, identity.ErrCredentials) {
 				t.Errorf("%s: got %+v, %v", url, who, err)
 			}
 		}
@@ -152,7 +155,7 @@ func TestARealDirectory(t *testing.T) {
 	t.Run("a searching account that is refused is a broken connector, not a wrong password", func(t *testing.T) {
 		cfg := s.config()
 		cfg.BindPassword = gatehouse.NewSecret("wrong")
-		if who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse")); who != nil || err == nil || errors.Is(err, identity.ErrCredentials) {
+		if who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"), address); who != nil || err == nil || errors.Is(err, identity.ErrCredentials) {
 			t.Errorf("got %+v, %v", who, err)
 		}
 	})
@@ -162,21 +165,21 @@ func TestARealDirectory(t *testing.T) {
 		cfg.Throttle = counted
 		l := newLDAP(t, cfg)
 		for _, login := range []string{"alice", "ALICE", "alice@example.com"} {
-			if _, err := l.Check(t.Context(), login, gatehouse.NewSecret("wrong")); !errors.Is(err, identity.ErrCredentials) {
+			if _, err := l.Check(t.Context(), login, gatehouse.NewSecret("wrong"), address); !errors.Is(err, identity.ErrCredentials) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := l.Check(t.Context(), "bob", gatehouse.NewSecret("wrong")); !errors.Is(err, identity.ErrCredentials) {
+		if _, err := l.Check(t.Context(), "bob", gatehouse.NewSecret("wrong"), address); !errors.Is(err, identity.ErrCredentials) {
 			t.Fatal(err)
 		}
 		if len(counted.subjects) != 4 || counted.subjects[0] != counted.subjects[1] || counted.subjects[0] != counted.subjects[2] || counted.subjects[3] != "bob" || counted.proven {
 			t.Errorf("counted %+v", counted)
 		}
-		if _, err := l.Check(t.Context(), "alice", gatehouse.NewSecret("correct horse")); err != nil || !counted.proven {
+		if _, err := l.Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"), address); err != nil || !counted.proven {
 			t.Errorf("counted %+v, %v", counted, err)
 		}
 		counted.refuse = errors.New("wait")
-		if _, err := l.Check(t.Context(), "alice", gatehouse.NewSecret("correct horse")); !errors.Is(err, counted.refuse) {
+		if _, err := l.Check(t.Context(), "alice", gatehouse.NewSecret("correct horse"), address); !errors.Is(err, counted.refuse) {
 			t.Errorf("who must wait gets %v", err)
 		}
 	})
@@ -188,7 +191,7 @@ type throttle struct {
 	refuse   error
 }
 
-func (r *throttle) Attempt(_ context.Context, _, subject string) (func(context.Context, bool) error, error) {
+func (r *throttle) Attempt(_ context.Context, _, subject string, _ netip.Addr) (func(context.Context, bool) error, error) {
 	r.subjects = append(r.subjects, subject)
 	return func(_ context.Context, proven bool) error { r.proven = proven; return nil }, r.refuse
 }
@@ -221,7 +224,7 @@ func TestABrokenDirectory(t *testing.T) {
 			defer func() { _ = listener.Close() }()
 			cfg := (&slapd{secure: "ldap://" + listener.Addr().String()}).config()
 			cfg.Timeout = 500 * time.Millisecond
-			who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("x"))
+			who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("x"), address)
 			if who != nil || err == nil || errors.Is(err, identity.ErrCredentials) {
 				t.Errorf("got %+v, %v", who, err)
 			}

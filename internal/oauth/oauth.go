@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
+	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/identity/upstream"
 	"github.com/gatehouse-api/gatehouse/internal/store"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
@@ -53,6 +55,10 @@ type Config struct {
 	DetailTypes   []string                   // authorization_details types known (RFC 9396)
 	DetailSchemas map[string]json.RawMessage // JSON Schema of a type; without one any object of that type is taken
 	Pages         Look
+	SignIns       []SignIn        // where else people sign in
+	APIKeys       *authn.Keys     // that people may make on their account page; nil: none
+	Proofs        *token.Proofs   // DPoP proofs seen, kept over reloads; nil: our own memory of them
+	Decrypter     authn.Decrypter // opens encrypted tokens whose one reader is this gateway; nil: introspection cannot
 }
 
 // Look is what the pages show of their owner.
@@ -60,6 +66,14 @@ type Look struct {
 	Name  string // of the service, in titles; "": the issuer's host
 	Logo  []byte // PNG or SVG shown inside a data-free <img> served by us; nil: none
 	Color string // #rrggbb of buttons and links; "": a blue with enough contrast
+}
+
+// A SignIn is another place where people can sign in: one of OIDC and LDAP.
+type SignIn struct {
+	Name  string // of the connector
+	Title string // of its button; "": Name
+	OIDC  *upstream.OIDC
+	LDAP  *upstream.LDAP // asked about passwords typed into our page
 }
 
 // A Resource is an API that tokens can be for.

@@ -70,14 +70,14 @@ func (h holder) WebAuthnCredentials() []webauthn.Credential {
 // A ceremony is what the library must remember between asking and answer. The
 // allowed credentials are not in it: its length would tell how many there are.
 type ceremony struct {
-	Challenge string    `json:"challenge"`
-	User      string    `json:"user,omitempty"` // "" for whoever the passkey says
-	Name      string    `json:"name,omitempty"`
-	Until     time.Time `json:"until"`
+	Challenge string `json:"challenge"`
+	User      string `json:"user,omitempty"` // "" for whoever the passkey says
+	Name      string `json:"name,omitempty"`
+	Until     int64  `json:"until"` // Unix milliseconds
 }
 
 func (c ceremony) data() webauthn.SessionData {
-	s := webauthn.SessionData{Challenge: c.Challenge, UserVerification: protocol.VerificationPreferred, Expires: c.Until}
+	s := webauthn.SessionData{Challenge: c.Challenge, UserVerification: protocol.VerificationPreferred, Expires: moment(c.Until)}
 	if c.User != "" {
 		s.UserID = []byte(c.User)
 	}
@@ -144,7 +144,7 @@ func (d *Directory) begin(purpose string, options any, c ceremony) (json.RawMess
 	if err != nil {
 		return nil, "", fmt.Errorf("identity: passkeys: %w", err)
 	}
-	c.Until = time.Now().Add(ceremonyLife)
+	c.Until = time.Now().Add(ceremonyLife).UnixMilli()
 	state, err := d.seal(purpose, c)
 	return b, state, err
 }
@@ -190,7 +190,7 @@ func (d *Directory) FinishPasskey(ctx context.Context, by By, state string, resp
 	}
 	detail := map[string]string{"passkey": p.ID, "name": p.Name}
 	err = d.factor(ctx, by, "users.passkeys.add", detail, func(tx *sql.Tx) error {
-		first, err := once(ctx, tx, c.Challenge, c.Until)
+		first, err := once(ctx, tx, c.Challenge, moment(c.Until))
 		if err != nil {
 			return err
 		}
@@ -217,22 +217,17 @@ func (d *Directory) BeginSignIn(ctx context.Context, login string) (options json
 	var c ceremony
 	var ask []webauthn.LoginOption
 	if login != "" {
-		user, allowed, err := d.decoy(ctx, login) // made up in any case, so that the time is the same
+		user, allowed, err := d.decoy(ctx, login) // in any case: known and unknown names cost the same
 		if err != nil {
 			return nil, "", err
 		}
 		c.User = user
-		switch u, err := d.FindUser(ctx, login); {
-		case err == nil:
-			h, err := d.holder(ctx, u.ID)
-			if err != nil {
-				return nil, "", err
-			}
-			if len(h.passkeys) > 0 {
-				c.User, allowed = u.ID, webauthn.Credentials(h.WebAuthnCredentials()).CredentialDescriptors()
-			}
-		case !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrInvalid):
+		list, err := d.passkeys(ctx, `WHERE user_id = (SELECT user_id FROM logins WHERE login = $1)`, canonicalOr(login))
+		if err != nil {
 			return nil, "", err
+		}
+		if len(list) > 0 {
+			c.User, allowed = list[0].user, webauthn.Credentials(holder{passkeys: list}.WebAuthnCredentials()).CredentialDescriptors()
 		}
 		ask = append(ask, webauthn.WithAllowedCredentials(allowed))
 	}
@@ -315,7 +310,7 @@ func (d *Directory) usePasskey(ctx context.Context, p *Passkey, c ceremony, coun
 	var refused error
 	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
 		refused = nil
-		first, err := once(ctx, tx, c.Challenge, c.Until)
+		first, err := once(ctx, tx, c.Challenge, moment(c.Until))
 		if err != nil {
 			return err
 		}
@@ -343,9 +338,13 @@ func (d *Directory) usePasskey(ctx context.Context, p *Passkey, c ceremony, coun
 }
 
 // Passkeys returns the passkeys of a user, oldest first.
-func (d *Directory) Passkeys(ctx context.Context, user string) (list []Passkey, err error) {
+func (d *Directory) Passkeys(ctx context.Context, user string) ([]Passkey, error) {
+	return d.passkeys(ctx, `WHERE user_id = $1`, user)
+}
+
+func (d *Directory) passkeys(ctx context.Context, where, arg string) (list []Passkey, err error) {
 	err = d.cfg.DB.Read(ctx, func(tx *sql.Tx) (err error) {
-		list, err = selectPasskeys(ctx, tx, user)
+		list, err = selectPasskeys(ctx, tx, where, arg)
 		return err
 	})
 	if err != nil {
@@ -400,9 +399,9 @@ func (p *Passkey) insert(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-func selectPasskeys(ctx context.Context, tx *sql.Tx, user string) ([]Passkey, error) {
+func selectPasskeys(ctx context.Context, tx *sql.Tx, where, arg string) ([]Passkey, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT id, user_id, credential, public_key, name, transports, aaguid, attestation,
-		backup_eligible, backup_state, sign_count, created, used, copied FROM passkeys WHERE user_id = $1 ORDER BY created, id`, user)
+		backup_eligible, backup_state, sign_count, created, used, copied FROM passkeys `+where+` ORDER BY created, id`, arg) //nolint:gosec // where is a constant of this file, the value goes in arg
 	if err != nil {
 		return nil, err
 	}

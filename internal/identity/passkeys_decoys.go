@@ -13,16 +13,22 @@ import (
 	"github.com/go-webauthn/webauthn/protocol"
 )
 
+// canonicalOr is the one spelling of a login, or of what can be none as it is: no
+// user has that.
+func canonicalOr(login string) string {
+	if name, err := canonicalName(login); err == nil {
+		return name
+	}
+	return login
+}
+
 // decoy makes up a user and passkeys for a login name, the same each time.
 func (d *Directory) decoy(ctx context.Context, login string) (user string, allowed []protocol.CredentialDescriptor, err error) {
 	secret, err := d.decoySecret(ctx)
 	if err != nil {
 		return "", nil, fmt.Errorf("identity: passkeys: %w", err)
 	}
-	name, err := canonicalName(login)
-	if err != nil {
-		name = login // no user has it
-	}
+	name := canonicalOr(login)
 	made := func(what string) []byte {
 		m := hmac.New(sha256.New, secret)
 		m.Write([]byte(what + " " + name))

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
@@ -50,6 +51,87 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations, want at most %v", name, got, s.allocs)
 		}
 	}
+}
+
+// ownStages are our own tokens, for which revocations and the audience are asked
+// each time, once they are remembered.
+func ownStages(t testing.TB) (*ownWorld, map[string]*http.Request, *authn.Accept) {
+	t.Helper()
+	w := newOwn(t, nil)
+	strong := ownClaims(map[string]any{"acr": "phr", "auth_time": time.Now().Unix(), "authorization_details": []any{map[string]any{"type": "payment"}}})
+	w.opener.known = map[string]map[string]any{opaque: strong}
+	acc := w.accept(func(w *authn.Ways) {
+		w.ACR, w.MaxAge, w.Details = []string{"aal2", "phr"}, time.Hour, []string{"payment"}
+	})
+	return w, map[string]*http.Request{"JWT": bearer(w.token(strong)), "opaque": bearer(opaque)}, acc
+}
+
+func TestOwnAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	w, requests, acc := ownStages(t)
+	for name, r := range requests {
+		got := testing.AllocsPerRun(200, func() {
+			if _, err := w.ask(r, acc); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > 0 {
+			t.Errorf("%s: %v allocations, want none", name, got)
+		}
+	}
+	client := newProver(t)
+	tok, easy := w.token(client.cnf()), w.accept(nil)
+	proofs := make(chan *http.Request, 202)
+	for range cap(proofs) {
+		proofs <- client.proven(tok)
+	}
+	const most = 48
+	if got := testing.AllocsPerRun(200, func() {
+		if _, err := w.ask(<-proofs, easy); err != nil {
+			t.Fatal(err)
+		}
+	}); got > most {
+		t.Errorf("DPoP: %v allocations, want at most %d", got, most)
+	}
+}
+
+func BenchmarkOwn(b *testing.B) {
+	w, requests, acc := ownStages(b)
+	for name, r := range requests {
+		b.Run(name+" cached, all asked", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := w.ask(r, acc); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	easy := w.accept(nil)
+	b.Run("JWT cached, revocation and audience", func(b *testing.B) {
+		r := requests["JWT"]
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := w.ask(r, easy); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("DPoP", func(b *testing.B) {
+		client := newProver(b)
+		tok := w.token(client.cnf())
+		b.ReportAllocs()
+		for range b.N { // not b.Loop: each proof is good once, and made beside
+			b.StopTimer()
+			r := client.proven(tok)
+			b.StartTimer()
+			if _, err := w.ask(r, easy); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 func BenchmarkAuthenticate(b *testing.B) {

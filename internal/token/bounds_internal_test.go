@@ -1,6 +1,7 @@
 package token
 
 import (
+	"errors"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -32,5 +33,26 @@ func TestWhatStrangersCanFillIsBounded(t *testing.T) {
 	}
 	if n := len(*c.m.Load()); n != maxHeaders {
 		t.Errorf("%d headers remembered, want %d", n, maxHeaders)
+	}
+}
+
+// The clock of a test cannot be set back from outside.
+func TestAClockSetBackBringsNoForgottenProofToLife(t *testing.T) {
+	r := newReplays(64*replayShards, time.Minute/4)
+	start := time.Unix(1e9, 0)
+	if err := r.add("k", "a", start, start.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	later := start.Add(2 * time.Minute)
+	for i := range 64 * replayShards / 2 { // every shard forgets what is old
+		if err := r.add("k", strconv.Itoa(i), later, later.Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.add("k", "a", start, start.Add(time.Minute)); !errors.Is(err, ErrProof) {
+		t.Errorf("a used proof is taken again once the clock is set back: %v", err)
+	}
+	if err := r.add("k", "new", start, start.Add(time.Minute)); !errors.Is(err, ErrProof) {
+		t.Errorf("a proof of which it is not known whether it was used is taken: %v", err)
 	}
 }

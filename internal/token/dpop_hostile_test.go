@@ -150,13 +150,13 @@ func TestAcceptedProofs(t *testing.T) {
 		"iat 10 s ahead [EnsureDpopProofWithIat10SecondsAfterSucceeds]": {nil, edit{"iat": now + 10}},
 		"nbf and exp that hold [CheckDpopProofNbfExp]":                  {nil, edit{"nbf": now, "exp": now + 300}},
 		"a fraction in iat": {nil, edit{"iat": float64(now) + 0.5}},
-		"members nobody knows [AddExtraClaimsToHeader, …ToClaims]":   {edit{"x": edit{"y": []int{1}}}, edit{"x": edit{"y": nil}}},
-		"htu with query and fragment [AddQueryAndFragmentToDpopHtu]": {nil, edit{"htu": proofURL + "?a=b#c"}},
-		"htu in capitals [DpopHtuUpperCase]":                         {nil, edit{"htu": "HTTPS://SERVER.example.COM/token"}},
-		"htu with the default port [DpopHtuWithPort]":                {nil, edit{"htu": "https://server.example.com:443/token"}},
-		"a jti of 256 bytes":                                         {nil, edit{"jti": strings.Repeat("x", 256)}},
-		"an ath nobody asked for":                                    {nil, edit{"ath": "x"}},
-		"a nonce nobody gave out":                                    {nil, edit{"nonce": "x"}},
+		"members nobody knows [AddExtraClaimsToHeader, AddExtraClaimsToClaims]": {edit{"x": edit{"y": []int{1}}}, edit{"x": edit{"y": nil}}},
+		"htu with query and fragment [AddQueryAndFragmentToDpopHtu]":            {nil, edit{"htu": proofURL + "?a=b#c"}},
+		"htu in capitals [DpopHtuUpperCase]":                                    {nil, edit{"htu": "HTTPS://SERVER.example.COM/token"}},
+		"htu with the default port [DpopHtuWithPort]":                           {nil, edit{"htu": "https://server.example.com:443/token"}},
+		"a jti of 256 bytes":      {nil, edit{"jti": strings.Repeat("x", 256)}},
+		"an ath nobody asked for": {nil, edit{"ath": "x"}},
+		"a nonce nobody gave out": {nil, edit{"nonce": "x"}},
 	} {
 		t.Run(name+" is accepted", func(t *testing.T) {
 			if _, err := newProofs(t, nil).Verify(proof(t, token.ES256, tt.header, tt.claims), post()); err != nil {

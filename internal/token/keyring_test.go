@@ -48,7 +48,7 @@ func TestKeyring(t *testing.T) {
 				t.Errorf("%q: %v", alg, err)
 			}
 		}
-		parsed, err := jose.ParseSigned(raw, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
+		parsed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +214,6 @@ func TestAKeyringFollowsTheRotationOfAnotherProcess(t *testing.T) {
 		if done, err := server.Rotate(0); err == nil {
 			t.Errorf("%s: a rotation over it is reported as done (%v)", name, done)
 		}
-		before = server.JWKS() // the other algorithm has rotated
 		if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, good, 0o600)); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,341 @@
+package oauth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/token"
+)
+
+// Formats of access tokens.
+const (
+	formatJWT       = "jwt"
+	formatOpaque    = "opaque"
+	formatEncrypted = "encrypted"
+)
+
+const (
+	opaquePrefix  = "gha_" // secret scanners know a token by it
+	sealedAccess  = "access token"
+	typeAccess    = "at+jwt" // RFC 9068 §2.1
+	typeID        = "JWT"
+	bearerType    = "Bearer"
+	dpopType      = "DPoP"
+	scopeOpenID   = "openid"
+	scopeOffline  = "offline_access"
+	maxActors     = 4
+	secondsInPast = 2 * time.Second // how far a revocation may lie ahead of our clock
+)
+
+// issueOptions say what tokens are made, and what they are good for.
+type issueOptions struct {
+	Scopes   []string // granted
+	Resource []string // resource indicators granted; none: the default of the client
+	Nonce    string   // of the ID token
+	Code     bool     // a code was redeemed: the whole scope is told
+	IDToken  bool
+	Refresh  bool // a refresh token of g at its Gen
+	Act      map[string]any
+	User     *identity.User // as it is now; required when g has one
+}
+
+// accessClaims are those of RFC 9068 §2.2, RFC 8693 §4.1 and ours.
+type accessClaims struct {
+	Issuer   string            `json:"iss"`
+	Subject  string            `json:"sub"`
+	Audience any               `json:"aud"` // a string when there is one (RFC 7519 §4.1.3)
+	Expires  int64             `json:"exp"`
+	IssuedAt int64             `json:"iat"`
+	JTI      string            `json:"jti"`
+	Client   string            `json:"client_id"`
+	Scope    string            `json:"scope,omitempty"`
+	Roles    []string          `json:"roles,omitempty"`
+	Tenant   string            `json:"tenant,omitempty"`
+	AuthTime int64             `json:"auth_time,omitempty"`
+	ACR      string            `json:"acr,omitempty"`
+	AMR      []string          `json:"amr,omitempty"`
+	SID      string            `json:"sid,omitempty"`
+	GrantID  string            `json:"grant_id,omitempty"`
+	Details  json.RawMessage   `json:"authorization_details,omitempty"`
+	Cnf      map[string]string `json:"cnf,omitempty"`
+	Act      map[string]any    `json:"act,omitempty"`
+}
+
+// issue mints what o asks for: an access token, and with it an ID token and a
+// refresh token. g is nil when a client acts for itself. It judges no more than
+// who may be named in a token now; that the client may have it was judged before.
+func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions) (*tokenResponse, error) {
+	if err := s.bindable(c); err != nil {
+		return nil, err
+	}
+	targets, err := s.targets(c.Client, o.Resource, o.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	sub := c.ID
+	if g != nil && g.User != "" {
+		if o.User == nil || o.User.ID != g.User || !o.User.Active {
+			return nil, refuse("invalid_grant", "The user this was granted by is not there any more.")
+		}
+		sub = g.User
+	}
+	issued, err := s.issuedAt(sub, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	scopes := meant(targets, o.Scopes)
+	life := s.cfg.AccessLife
+	for _, t := range targets {
+		if t.Life > 0 {
+			life = min(life, t.Life)
+		}
+	}
+	if g != nil {
+		// No token outlives what it is of.
+		life = min(life, g.Expires.Sub(issued).Truncate(time.Second))
+		if life <= 0 {
+			return nil, refuse("invalid_grant", "The grant has expired.")
+		}
+	}
+	a := accessClaims{
+		Issuer: s.cfg.Issuer, Subject: sub, Audience: audience(s.cfg.Issuer, targets), IssuedAt: issued.Unix(), Expires: issued.Add(life).Unix(),
+		JTI: rand.Text(), Client: c.ID, Scope: words(scopes), Act: o.Act,
+	}
+	if g != nil && g.User != "" {
+		a.Roles, a.Tenant = o.User.Effective, o.User.Tenant
+		a.ACR, a.AMR, a.AuthTime = g.ACR, g.AMR, seconds(g.AuthTime)
+	} else {
+		a.Roles, a.Tenant = c.Roles, c.Tenant
+	}
+	if g != nil {
+		a.GrantID, a.Details = g.ID, g.Details
+		if !g.Offline {
+			a.SID = g.SID // what was granted for longer than the session must not end with it
+		}
+	}
+	out := &tokenResponse{TokenType: bearerType, ExpiresIn: int64(life / time.Second), Details: a.Details, Scope: a.Scope}
+	switch {
+	case c.JKT != "":
+		a.Cnf, out.TokenType = map[string]string{"jkt": c.JKT}, dpopType
+	case c.TLSBoundTokens:
+		a.Cnf = map[string]string{"x5t#S256": c.X5T}
+	}
+	if out.AccessToken, err = s.accessToken(c.Client, targets, &a); err != nil {
+		return nil, err
+	}
+	if o.IDToken {
+		if out.IDToken, err = s.idToken(c.Client, g, &o, out.AccessToken, issued); err != nil {
+			return nil, err
+		}
+	}
+	if o.Refresh && g != nil {
+		if out.RefreshToken, err = s.refreshToken(g); err != nil {
+			return nil, err
+		}
+	}
+	ev := gatehouse.EventOf(ctx)
+	ev.Subject, ev.Issuer, ev.Client = sub, s.cfg.Issuer, c.ID
+	return out, nil
+}
+
+// bindable refuses a request that must end in a sender-constrained token and has
+// shown nothing to bind it to.
+func (s *Server) bindable(c *proven) error {
+	switch {
+	case c.DPoPBoundTokens && c.JKT == "":
+		return refuse("invalid_dpop_proof", "This client gets tokens only with a DPoP proof.")
+	case c.TLSBoundTokens && c.X5T == "":
+		return refuse("invalid_request", "This client gets tokens only with its certificate on the connection.")
+	case s.cfg.Profile == FAPI2 && c.JKT == "" && !c.TLSBoundTokens:
+		return refuse("invalid_dpop_proof", "Tokens are sender-constrained here: a DPoP proof is needed.")
+	}
+	return nil
+}
+
+// accessToken writes a in the format of the API it is for.
+func (s *Server) accessToken(c *Client, targets []*resource, a *accessClaims) (string, error) {
+	body, err := json.Marshal(a)
+	if err != nil {
+		return "", err
+	}
+	format, alg := formatJWT, token.Algorithm(c.AccessTokenAlg)
+	if len(targets) > 0 {
+		format = targets[0].Format
+		if targets[0].Algorithm != "" {
+			alg = targets[0].Algorithm
+		}
+	}
+	if format == formatOpaque {
+		sealed, err := s.cfg.Seal.Seal(sealedAccess, body)
+		return opaquePrefix + sealed, err
+	}
+	signed, err := s.cfg.Keys.Sign(alg, typeAccess, body)
+	if err != nil || format == formatJWT {
+		return signed, err
+	}
+	return targets[0].encrypter.Encrypt(signed)
+}
+
+// issuedAt is the iat of a token for these two. Everything issued up to the
+// second of a revocation is dead, so a token made in that second is dated into the
+// next one.
+func (s *Server) issuedAt(sub, client string) (time.Time, error) {
+	if err := s.cfg.People.RevocationsErr(); err != nil {
+		return time.Time{}, err // what cannot be known may have been revoked
+	}
+	now := time.Now()
+	issued := now.Truncate(time.Second)
+	for _, at := range []time.Time{s.cfg.People.RevokedAt("user", sub), s.cfg.People.RevokedAt("client", client)} {
+		if at.IsZero() || at.Before(issued) {
+			continue
+		}
+		if issued = at.Truncate(time.Second).Add(time.Second); issued.Sub(now) > secondsInPast {
+			return time.Time{}, fmt.Errorf("a revocation of %s or %s lies ahead of the clock, at %v", sub, client, at)
+		}
+	}
+	return issued, nil
+}
+
+// targets are the APIs a token is for. With none asked for it is the one the
+// client may use, or the one whose scopes are asked for; when that is not one API,
+// the token is good for nothing but our own userinfo (RFC 9068 §3, RFC 8707 §2).
+func (s *Server) targets(c *Client, asked, scopes []string) ([]*resource, error) {
+	if len(asked) == 0 {
+		if s.cfg.Profile == MCP && len(s.resources) > 0 {
+			return nil, refuse("invalid_target", "Say with resource which API the token is for.")
+		}
+		var fitting, named []*resource
+		for _, r := range s.resources {
+			if !c.mayTarget(r.ID) {
+				continue
+			}
+			fitting = append(fitting, r)
+			if slices.ContainsFunc(scopes, func(w string) bool { return slices.Contains(r.Scopes, w) }) {
+				named = append(named, r)
+			}
+		}
+		switch {
+		case len(named) == 1:
+			return named, nil
+		case len(fitting) == 1:
+			return fitting, nil
+		}
+		return nil, nil
+	}
+	list := make([]*resource, 0, len(asked))
+	for _, id := range asked {
+		r := s.resources[id]
+		if r == nil || !c.mayTarget(id) {
+			return nil, refuse("invalid_target", "This client gets no tokens for that resource.")
+		}
+		if !slices.Contains(list, r) {
+			list = append(list, r)
+		}
+	}
+	for _, r := range list[1:] {
+		// One token has one form: a JWT for one API must not be what another one
+		// was promised to get sealed.
+		if r.Format != formatJWT || list[0].Format != formatJWT || r.Algorithm != list[0].Algorithm {
+			return nil, refuse("invalid_target", "These resources need a token each: ask for one at a time.")
+		}
+	}
+	return list, nil
+}
+
+// mayTarget reports whether c may ask for tokens for that resource.
+func (c *Client) mayTarget(id string) bool {
+	return len(c.Resources) == 0 || slices.Contains(c.Resources, id)
+}
+
+// meant leaves those scopes that mean something at the targets; those of OpenID
+// Connect mean something at userinfo whatever the token is for.
+func meant(targets []*resource, scopes []string) []string {
+	if len(targets) == 0 || slices.ContainsFunc(targets, func(r *resource) bool { return len(r.Scopes) == 0 }) {
+		return scopes
+	}
+	return slices.DeleteFunc(slices.Clone(scopes), func(w string) bool {
+		return !oidcScope(w) && !slices.ContainsFunc(targets, func(r *resource) bool { return slices.Contains(r.Scopes, w) })
+	})
+}
+
+func oidcScope(w string) bool {
+	switch w {
+	case scopeOpenID, "profile", "email", "address", "phone", scopeOffline:
+		return true
+	}
+	return false
+}
+
+func audience(issuer string, targets []*resource) any {
+	switch len(targets) {
+	case 0:
+		return issuer
+	case 1:
+		return targets[0].ID
+	}
+	list := make([]string, len(targets))
+	for i, t := range targets {
+		list[i] = t.ID
+	}
+	return list
+}
+
+func seconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+// random256 is 256 random bits in base64url.
+func random256() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// mayRefresh reports whether a client gets refresh tokens.
+func mayRefresh(c *Client) bool { return slices.Contains(c.GrantTypes, "refresh_token") }
+
+// OpenToken gives the claims of an opaque access token that we made and that has
+// not expired. Whether it was revoked is for the caller to ask.
+func (s *Server) OpenToken(_ context.Context, raw string) (*token.Claims, error) {
+	if len(raw) < len(opaquePrefix) || raw[:len(opaquePrefix)] != opaquePrefix || len(raw) > maxToken {
+		return nil, errNotOurs
+	}
+	body, err := s.cfg.Seal.Open(sealedAccess, raw[len(opaquePrefix):])
+	if err != nil {
+		return nil, fmt.Errorf("opaque token: %w", err)
+	}
+	c, err := token.ParseClaims(body)
+	if err != nil {
+		return nil, fmt.Errorf("opaque token: %w", err)
+	}
+	if c.Issuer != s.cfg.Issuer || !time.Now().Before(c.Expires) {
+		return nil, fmt.Errorf("opaque token: %w", errExpired)
+	}
+	return c, nil
+}
+
+var (
+	errNotOurs = errors.New("not a token of ours")
+	errExpired = errors.New("the token has expired, or was made under another issuer's name")
+)
+
+const maxToken = 16 << 10
+
+// claimsOf makes a map of what is asked for out of what there is.
+func claimsOf(have map[string]any, names map[string]bool) map[string]any {
+	out := maps.Clone(have)
+	maps.DeleteFunc(out, func(name string, _ any) bool { return !names[name] })
+	return out
+}

@@ -56,7 +56,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 		to(w, s.base+"/logout?"+again.Encode())
 		return nil
 	}
-	session, user, _, err := s.pages.Session(r)
+	session, user, _, err := s.session(r)
 	switch {
 	case errors.Is(err, identity.ErrSession):
 		return s.loggedOut(w, r, q)
@@ -98,7 +98,7 @@ func (s *Server) logoutAnswer(w http.ResponseWriter, r *http.Request) error {
 		to(w, s.base+"/account")
 		return nil
 	}
-	session, _, _, err := s.pages.Session(r)
+	session, _, _, err := s.session(r)
 	if errors.Is(err, identity.ErrSession) {
 		return s.loggedOut(w, r, q)
 	}
@@ -153,7 +153,7 @@ func (s *Server) endHere(w http.ResponseWriter, r *http.Request, q *logoutReques
 
 // loggedOut goes back to the client, or says that it is done.
 func (s *Server) loggedOut(w http.ResponseWriter, r *http.Request, q *logoutRequest) error {
-	s.pages.SignedOut(w)
+	s.signedOut(w)
 	if q.back == "" {
 		s.pages.Logout(w, r, pages.LogoutView{Done: true})
 		return nil

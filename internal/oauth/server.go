@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -33,6 +34,11 @@ type Server struct {
 	own       ownKeys
 	opened    *token.Cache[*token.Claims] // signatures of ours that held, for introspection
 	refreshes queue
+	pages     *pages.Pages
+}
+
+type encrypter interface {
+	Encrypt(jws string) (string, error)
 }
 
 // A resource is a [Resource] with what was made of it.
@@ -92,6 +98,16 @@ func newServer(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("codes that live %v: at most 10 min (RFC 6749 §4.1.2)", cfg.CodeLife)
 	}
 	s := &Server{cfg: cfg, base: u.Path, resources: map[string]*resource{}, opened: token.NewCache[*token.Claims](8192)}
+	if s.proofs, err = token.NewProofs(token.ProofsConfig{Seal: cfg.Seal, RequireNonce: cfg.RequireNonce}); err != nil {
+		return nil, err
+	}
+	s.pages, err = pages.New(pages.Config{
+		Issuer: cfg.Issuer, People: cfg.People, Seal: cfg.Seal, Flow: flowPages{s}, Scopes: cfg.Scopes,
+		Name: cfg.Pages.Name, Logo: cfg.Pages.Logo, Color: cfg.Pages.Color,
+	})
+	if err != nil {
+		return nil, err
+	}
 	for i := range cfg.Resources {
 		if err := s.addResource(&cfg.Resources[i]); err != nil {
 			return nil, fmt.Errorf("resource %q: %w", cfg.Resources[i].ID, err)
@@ -203,16 +219,32 @@ type route struct {
 	methods string // separated by spaces
 	path    string
 	serve   handler
-	cors    bool // scripts of other origins may call it: it knows nobody by cookie
+	kind    kind
 }
+
+// A kind says who calls an endpoint, and so how its errors look.
+type kind int
+
+const (
+	machine kind = iota // programs: errors are JSON
+	script              // and scripts of other origins, too: it knows nobody by cookie
+	browser             // people: errors are pages
+)
 
 // routes is every endpoint there is, but for those of the pages.
 func (s *Server) routes() []route {
 	return []route{
-		{"GET", "/.well-known/openid-configuration", s.metadata, true},
-		{"GET", "/.well-known/oauth-authorization-server", s.metadata, true},
-		{"GET", "/jwks.json", s.jwks, true},
-		{"POST", "/token", s.token, true},
+		{"GET", "/.well-known/openid-configuration", s.metadata, script},
+		{"GET", "/.well-known/oauth-authorization-server", s.metadata, script},
+		{"GET", "/jwks.json", s.jwks, script},
+		{"GET POST", "/authorize", s.authorize, browser},
+		{"GET", "/authorize/continue", s.proceedWaiting, browser},
+		{"POST", "/consent", s.consent, browser},
+		{"POST", "/token", s.token, script},
+		{"POST", "/revoke", s.revoke, script},
+		{"POST", "/introspect", s.introspect, machine},
+		{"GET POST", "/userinfo", s.userinfo, script},
+		{"GET POST", "/logout", s.logout, browser},
 	}
 }
 
@@ -222,9 +254,13 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range s.routes() {
 		h := serve(r.serve)
-		if r.cors {
+		switch r.kind {
+		case browser:
+			h = s.page(r.serve)
+		case script:
 			h = crossOrigin(r.methods, h)
 			mux.Handle("OPTIONS "+s.base+r.path, h)
+		case machine:
 		}
 		for m := range strings.FieldsSeq(r.methods) {
 			mux.Handle(m+" "+s.base+r.path, h)
@@ -232,6 +268,10 @@ func (s *Server) Handler() http.Handler {
 				mux.Handle(m+" "+r.path+s.base, h)
 			}
 		}
+	}
+	for pattern, h := range s.pages.Routes() {
+		method, path, _ := strings.Cut(pattern, " ")
+		mux.Handle(method+" "+s.base+path, h)
 	}
 	return mux
 }

@@ -180,12 +180,11 @@ func (s *Server) grantor(ctx context.Context, c *proven, g *grant) (*identity.Us
 		return nil, dead.again("the user has a new password or was locked since")
 	}
 	if !g.Offline && g.SID != "" {
-		alive, err := s.cfg.People.SessionAlive(ctx, g.SID)
-		if err != nil {
-			return nil, err
-		}
-		if !alive {
+		switch err := s.cfg.People.SessionAlive(ctx, g.SID); {
+		case errors.Is(err, identity.ErrSession):
 			return nil, dead.again("its session has ended")
+		case err != nil:
+			return nil, err
 		}
 	}
 	return u, nil

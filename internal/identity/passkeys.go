@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -205,138 +204,6 @@ func (d *Directory) FinishPasskey(ctx context.Context, by By, state string, resp
 	return p, nil
 }
 
-// BeginSignIn asks for a passkey: options are for navigator.credentials.get, state
-// comes back to FinishSignIn within five minutes. With login "" the browser offers
-// every passkey it has for this house. A name without passkeys, known or not, gets
-// options that look like any other's.
-func (d *Directory) BeginSignIn(ctx context.Context, login string) (options json.RawMessage, state string, err error) {
-	rp, err := d.relyingParty()
-	if err != nil {
-		return nil, "", err
-	}
-	var c ceremony
-	var ask []webauthn.LoginOption
-	if login != "" {
-		user, allowed, err := d.decoy(ctx, login) // in any case: known and unknown names cost the same
-		if err != nil {
-			return nil, "", err
-		}
-		c.User = user
-		list, err := d.passkeys(ctx, `WHERE user_id = (SELECT user_id FROM logins WHERE login = $1)`, canonicalOr(login))
-		if err != nil {
-			return nil, "", err
-		}
-		if len(list) > 0 {
-			c.User, allowed = list[0].user, webauthn.Credentials(holder{passkeys: list}.WebAuthnCredentials()).CredentialDescriptors()
-		}
-		ask = append(ask, webauthn.WithAllowedCredentials(allowed))
-	}
-	assertion, session, err := rp.BeginDiscoverableLogin(ask...)
-	if err != nil {
-		return nil, "", fmt.Errorf("identity: passkeys: %w", err)
-	}
-	c.Challenge = session.Challenge
-	return d.begin(sealedSignIn, assertion, c)
-}
-
-// FinishSignIn is the login of whoever's passkey response (JSON of a
-// PublicKeyCredential) proves, once for each state. A passkey that verified its
-// user is [ACRPhishing]; one that only was there is one factor. One that says it is
-// bound to its device is "hwk", one that can be copied "swk": it signs that, while
-// what a browser says of its attachment nobody does. All refusals are
-// [ErrCredentials].
-func (d *Directory) FinishSignIn(ctx context.Context, state string, response []byte, source netip.Addr) (*Login, error) {
-	var c ceremony
-	if err := d.open(sealedSignIn, state, &c); err != nil {
-		return nil, err
-	}
-	rp, err := d.relyingParty()
-	if err != nil {
-		return nil, err
-	}
-	if len(response) > maxResponse {
-		return nil, ErrCredentials
-	}
-	answer, err := protocol.ParseCredentialRequestResponseBytes(response)
-	if err != nil {
-		return nil, ErrCredentials
-	}
-	user := c.User
-	if user == "" {
-		user = string(answer.Response.UserHandle)
-	}
-	h, err := d.holder(ctx, user)
-	if errors.Is(err, ErrUnknown) || err == nil && !h.user.Active {
-		return nil, ErrCredentials
-	}
-	if err != nil {
-		return nil, err
-	}
-	var proven *webauthn.Credential
-	if c.User == "" {
-		proven, err = rp.ValidateDiscoverableLogin(func(_, handle []byte) (webauthn.User, error) {
-			if string(handle) != user {
-				return nil, ErrCredentials
-			}
-			return h, nil
-		}, c.data(), answer)
-	} else {
-		proven, err = rp.ValidateLogin(h, c.data(), answer)
-	}
-	if err != nil {
-		return nil, ErrCredentials
-	}
-	at := slices.IndexFunc(h.passkeys, func(p Passkey) bool { return string(p.credential.ID) == string(proven.ID) })
-	if at < 0 {
-		return nil, ErrCredentials
-	}
-	if err := d.usePasskey(ctx, &h.passkeys[at], c, answer.Response.AuthenticatorData.Counter, proven.Flags.BackupState); err != nil {
-		return nil, err
-	}
-	l := &Login{User: user, ACR: ACRPassword, AMR: []string{amrHardware}, AuthTime: time.Now()}
-	if proven.Flags.BackupEligible {
-		l.AMR[0] = amrSoftware
-	}
-	if answer.Response.AuthenticatorData.Flags.HasUserVerified() {
-		l.ACR, l.AMR = ACRPhishing, append(l.AMR, amrUser, amrMulti)
-	}
-	return d.withSecond(ctx, l)
-}
-
-// usePasskey takes a ceremony and advances the counter of a passkey. A counter
-// that does not grow means that a second authenticator has the same key (WebAuthn
-// §6.1.1): whose answer this is nobody knows, so it is refused and recorded.
-func (d *Directory) usePasskey(ctx context.Context, p *Passkey, c ceremony, counter uint32, backup bool) error {
-	var refused error
-	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
-		refused = nil
-		first, err := once(ctx, tx, c.Challenge, moment(c.Until))
-		if err != nil {
-			return err
-		}
-		if !first {
-			return ErrCredentials
-		}
-		now := time.Now().UnixMilli()
-		// Authenticators without a counter say 0 for ever.
-		n, err := affected(tx.ExecContext(ctx, `UPDATE passkeys SET sign_count = $1, used = $2, backup_state = $3
-			WHERE id = $4 AND (sign_count < $1 OR sign_count = 0 AND $1 = 0)`, int64(counter), now, truth(backup), p.ID))
-		if err != nil || n == 1 {
-			return err
-		}
-		refused = ErrCredentials
-		_, err = tx.ExecContext(ctx, `UPDATE passkeys SET copied = $1 WHERE id = $2`, now, p.ID)
-		return err
-	})
-	if errors.Is(err, ErrCredentials) {
-		return ErrCredentials
-	}
-	if err != nil {
-		return fmt.Errorf("identity: passkeys: %w", err)
-	}
-	return refused
-}
-
 // Passkeys returns the passkeys of a user, oldest first.
 func (d *Directory) Passkeys(ctx context.Context, user string) ([]Passkey, error) {
 	return d.passkeys(ctx, `WHERE user_id = $1`, user)
@@ -384,10 +251,12 @@ func (d *Directory) holder(ctx context.Context, user string) (h holder, err erro
 	return h, err
 }
 
+const passkeyColumns = `id, user_id, credential, public_key, name, transports, aaguid, attestation,
+	backup_eligible, backup_state, sign_count, created, used, copied` //nolint:gosec // names of columns
+
 func (p *Passkey) insert(ctx context.Context, tx *sql.Tx) error {
 	c := &p.credential
-	n, err := affected(tx.ExecContext(ctx, `INSERT INTO passkeys
-		(id, user_id, credential, public_key, name, transports, aaguid, attestation, backup_eligible, backup_state, sign_count, created, used, copied)
+	n, err := affected(tx.ExecContext(ctx, `INSERT INTO passkeys (`+passkeyColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0) ON CONFLICT (credential) DO NOTHING`,
 		p.ID, p.user, base64.RawURLEncoding.EncodeToString(c.ID), base64.RawURLEncoding.EncodeToString(c.PublicKey), p.Name,
 		strings.Join(p.Transports, " "), hex.EncodeToString(c.Authenticator.AAGUID), c.AttestationFormat,
@@ -400,8 +269,7 @@ func (p *Passkey) insert(ctx context.Context, tx *sql.Tx) error {
 }
 
 func selectPasskeys(ctx context.Context, tx *sql.Tx, where, arg string) ([]Passkey, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT id, user_id, credential, public_key, name, transports, aaguid, attestation,
-		backup_eligible, backup_state, sign_count, created, used, copied FROM passkeys `+where+` ORDER BY created, id`, arg) //nolint:gosec // where is a constant of this file, the value goes in arg
+	rows, err := tx.QueryContext(ctx, `SELECT `+passkeyColumns+` FROM passkeys `+where+` ORDER BY created, id`, arg) //nolint:gosec // where is a constant of this file, the value goes in arg
 	if err != nil {
 		return nil, err
 	}
@@ -427,7 +295,7 @@ func selectPasskeys(ctx context.Context, tx *sql.Tx, where, arg string) ([]Passk
 		for _, t := range p.Transports {
 			c.Transport = append(c.Transport, protocol.AuthenticatorTransport(t))
 		}
-		c.Authenticator.SignCount = uint32(count) //nolint:gosec // written from an uint32
+		c.Authenticator.SignCount = uint32(count)
 		c.Flags.BackupEligible, c.Flags.BackupState = eligible == 1, state == 1
 		p.Synced = c.Flags.BackupEligible
 		p.Created, p.Used, p.Copied = moment(created), moment(used), moment(copied)

@@ -118,9 +118,7 @@ func (d *Directory) Password(ctx context.Context, login string, password gatehou
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO familiar (user_id, source, seen) VALUES ($1, $2, $3)
-			ON CONFLICT (user_id, source) DO UPDATE SET seen = excluded.seen`, p.user, from.id, now.UnixMilli())
-		return err
+		return remember(ctx, tx, p.user, from, now)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("identity: attempts: %w", err)

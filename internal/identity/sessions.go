@@ -236,7 +236,7 @@ const sessionColumns = `id, user_id, amr, acr, source, auth_time, created, seen,
 const living = ` FROM sessions s JOIN users u ON u.id = s.user_id
 	WHERE s.idle > $1 AND u.active = 1 AND u.valid_from <= s.auth_time `
 
-func selectSessions(ctx context.Context, tx *sql.Tx, now time.Time, where string, arg string) ([]Session, error) {
+func selectSessions(ctx context.Context, tx *sql.Tx, now time.Time, where, arg string) ([]Session, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT s.id, s.user_id, s.amr, s.acr, s.source, s.auth_time, s.created, s.seen, s.idle, s.expires, s.address, s.agent`+living+where, now.UnixMilli(), arg) //nolint:gosec // where is a constant of this file, the value goes in arg
 	if err != nil {
 		return nil, err

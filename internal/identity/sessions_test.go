@@ -383,6 +383,71 @@ func TestWhatCanNotBeKeptIsNotDone(t *testing.T) {
 	broken("Factors", err)
 }
 
+func TestNoSessionOutlivesALock(t *testing.T) {
+	h := newHouse(t, nil)
+	alice := h.alice(t)
+	cookie, _ := start(t, h.Directory, byPassword(alice))
+	var mu sync.Mutex
+	cookies := []string{cookie}
+	var all sync.WaitGroup
+	for i := range 30 {
+		all.Go(func() {
+			var c gatehouse.Secret
+			var err error
+			switch {
+			case i == 15:
+				if err := h.Lock(t.Context(), "root", alice.ID, ""); err != nil {
+					t.Error(err)
+				}
+				return
+			case i%2 == 0:
+				c, _, err = h.Raise(t.Context(), cookie, byPassword(alice))
+			default:
+				c, _, err = h.Start(t.Context(), byPassword(alice), laptop)
+			}
+			if err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				cookies = append(cookies, c.Reveal())
+			} else if !errors.Is(err, identity.ErrSession) && !errors.Is(err, identity.ErrCredentials) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if err := h.Unlock(t.Context(), "root", alice.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cookies {
+		if _, _, err := h.Session(t.Context(), c); !errors.Is(err, identity.ErrSession) {
+			t.Errorf("a session that began around the lock lives: %v", err)
+		}
+	}
+}
+
+func TestWhatIsOverIsRemoved(t *testing.T) {
+	h := newHouse(t, nil)
+	alice := h.alice(t)
+	start(t, h.Directory, byPassword(alice))
+	h.exec(t, `UPDATE sessions SET idle = $1`, time.Now().Add(-time.Minute).UnixMilli())
+	cookie, _ := start(t, h.Directory, byPassword(alice))
+	h.enrol(t, alice) // ends the session, and is a ceremony
+	h.exec(t, `INSERT INTO ceremonies (sha256, until) VALUES ('00', 1)`)
+	start(t, h.Directory, &identity.Login{User: alice.ID, AMR: []string{"hwk", "user", "mfa"}, ACR: phr, AuthTime: time.Now()})
+	if err := h.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.count(t, `SELECT COUNT(*) FROM sessions`); n != 1 {
+		t.Errorf("%d sessions are left", n)
+	}
+	if n := h.count(t, `SELECT COUNT(*) FROM ceremonies`); n != 1 {
+		t.Errorf("%d ceremonies are left; one could still be repeated", n)
+	}
+	if _, _, err := h.Session(t.Context(), cookie); !errors.Is(err, identity.ErrSession) {
+		t.Error(err)
+	}
+}
+
 func TestABrowserMayNotDrawInTheListOfSessions(t *testing.T) {
 	h := newHouse(t, nil)
 	alice := h.alice(t)
@@ -401,6 +466,17 @@ func BenchmarkSession(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := h.Session(b.Context(), cookie); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSessionAlive(b *testing.B) {
+	h := newHouse(b, nil)
+	_, s := start(b, h.Directory, byPassword(h.alice(b)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := h.SessionAlive(b.Context(), s.ID); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -174,3 +174,10 @@ func (d *Directory) hidden(what, typed string) (string, error) {
 	}
 	return hex.EncodeToString(tag), nil
 }
+
+// remember makes an address one from which the user has signed in.
+func remember(ctx context.Context, tx *sql.Tx, user string, from counter, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO familiar (user_id, source, seen) VALUES ($1, $2, $3)
+		ON CONFLICT (user_id, source) DO UPDATE SET seen = excluded.seen`, user, from.id, now.UnixMilli())
+	return err
+}

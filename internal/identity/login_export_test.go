@@ -1,6 +1,9 @@
 package identity
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // What is tested without its clock.
 var (
@@ -13,3 +16,6 @@ func (s Session) RaiseAt(l *Login, now time.Time) (Session, error) { return s.ra
 
 // Complete is what Start asks of a login.
 func (l *Login) Complete(now time.Time) bool { return l.complete(now) }
+
+// Prune is what Run does once a minute.
+func (d *Directory) Prune(ctx context.Context) error { return d.prune(ctx) }

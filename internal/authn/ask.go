@@ -37,13 +37,13 @@ func (acc *Accept) ask(w Ways) error {
 	acc.maxAge, acc.bound = w.MaxAge, w.Bound
 	acc.asks = len(w.ACR) > 0 || w.MaxAge > 0 || len(w.Details) > 0
 	if acc.asks || acc.bound {
-		if acc.anonymous {
+		if acc.anonymous && acc.asks {
 			return errors.New("a public operation can not ask how its callers signed in")
 		}
 		// An API key says nothing of a user, and is nobody's who can be asked again:
 		// taken here it would be the way around the step-up.
 		acc.key, acc.cert = false, acc.cert && !acc.asks
-		if len(acc.issuers) == 0 && !acc.cert {
+		if len(acc.issuers) == 0 && !acc.cert && !acc.anonymous {
 			return errors.New("an acr, a max_age, authorization_details or a bound token is asked for, and no tokens are accepted")
 		}
 	}

@@ -148,6 +148,19 @@ func TestNoWayAroundAStepUp(t *testing.T) {
 	}
 }
 
+func TestOnAPublicOperationATokenThatIsShownMustBeBound(t *testing.T) {
+	w := newOwn(t, nil)
+	client, acc := newProver(t), w.accept(func(w *authn.Ways) { w.Anonymous, w.Bound = true, true })
+	if who, err := w.ask(request(), acc); err != nil || !who.Anonymous() {
+		t.Errorf("nobody: %+v, %v", who, err)
+	}
+	if who, err := w.ask(client.proven(w.token(client.cnf())), acc); err != nil || who.Subject != "alice" {
+		t.Errorf("bound: %+v, %v", who, err)
+	}
+	who, err := w.ask(bearer(w.token(nil)), acc)
+	wantProblem(t, who, err, gatehouse.Unauthenticated, "token_not_bound")
+}
+
 func TestWaysThatAskForTheImpossibleAreRefused(t *testing.T) {
 	w := newOwn(t, func(c *authn.Config) { c.Keys = newWorld(t).keys })
 	own := []authn.Way{{Issuers: []string{"own"}}}
@@ -165,7 +178,6 @@ func TestWaysThatAskForTheImpossibleAreRefused(t *testing.T) {
 		"an acr of certificates":             {Any: []authn.Way{byCert}, ACR: []string{"aal2"}},
 		"a bound key":                        {Any: []authn.Way{byKey}, Bound: true},
 		"an acr of nobody":                   {Any: own, Audience: []string{ordersAPI}, Anonymous: true, ACR: []string{"aal2"}},
-		"a bound token of nobody":            {Any: own, Audience: []string{ordersAPI}, Anonymous: true, Bound: true},
 	} {
 		if acc, err := w.Accept(ways); err == nil || acc != nil {
 			t.Errorf("%s: compiled", name)

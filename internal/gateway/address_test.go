@@ -1,7 +1,9 @@
 package gateway_test
 
 import (
+	"crypto/tls"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -129,5 +131,51 @@ func BenchmarkClientAddr(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		tr.ClientAddr(r)
+	}
+}
+
+func TestTheProtocolIsTheCallers(t *testing.T) {
+	const hop, stranger = "10.0.0.1:5", "192.0.2.9:5"
+	for _, c := range []struct {
+		name, trusted string // header of the trust; "": nobody is trusted
+		peer          string
+		tls           bool
+		header        []string
+		want          string
+	}{
+		{"the connection's, without trust", "", hop, false, []string{"X-Forwarded-Proto", "https"}, "http"},
+		{"the connection's, with TLS", "", hop, true, []string{"X-Forwarded-Proto", "http"}, "https"},
+		{"a stranger is not believed", "x-forwarded-for", stranger, false, []string{"X-Forwarded-Proto", "https"}, "http"},
+		{"a trusted hop is", "x-forwarded-for", hop, false, []string{"X-Forwarded-Proto", "https"}, "https"},
+		{"also when it says http behind TLS", "x-forwarded-for", hop, true, []string{"X-Forwarded-Proto", "http"}, "http"},
+		{"in any case", "x-forwarded-for", hop, false, []string{"X-Forwarded-Proto", "HTTPS"}, "https"},
+		{"hops that agree", "x-forwarded-for", hop, false, []string{"X-Forwarded-Proto", "https, https"}, "https"},
+		{"hops that do not", "x-forwarded-for", hop, false, []string{"X-Forwarded-Proto", "https, http"}, "http"},
+		{"two lines that do not", "x-forwarded-for", hop, false, []string{"X-Forwarded-Proto", "https", "X-Forwarded-Proto", "http"}, "http"},
+		{"another protocol is none", "x-forwarded-for", hop, false, []string{"X-Forwarded-Proto", "ftp"}, "http"},
+		{"nothing said", "x-forwarded-for", hop, true, nil, "https"},
+		{"the other header is not read", "x-forwarded-for", hop, false, []string{"Forwarded", "proto=https"}, "http"},
+		{"Forwarded", "forwarded", hop, false, []string{"Forwarded", "for=1.2.3.4;proto=https"}, "https"},
+		{"Forwarded, quoted", "forwarded", hop, false, []string{"Forwarded", `for=1.2.3.4; PROTO="https"`}, "https"},
+		{"Forwarded, the last element", "forwarded", hop, false, []string{"Forwarded", "proto=https, for=1.2.3.4;proto=http"}, "http"},
+		{"Forwarded, said twice", "forwarded", hop, false, []string{"Forwarded", "proto=https;proto=https"}, "http"},
+		{"Forwarded, not said", "forwarded", hop, true, []string{"Forwarded", "for=1.2.3.4"}, "https"},
+		{"the other header is not read either", "forwarded", hop, false, []string{"X-Forwarded-Proto", "https"}, "http"},
+	} {
+		var hops *gateway.Trust
+		if c.trusted != "" {
+			hops = trust(t, c.trusted)
+		}
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = c.peer
+		if c.tls {
+			r.TLS = &tls.ConnectionState{}
+		}
+		for i := 0; i < len(c.header); i += 2 {
+			r.Header.Add(c.header[i], c.header[i+1])
+		}
+		if got := hops.Proto(r); got != c.want {
+			t.Errorf("%s: %s", c.name, got)
+		}
 	}
 }

@@ -170,6 +170,7 @@ type houseConfig struct {
 	routes    func(map[string]*gateway.Route)    // before they are put to work
 	keys      *token.KeySet                      // of the issuer; nil: its real ones
 	authn     func(*authn.Config)                // before it is compiled
+	ways      func(id string, w *authn.Ways)     // before they are compiled
 	upstream  func(*gateway.UpstreamConfig)      // before it is opened
 	record    gateway.Recorder                   // nil: a shelf
 	document  string                             // "": houseDocument
@@ -244,6 +245,9 @@ func newHouse(t testing.TB, c houseConfig) *house {
 		policy := must[*authz.Policy](t)(policies.Compile(op, access[op.ID]))
 		ways := must[authn.Ways](t)(authn.WaysOf(op.Security, nil, authn.Scheme{Issuers: []string{"main"}}))
 		ways.Anonymous = policy.Public()
+		if c.ways != nil {
+			c.ways(op.ID, &ways)
+		}
 		r := &gateway.Route{Op: checks, Policy: policy, Accept: must[*authn.Accept](t)(h.snap.Authn.Accept(ways)), Upstreams: service, Audience: "orders"}
 		r.SetLimits(c.limits[op.ID])
 		h.routes[op.ID] = r

@@ -150,7 +150,11 @@ func formTarget(uri string) string {
 // anything else is a fault of ours that the reader learns nothing of.
 func (p *Pages) Fail(w http.ResponseWriter, r *http.Request, err error) {
 	problem, ok := errors.AsType[*gatehouse.Problem](err)
-	if !ok {
+	switch {
+	case ok:
+	case errors.Is(err, identity.ErrBusy):
+		problem = &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "sign_in_busy", RetryAfter: 5 * time.Second, Detail: "Too many people are signing in just now. Try again in a few seconds.", Err: err}
+	default:
 		problem = &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "sign_in_unavailable", Err: err}
 	}
 	ev := gatehouse.EventOf(r.Context())

@@ -173,3 +173,34 @@ func BenchmarkProof(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkSeal(b *testing.B) {
+	s, err := token.NewSealer()
+	if err != nil {
+		b.Fatal(err)
+	}
+	plain := []byte(claims(nil))
+	sealed, err := s.Seal("p", plain)
+	if err != nil {
+		b.Fatal(err)
+	}
+	tag, err := s.Sign("p", plain)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, do := range map[string]func() error{
+		"seal":   func() error { _, err := s.Seal("p", plain); return err },
+		"open":   func() error { _, err := s.Open("p", sealed); return err },
+		"sign":   func() error { _, err := s.Sign("p", plain); return err },
+		"verify": func() error { return s.Verify("p", plain, tag) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := do(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

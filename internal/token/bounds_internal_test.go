@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,4 +56,20 @@ func TestAClockSetBackBringsNoForgottenProofToLife(t *testing.T) {
 	if err := r.add("k", "new", start, start.Add(time.Minute)); !errors.Is(err, ErrProof) {
 		t.Errorf("a proof of which it is not known whether it was used is taken: %v", err)
 	}
+}
+
+func BenchmarkReplays(b *testing.B) {
+	r := newReplays(0, defaultWindow/4)
+	start := time.Unix(1e9, 0)
+	var n atomic.Int64
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			i := n.Add(1)
+			now := start.Add(time.Duration(i) * 200 * time.Microsecond) // 5,000 a second
+			if err := r.add("NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs", strconv.FormatInt(i, 10), now, now.Add(defaultWindow)); err != nil {
+				b.Error(err)
+			}
+		}
+	})
 }

@@ -44,7 +44,10 @@ type ProofsConfig struct {
 // It must live as long as the process, also across reloads: what is forgotten
 // can be used again. After a restart a proof of the last Window could be; with
 // RequireNonce it cannot, as nonces from before the start are not taken. It is
-// safe for concurrent use; the nil Proofs refuses.
+// safe for concurrent use; the nil and the zero Proofs refuse.
+//
+// Where any key will do, at a token endpoint, strangers can fill the memory: give
+// it Proofs of its own, lest the callers of APIs be refused for it.
 type Proofs struct {
 	algorithms []Algorithm
 	window     time.Duration
@@ -138,7 +141,7 @@ func (p *Proofs) Nonce() string {
 // [ErrProof], [ErrUseNonce] and [ErrProofsFull]; the last is no fault of the
 // client's, and the request must still be refused.
 func (p *Proofs) Verify(proof string, c ProofCheck) (*Proof, error) {
-	if p == nil || c.Method == "" || c.URL == "" {
+	if p == nil || p.seen == nil || c.Method == "" || c.URL == "" {
 		return nil, badProof(errors.New("nothing to check it against"))
 	}
 	parts, err := split(proof, maxProof)

@@ -129,9 +129,10 @@ func TestProofsAreForOneTokenAndOneKey(t *testing.T) {
 			t.Errorf("%s lets a proof through", name)
 		}
 	}
-	var none *token.Proofs
-	if got, err := none.Verify(proof(t, token.ES256, nil, nil), post()); got != nil || err == nil || none.Nonce() != "" {
-		t.Error("the nil Proofs lets a proof through")
+	for _, none := range []*token.Proofs{nil, {}} {
+		if got, err := none.Verify(proof(t, token.ES256, nil, nil), post()); got != nil || err == nil || none.Nonce() != "" {
+			t.Error("Proofs that were not made let a proof through")
+		}
 	}
 }
 

@@ -94,6 +94,9 @@ func wraps(pub crypto.PublicKey) (jose.KeyAlgorithm, error) {
 // Encrypt returns jws, a token of at most 8 KiB that has just been signed, as a
 // compact JWE.
 func (e *Encrypter) Encrypt(jws string) (string, error) {
+	if e == nil || e.enc == nil {
+		return "", errors.New("encrypt: no key")
+	}
 	if _, err := split(jws, defaultMaxSize); err != nil {
 		return "", fmt.Errorf("encrypt: %w", err)
 	}
@@ -106,7 +109,8 @@ func (e *Encrypter) Encrypt(jws string) (string, error) {
 
 // A Decrypter opens tokens that were encrypted to this gateway. What it gives
 // back is not to be trusted before a [Verifier] has: anybody can encrypt to a
-// public key. It is safe for concurrent use; the nil Decrypter refuses.
+// public key. It is safe for concurrent use; the nil and the
+// zero Decrypter refuse.
 type Decrypter struct {
 	private   any // *ecdsa.PrivateKey or *rsa.PrivateKey
 	alg       jose.KeyAlgorithm
@@ -211,7 +215,7 @@ func (d *Decrypter) Decrypt(raw string) (string, error) {
 
 func (d *Decrypter) decrypt(raw string) (string, error) {
 	switch {
-	case d == nil:
+	case d == nil || d.private == nil:
 		return "", errors.New("no key")
 	case len(raw) > maxJWE:
 		return "", fmt.Errorf("it is longer than %d bytes", maxJWE)

@@ -207,9 +207,17 @@ func TestHostileEncryptedTokens(t *testing.T) {
 			refusedJWE(t, got, err, tt.cause)
 		})
 	}
-	var none *token.Decrypter
-	got, err := none.Decrypt(raw)
-	refusedJWE(t, got, err, "no key")
+	for _, none := range []*token.Decrypter{nil, {}} {
+		for _, raw := range []string{raw, jweFor(t, raw, map[string]any{"alg": nil, "epk": nil, "kid": nil})} {
+			got, err := none.Decrypt(raw)
+			refusedJWE(t, got, err, "no key")
+		}
+	}
+	for _, none := range []*token.Encrypter{nil, {}} {
+		if got, err := none.Encrypt(jws); err == nil || got != "" {
+			t.Error("nobody encrypts")
+		}
+	}
 }
 
 func TestBadEncryptionKeysAreRefused(t *testing.T) {

@@ -89,7 +89,12 @@ func (k *Keyring) Sign(alg Algorithm, typ string, claims []byte) (string, error)
 
 // JWKS returns all public keys as one JWK Set document. The caller must not
 // change it.
-func (k *Keyring) JWKS() []byte { return *k.published.Load() }
+func (k *Keyring) JWKS() []byte {
+	if doc := k.published.Load(); doc != nil {
+		return *doc
+	}
+	return []byte(`{"keys":[]}`)
+}
 
 // KeySet returns the same keys for a [Verifier] in this process, which learns of
 // a rotation at once and never fetches. Its Run need not be called.
@@ -123,6 +128,9 @@ func (k *Keyring) Run(ctx context.Context, report func(error)) {
 func (k *Keyring) publish() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.keys == nil {
+		return errors.New("keyring: it was not made by its constructors")
+	}
 	var all struct {
 		Keys []json.RawMessage `json:"keys"`
 	}

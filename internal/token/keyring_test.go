@@ -83,6 +83,16 @@ func TestKeyring(t *testing.T) {
 			t.Errorf("a keyring with %s is made", name)
 		}
 	}
+	var none token.Keyring
+	if raw, err := none.Sign("", "at+jwt", []byte(`{}`)); err == nil || raw != "" || string(none.JWKS()) != `{"keys":[]}` {
+		t.Error("the zero keyring signs")
+	}
+	if done, err := none.Rotate(0); done || err == nil {
+		t.Error("the zero keyring rotates")
+	}
+	if raw, err := new(token.Signer).AccessToken(access(nil)); err == nil || raw != "" {
+		t.Error("the zero signer signs")
+	}
 	if err := os.Rename(filepath.Join(dir, "eddsa.jwks"), filepath.Join(dir, "es256.jwks")); err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +178,7 @@ func runs(t *testing.T, run func(ctx context.Context, report func(error))) *repo
 }
 
 func TestAKeyringFollowsTheRotationOfAnotherProcess(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	open := func() *token.Keyring {
 		k, err := token.LoadOrCreateKeyring(dir, token.ES256, token.EdDSA)
@@ -269,6 +280,7 @@ func TestRotationsOfTwoProcessesLoseNoKey(t *testing.T) {
 }
 
 func TestSealersShareAFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "seal.json")
 	var sealers [2]*token.Sealer
 	for i := range sealers {

@@ -184,7 +184,11 @@ func (s *Signer) JWKS() []byte { return s.ring.Load().published }
 
 // Sign returns claims, a JSON object, as a compact JWS of the given typ.
 func (s *Signer) Sign(typ string, claims []byte) (string, error) {
-	return s.ring.Load().current.signAs(typ, claims)
+	r := s.ring.Load()
+	if r == nil {
+		return "", errors.New("sign: a signer without keys")
+	}
+	return r.current.signAs(typ, claims)
 }
 
 func (k *signingKey) signAs(typ string, claims []byte) (string, error) {
@@ -253,8 +257,7 @@ func (s *Signer) AccessToken(t *AccessToken) (string, error) {
 	if w.err != nil {
 		return "", fmt.Errorf("access token: %w", w.err)
 	}
-	k := &s.ring.Load().current
-	return k.sign(k.access, w.b)
+	return s.Sign("at+jwt", w.b)
 }
 
 // A writer appends JSON. It is written by hand because a token is minted for

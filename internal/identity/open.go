@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"runtime"
@@ -36,6 +35,7 @@ type Directory struct {
 	hashes      hasher
 	breached    *breached
 	revocations revocations
+	wake        chan struct{} // there is mail to send
 }
 
 // Open brings the tables up to date and reads the revocations. Call [Directory.Run]
@@ -68,7 +68,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if cfg.HashSlots < 0 || cfg.SessionIdle < 0 || cfg.SessionLife < 0 || cfg.TokenLife < 0 {
 		return nil, errors.New("identity: slots and times must not be negative")
 	}
-	d := &Directory{cfg: cfg, host: issuer.Hostname(), start: time.Now()}
+	d := &Directory{cfg: cfg, host: issuer.Hostname(), start: time.Now(), wake: make(chan struct{}, 1)}
 	d.revocations.seq = -1
 	d.hashes.open(cfg.HashSlots)
 	if d.breached, err = openBreached(cfg.Breached); err != nil {
@@ -91,19 +91,28 @@ func (d *Directory) Run(ctx context.Context, report func(error)) {
 	outages := func() func(error) { // one for each thing that can fail by itself
 		down := false
 		return func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
 			if ctx.Err() != nil || down == (err != nil) {
 				return
 			}
 			down = err != nil
-			mu.Lock()
-			defer mu.Unlock()
 			report(err)
 		}
 	}
 	var all sync.WaitGroup
 	all.Go(func() { every(ctx, pollEvery, d.refresh, outages()) })
 	all.Go(func() { every(ctx, pruneEvery, d.prune, outages()) })
+	if d.cfg.Mail != nil {
+		told := outages()
+		for range mailSenders {
+			all.Go(func() { d.sendMail(ctx, told) })
+		}
+	}
 	all.Wait()
+	if err := d.breached.Close(); err != nil {
+		report(err)
+	}
 }
 
 func every(ctx context.Context, pause time.Duration, f func(context.Context) error, report func(error)) {
@@ -196,14 +205,6 @@ func newID(prefix string) string {
 func isLoopback(host string) bool {
 	address, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && address.IsLoopback()
-}
-
-// hostOf is the host of host:port, or of a host alone.
-func hostOf(address string) string {
-	if host, _, err := net.SplitHostPort(address); err == nil {
-		return host
-	}
-	return address
 }
 
 func orElse[T comparable](v, otherwise T) T {

@@ -13,9 +13,6 @@ import (
 const (
 	throttleMemory = 24 * time.Hour      // an account nobody tried for a day starts anew
 	familiarFor    = 60 * 24 * time.Hour // an address is forgotten as the owner's after this
-
-	sourceWindow  = 10 * time.Minute
-	resetsPerHour = 5 // mails to one user that nobody signed in asked for
 )
 
 // [Throttled] is the error behind [ErrThrottled]. There is no lockout: after the
@@ -38,28 +35,33 @@ func (*Throttled) Unwrap() error { return ErrThrottled }
 
 // A counter counts the attempts of one thing.
 type counter struct {
-	kind string // "source": the rules for addresses; every other kind: those for accounts
+	kind string // "source", "mail"; every other kind has the rule of accounts
 	id   string
 }
 
-// throttle counts an attempt before it is made, so that of a hundred at the same
-// time no more get through than of a hundred one after the other. It returns a
-// [*Throttled] for one that must wait, which does not count. Call forgive when the
-// attempt succeeded.
-func (d *Directory) throttle(ctx context.Context, kind, id string) error {
-	return d.count(ctx, counter{kind, id})
+// A rule says how long to wait: first after free failures, twice that after each
+// further one, at most longest.
+type rule struct {
+	from           string // "seen": failures are forgotten that long after the last; "since": after the first
+	memory         time.Duration
+	free           int
+	first, longest time.Duration
 }
 
-// forgive forgets every failure of an account's counter.
-func (d *Directory) forgive(ctx context.Context, kind, id string) error {
-	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error { return reset(ctx, tx, counter{kind, id}) })
-	if err != nil {
-		return fmt.Errorf("identity: attempts: %w", err)
+func (c counter) rule() rule {
+	switch c.kind {
+	case "source":
+		return rule{"since", 10 * time.Minute, 20, time.Second, time.Minute}
+	case "mail": // to a user, that nobody signed in asked for
+		return rule{"since", time.Hour, 5, 10 * time.Minute, time.Hour}
 	}
-	return nil
+	return rule{"seen", throttleMemory, 5, time.Second, 15 * time.Minute}
 }
 
-// count counts one attempt in each of counters, or in none when one must wait.
+// count counts one attempt in each of counters, or in none when one must wait: then
+// the error is a [*Throttled]. Count before the attempt is made, so that of a
+// hundred at the same time no more get through than of a hundred one after the
+// other, and call reset when it succeeded.
 func (d *Directory) count(ctx context.Context, counters ...counter) error {
 	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
 		now := time.Now()
@@ -105,8 +107,8 @@ func wait(ctx context.Context, tx *sql.Tx, c counter, now time.Time) error {
 }
 
 // takeStatement counts in one statement, and returns nothing when it is not yet
-// time. $4: the failures before this moment are forgotten. $5: how many are free.
-// $6: the longest wait in seconds.
+// time. $3 is now; failures before $4 are forgotten; $5 are free; $6 is the first
+// wait, $7 the longest, in milliseconds.
 const takeStatement = `INSERT INTO throttles (kind, id, failures, since, seen, free) VALUES ($1, $2, 1, $3, $3, 0)
 	ON CONFLICT (kind, id) DO UPDATE SET
 		failures = CASE WHEN throttles.%[1]s < $4 THEN 1 ELSE throttles.failures + 1 END,
@@ -114,22 +116,15 @@ const takeStatement = `INSERT INTO throttles (kind, id, failures, since, seen, f
 		seen     = $3,
 		free     = CASE
 			WHEN throttles.%[1]s < $4 OR throttles.failures + 1 < $5 THEN 0
-			WHEN throttles.failures + 1 - $5 >= 10 OR (1 << (throttles.failures + 1 - $5)) > $6 THEN $3 + 1000 * $6
-			ELSE $3 + 1000 * (1 << (throttles.failures + 1 - $5)) END
+			WHEN throttles.failures + 1 - $5 >= 12 OR $6 * (1 << (throttles.failures + 1 - $5)) > $7 THEN $3 + $7
+			ELSE $3 + $6 * (1 << (throttles.failures + 1 - $5)) END
 	WHERE throttles.free <= $3 RETURNING failures`
 
-var (
-	takeOfAccount = fmt.Sprintf(takeStatement, "seen")
-	takeOfSource  = fmt.Sprintf(takeStatement, "since")
-)
-
 func take(ctx context.Context, tx *sql.Tx, c counter, now time.Time) error {
-	statement, memory, free, longest := takeOfAccount, throttleMemory, 5, 15*60
-	if c.kind == "source" {
-		statement, memory, free, longest = takeOfSource, sourceWindow, 20, 60
-	}
+	r := c.rule()
 	var failures int64
-	err := tx.QueryRowContext(ctx, statement, c.kind, c.id, now.UnixMilli(), now.Add(-memory).UnixMilli(), free, longest).Scan(&failures)
+	err := tx.QueryRowContext(ctx, fmt.Sprintf(takeStatement, r.from), c.kind, c.id, now.UnixMilli(), now.Add(-r.memory).UnixMilli(),
+		r.free, r.first.Milliseconds(), r.longest.Milliseconds()).Scan(&failures)
 	if errors.Is(err, sql.ErrNoRows) {
 		if err := wait(ctx, tx, c, now); err != nil {
 			return err

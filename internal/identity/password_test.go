@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	here  = netip.MustParseAddr("192.0.2.1")
+	home  = netip.MustParseAddr("192.0.2.1")
 	there = netip.MustParseAddr("198.51.100.7")
 )
 
@@ -63,7 +63,7 @@ func TestPassword(t *testing.T) {
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
 			h.exec(t, `DELETE FROM throttles`)
-			l, err := h.Password(t.Context(), c.login, gatehouse.NewSecret(c.password), here)
+			l, err := h.Password(t.Context(), c.login, gatehouse.NewSecret(c.password), home)
 			if !c.ok {
 				if l != nil || err != identity.ErrCredentials { //nolint:errorlint // exactly this one: a wrapped one would tell more
 					t.Errorf("got %+v, %v", l, err)
@@ -84,7 +84,7 @@ func TestAPasswordIsOneInEverySpelling(t *testing.T) {
 	h := newHouse(t, nil)
 	h.create(t, identity.NewUser{Name: "zoe", Password: gatehouse.NewSecret("Grüße aus Österreich")})
 	for _, spelling := range []string{"Grüße aus Österreich", "Gru\u0308ße aus O\u0308sterreich", "Grüße\u00a0aus\u3000Österreich"} {
-		if err := h.guess(t, "zoe", spelling, here); err != nil {
+		if err := h.guess(t, "zoe", spelling, home); err != nil {
 			t.Errorf("%q: %v", spelling, err)
 		}
 	}
@@ -137,7 +137,7 @@ func TestAFullQueueAnswersBusyAndCountsNothing(t *testing.T) {
 	if busy.Load() == 0 || wrong.Load() == 0 {
 		t.Errorf("%d busy, %d answered", busy.Load(), wrong.Load())
 	}
-	if err := h.guess(t, "alice", goodPassword, here); err != nil {
+	if err := h.guess(t, "alice", goodPassword, home); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -244,21 +244,21 @@ func TestARestartForgetsNoGuess(t *testing.T) {
 func TestStrangersDoNotMakeTheOwnerWaitAtHome(t *testing.T) {
 	h := newHouse(t, nil)
 	h.alice(t)
-	if err := h.guess(t, "alice", goodPassword, here); err != nil {
+	if err := h.guess(t, "alice", goodPassword, home); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 5 {
 		wantErr(t, h.guess(t, "alice", "wrong", place(i)), identity.ErrCredentials)
 	}
 	wantErr(t, h.guess(t, "alice", "wrong", there), identity.ErrThrottled)
-	if err := h.guess(t, "alice", goodPassword, here); err != nil {
+	if err := h.guess(t, "alice", goodPassword, home); err != nil {
 		t.Errorf("at home: %v", err)
 	}
 	wantErr(t, h.guess(t, "alice", goodPassword, there), identity.ErrThrottled) // which does not let the stranger go on
 	for range 5 {
-		wantErr(t, h.guess(t, "alice", "wrong", here), identity.ErrCredentials)
+		wantErr(t, h.guess(t, "alice", "wrong", home), identity.ErrCredentials)
 	}
-	wantErr(t, h.guess(t, "alice", "wrong", here), identity.ErrThrottled) // at home it is counted too
+	wantErr(t, h.guess(t, "alice", "wrong", home), identity.ErrThrottled) // at home it is counted too
 }
 
 func TestASourceIsCounted(t *testing.T) {
@@ -268,9 +268,9 @@ func TestASourceIsCounted(t *testing.T) {
 		last     string // who comes after twenty failures
 		waits    bool
 	}{
-		{"one address waits", func(int) netip.Addr { return here }, "192.0.2.1", true},
-		{"the address as IPv6 waits", func(int) netip.Addr { return here }, "::ffff:192.0.2.1", true},
-		{"the address beside it does not", func(int) netip.Addr { return here }, "192.0.2.2", false},
+		{"one address waits", func(int) netip.Addr { return home }, "192.0.2.1", true},
+		{"the address as IPv6 waits", func(int) netip.Addr { return home }, "::ffff:192.0.2.1", true},
+		{"the address beside it does not", func(int) netip.Addr { return home }, "192.0.2.2", false},
 		{"a /64 waits as one", func(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)) }, "2001:db8::ffff:1", true},
 		{"the /64 beside it does not", func(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)) }, "2001:db8:0:1::1", false},
 		{"no address is one too", func(int) netip.Addr { return netip.Addr{} }, "", true},
@@ -295,9 +295,9 @@ func TestOneGoodAccountPaysForNoGuesses(t *testing.T) {
 	guesses := 0
 	for i := range 40 {
 		if i%3 == 0 {
-			_ = h.guess(t, "alice", goodPassword, here)
+			_ = h.guess(t, "alice", goodPassword, home)
 		}
-		if err := h.guess(t, fmt.Sprint("user", i), "wrong", here); errors.Is(err, identity.ErrThrottled) {
+		if err := h.guess(t, fmt.Sprint("user", i), "wrong", home); errors.Is(err, identity.ErrThrottled) {
 			break
 		}
 		guesses++
@@ -491,11 +491,11 @@ func TestAnOldHashIsRenewedWhenItsOwnerSignsIn(t *testing.T) {
 	old := fmt.Sprintf("$argon2id$v=19$m=8192,t=1,p=1$%s$%s", base64.RawStdEncoding.EncodeToString(salt),
 		base64.RawStdEncoding.EncodeToString(argon2.IDKey([]byte(goodPassword), salt, 1, 8192, 1, 32)))
 	h.exec(t, `UPDATE users SET password = $1`, old)
-	if err := h.guess(t, "alice", "wrong", here); !errors.Is(err, identity.ErrCredentials) || h.hash(t, u.ID) != old {
+	if err := h.guess(t, "alice", "wrong", home); !errors.Is(err, identity.ErrCredentials) || h.hash(t, u.ID) != old {
 		t.Fatalf("a wrong password: %v, %s", err, h.hash(t, u.ID))
 	}
 	for range 2 {
-		if err := h.guess(t, "alice", goodPassword, here); err != nil {
+		if err := h.guess(t, "alice", goodPassword, home); err != nil {
 			t.Fatal(err)
 		}
 		if got := h.hash(t, u.ID); !strings.HasPrefix(got, "$argon2id$v=19$m=19456,t=2,p=1$") {
@@ -542,7 +542,7 @@ func TestABrokenDatabaseSignsNobodyIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, login := range []string{"alice", "mallory"} {
-		l, err := h.Password(t.Context(), login, gatehouse.NewSecret(goodPassword), here)
+		l, err := h.Password(t.Context(), login, gatehouse.NewSecret(goodPassword), home)
 		if l != nil || err == nil || errors.Is(err, identity.ErrCredentials) {
 			t.Errorf("%s: got %+v, %v", login, l, err)
 		}
@@ -558,7 +558,7 @@ func BenchmarkPassword(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, err := h.Password(b.Context(), "alice", gatehouse.NewSecret(goodPassword), here); err != nil {
+			if _, err := h.Password(b.Context(), "alice", gatehouse.NewSecret(goodPassword), home); err != nil {
 				b.Error(err)
 			}
 		}

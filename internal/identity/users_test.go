@@ -304,12 +304,12 @@ func TestALockedUserStaysOutUntilUnlocked(t *testing.T) {
 	if err := h.Lock(t.Context(), "root", u.ID, "stolen laptop"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := h.Password(t.Context(), "alice", gatehouse.NewSecret(goodPassword), here)
+	_, err := h.Password(t.Context(), "alice", gatehouse.NewSecret(goodPassword), home)
 	wantErr(t, err, identity.ErrCredentials)
 	if err := h.Unlock(t.Context(), "root", u.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Password(t.Context(), "alice", gatehouse.NewSecret(goodPassword), here); err != nil {
+	if _, err := h.Password(t.Context(), "alice", gatehouse.NewSecret(goodPassword), home); err != nil {
 		t.Error(err)
 	}
 	if !h.Revoked(&token.Claims{Subject: u.ID, IssuedAt: time.Now().Add(-time.Second)}) {
@@ -337,7 +337,7 @@ func TestADeletedUserIsGone(t *testing.T) {
 	}
 	_, err := h.User(t.Context(), u.ID)
 	wantErr(t, err, identity.ErrUnknown)
-	_, err = h.Password(t.Context(), "alice", gatehouse.NewSecret(goodPassword), here)
+	_, err = h.Password(t.Context(), "alice", gatehouse.NewSecret(goodPassword), home)
 	wantErr(t, err, identity.ErrCredentials)
 	wantErr(t, h.Delete(t.Context(), "root", u.ID), identity.ErrUnknown)
 	again := h.alice(t)
@@ -512,7 +512,7 @@ func TestWhatCannotBeLoggedIsNotDone(t *testing.T) {
 	if h.Revoked(&token.Claims{Subject: u.ID, IssuedAt: time.Now().Add(-time.Minute)}) {
 		t.Error("tokens are revoked")
 	}
-	if _, err := h.Password(t.Context(), "alice", gatehouse.NewSecret(goodPassword), here); err != nil {
+	if _, err := h.Password(t.Context(), "alice", gatehouse.NewSecret(goodPassword), home); err != nil {
 		t.Errorf("the old password: %v", err)
 	}
 }

@@ -171,7 +171,7 @@ func (s *Server) newCode(ctx context.Context, tx *sql.Tx, g *grant, request *aut
 		return "", err
 	}
 	code := "ghc_" + random256()
-	_, err = tx.ExecContext(ctx, `INSERT INTO codes (sha256, grant_id, client, request, expires, consumed) VALUES ($1, $2, $3, $4, $5, 0)`,
+	_, err = tx.ExecContext(ctx, `INSERT INTO authorization_codes (sha256, grant_id, client, request, expires, consumed) VALUES ($1, $2, $3, $4, $5, 0)`,
 		digest(code), g.ID, g.Client, string(text), now.Add(s.cfg.CodeLife).UnixMilli())
 	return code, err
 }
@@ -194,11 +194,11 @@ func (s *Server) consumeCode(ctx context.Context, c *proven, code string, check 
 	err = s.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
 		out = consumption{}
 		var id, text string
-		err := tx.QueryRowContext(ctx, `UPDATE codes SET consumed = $1
+		err := tx.QueryRowContext(ctx, `UPDATE authorization_codes SET consumed = $1
 			WHERE sha256 = $2 AND client = $3 AND consumed = 0 AND expires > $1 RETURNING grant_id, request`,
 			now.UnixMilli(), digest(code), c.ID).Scan(&id, &text)
 		if errors.Is(err, sql.ErrNoRows) {
-			err = tx.QueryRowContext(ctx, `SELECT grant_id FROM codes WHERE sha256 = $1 AND client = $2 AND consumed <> 0`, digest(code), c.ID).Scan(&id)
+			err = tx.QueryRowContext(ctx, `SELECT grant_id FROM authorization_codes WHERE sha256 = $1 AND client = $2 AND consumed <> 0`, digest(code), c.ID).Scan(&id)
 			if errors.Is(err, sql.ErrNoRows) {
 				return nil // unknown, expired, or another client's
 			}
@@ -242,7 +242,10 @@ func (s *Server) startGrant(ctx context.Context, tx *sql.Tx, c *proven, id strin
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil // it ended before it began
 	}
-	return g, err
+	if err != nil {
+		return nil, err
+	}
+	return g, s.joinSession(ctx, tx, c.Client, g.SID, g.User)
 }
 
 // A Grant is what a user let a client do, as the account page and exports show it.

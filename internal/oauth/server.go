@@ -11,7 +11,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
 	"github.com/gatehouse-api/gatehouse/internal/token"
@@ -35,6 +38,9 @@ type Server struct {
 	opened    *token.Cache[*token.Claims] // signatures of ours that held, for introspection
 	refreshes queue
 	pages     *pages.Pages
+	registry  *registry
+	documents *documents
+	details   map[string]*jsonschema.Schema // of authorization_details types that have one
 }
 
 type encrypter interface {
@@ -98,6 +104,9 @@ func newServer(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("codes that live %v: at most 10 min (RFC 6749 §4.1.2)", cfg.CodeLife)
 	}
 	s := &Server{cfg: cfg, base: u.Path, resources: map[string]*resource{}, opened: token.NewCache[*token.Claims](8192)}
+	if err := s.openClients(); err != nil {
+		return nil, err
+	}
 	if s.proofs, err = token.NewProofs(token.ProofsConfig{Seal: cfg.Seal, RequireNonce: cfg.RequireNonce}); err != nil {
 		return nil, err
 	}
@@ -169,6 +178,9 @@ func orElse[T comparable](v, otherwise T) T {
 // Run removes what has expired and does what clients need done, until ctx ends.
 // Errors are reported; the work goes on with the next turn.
 func (s *Server) Run(ctx context.Context, report func(error)) {
+	var clients sync.WaitGroup
+	clients.Go(func() { s.runClients(ctx, report) })
+	defer clients.Wait()
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -190,7 +202,7 @@ func (s *Server) sweep(ctx context.Context, now time.Time) error {
 		statement string
 		before    time.Time
 	}{
-		{`DELETE FROM codes WHERE sha256 IN (SELECT sha256 FROM codes WHERE expires < $1 LIMIT $2)`, now.Add(-keepConsumed)},
+		{`DELETE FROM authorization_codes WHERE sha256 IN (SELECT sha256 FROM authorization_codes WHERE expires < $1 LIMIT $2)`, now.Add(-keepConsumed)},
 		{`DELETE FROM requests WHERE sha256 IN (SELECT sha256 FROM requests WHERE expires < $1 LIMIT $2)`, now},
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires < $1 LIMIT $2)`, now.Add(-keepConsumed)},
 		{`DELETE FROM once WHERE sha256 IN (SELECT sha256 FROM once WHERE expires < $1 LIMIT $2)`, now},
@@ -244,6 +256,12 @@ func (s *Server) routes() []route {
 		{"POST", "/revoke", s.revoke, script},
 		{"POST", "/introspect", s.introspect, machine},
 		{"GET POST", "/userinfo", s.userinfo, script},
+		{"POST", "/par", s.pushRequest, script},
+		{"POST", "/device_authorization", s.authorizeDevice, script},
+		{"GET", "/device", s.devicePage, browser},
+		{"POST", "/device", s.deviceAnswer, browser},
+		{"POST", "/register", s.register, script},
+		{"GET PUT DELETE", "/register/{client_id}", s.registration, script},
 		{"GET POST", "/logout", s.logout, browser},
 	}
 }

@@ -59,6 +59,10 @@ func (s *Server) grantHandler(grantType string) func(context.Context, *proven, u
 		return s.grantRefresh
 	case "client_credentials":
 		return s.grantClient
+	case grantTypeDevice:
+		return s.grantDevice
+	case grantTypeExchange:
+		return s.grantExchange
 	}
 	return nil
 }

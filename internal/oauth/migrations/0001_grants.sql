@@ -30,7 +30,7 @@ CREATE INDEX grants_expires ON grants (expires);
 
 -- Authorization codes. A consumed one stays until it would have expired, and a
 -- while longer: who shows it again has stolen it, and its grant ends.
-CREATE TABLE codes (
+CREATE TABLE authorization_codes (
 	sha256   TEXT   NOT NULL PRIMARY KEY,
 	grant_id TEXT   NOT NULL,
 	client   TEXT   NOT NULL,
@@ -38,7 +38,7 @@ CREATE TABLE codes (
 	expires  BIGINT NOT NULL,
 	consumed BIGINT NOT NULL
 );
-CREATE INDEX codes_expires ON codes (expires);
+CREATE INDEX authorization_codes_expires ON authorization_codes (expires);
 
 -- Authorization requests that wait: pushed by a client (RFC 9126), or by a browser
 -- until its user has signed in and consented.

@@ -1,0 +1,205 @@
+package oauth
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+const (
+	maxDetails      = 16 << 10 // bytes of authorization_details: they travel in every token
+	maxDetailCount  = 32
+	maxDetailDepth  = 8
+	detailSchemaURL = "https://gatehouse.invalid/authorization_details/"
+)
+
+// noLoader keeps a schema from reading files or the network: what it needs is in it.
+type noLoader struct{}
+
+func (noLoader) Load(url string) (any, error) {
+	return nil, fmt.Errorf("a schema of authorization_details must contain everything; it refers to %q", url)
+}
+
+// compileDetails makes the schemas of Config.DetailSchemas.
+func compileDetails(cfg *Config) (map[string]*jsonschema.Schema, error) {
+	all := map[string]*jsonschema.Schema{}
+	for kind, text := range cfg.DetailSchemas {
+		if !slices.Contains(cfg.DetailTypes, kind) {
+			return nil, fmt.Errorf("a schema for authorization_details of type %q, which is not among the types", kind)
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			return nil, fmt.Errorf("the schema of authorization_details type %q: %w", kind, err)
+		}
+		c := jsonschema.NewCompiler()
+		c.DefaultDraft(jsonschema.Draft2020)
+		c.AssertFormat()
+		c.UseLoader(noLoader{})
+		url := detailSchemaURL + fmt.Sprint(len(all))
+		if err := c.AddResource(url, doc); err != nil {
+			return nil, fmt.Errorf("the schema of authorization_details type %q: %w", kind, err)
+		}
+		if all[kind], err = c.Compile(url); err != nil {
+			return nil, fmt.Errorf("the schema of authorization_details type %q: %w", kind, err)
+		}
+	}
+	return all, nil
+}
+
+// judgeDetails checks an authorization_details parameter (RFC 9396 §2, §5): a
+// list of objects, each of a type that is configured and that c is registered
+// for, each as its schema wants it. What it returns is written anew, so that all
+// who read it later read the same. Every error is invalid_authorization_details.
+func (s *Server) judgeDetails(c *Client, raw string) (json.RawMessage, error) {
+	if raw == "" {
+		return nil, nil
+	}
+	list, err := s.readDetails(c, raw)
+	if err != nil {
+		e := refuse("invalid_authorization_details", "The authorization_details are not of a kind this client may ask for.")
+		return nil, e.because(err)
+	}
+	out, err := json.Marshal(list)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (s *Server) readDetails(c *Client, raw string) ([]map[string]any, error) {
+	if len(raw) > maxDetails {
+		return nil, fmt.Errorf("more than %d bytes", maxDetails)
+	}
+	if err := strictJSON(raw, maxDetailDepth); err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(strings.NewReader(raw))
+	dec.UseNumber()
+	var list []map[string]any
+	if err := dec.Decode(&list); err != nil {
+		return nil, fmt.Errorf("not a list of objects: %w", err)
+	}
+	if len(list) == 0 || len(list) > maxDetailCount {
+		return nil, fmt.Errorf("%d entries; 1 to %d are taken", len(list), maxDetailCount)
+	}
+	for i, d := range list {
+		if err := s.judgeDetail(c, d); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", i, err)
+		}
+	}
+	return list, nil
+}
+
+func (s *Server) judgeDetail(c *Client, d map[string]any) error {
+	kind, ok := d["type"].(string)
+	if !ok || !slices.Contains(s.cfg.DetailTypes, kind) {
+		return errors.New("its type is missing or not configured")
+	}
+	if !slices.Contains(c.DetailTypes, kind) {
+		return fmt.Errorf("%s may not ask for the type %q", c.ID, kind)
+	}
+	// RFC 9396 §2.2: names that mean the same in every type.
+	for _, name := range []string{"locations", "actions", "datatypes", "privileges"} {
+		v, has := d[name]
+		if !has {
+			continue
+		}
+		if _, ok := texts(v); !ok {
+			return fmt.Errorf("%s is not a list of strings", name)
+		}
+	}
+	if v, has := d["identifier"]; has {
+		if _, ok := v.(string); !ok {
+			return errors.New("identifier is not a string")
+		}
+	}
+	for _, at := range detailLocations(d) {
+		if !slices.ContainsFunc(s.cfg.Resources, func(r Resource) bool { return r.ID == at }) || len(c.Resources) > 0 && !slices.Contains(c.Resources, at) {
+			return fmt.Errorf("the location %.100q is none of this client's resources", at)
+		}
+	}
+	schema := s.details[kind]
+	if schema == nil {
+		return nil
+	}
+	if err := schema.Validate(d); err != nil {
+		return fmt.Errorf("not as the schema of %q wants it: %w", kind, err)
+	}
+	return nil
+}
+
+// detailLocations are the resources that one entry names.
+func detailLocations(d map[string]any) []string {
+	at, _ := texts(d["locations"])
+	return at
+}
+
+func texts(v any) ([]string, bool) {
+	list, ok := v.([]any)
+	if !ok {
+		return nil, false
+	}
+	out := make([]string, len(list))
+	for i := range list {
+		if out[i], ok = list[i].(string); !ok {
+			return nil, false
+		}
+	}
+	return out, true
+}
+
+// strictJSON refuses what two readers could read differently: a name that is
+// there twice in one object, or a second value after the first; and what is
+// nested deeper than maxDepth.
+func strictJSON(raw string, maxDepth int) error {
+	dec := json.NewDecoder(strings.NewReader(raw))
+	dec.UseNumber()
+	if err := strictValue(dec, maxDepth); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON value")
+	}
+	return nil
+}
+
+func strictValue(dec *json.Decoder, depth int) error {
+	t, err := dec.Token()
+	if err != nil {
+		return fmt.Errorf("not JSON: %w", err)
+	}
+	open, ok := t.(json.Delim)
+	if !ok {
+		return nil
+	}
+	if depth == 0 {
+		return errors.New("nested too deeply")
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		if open == '{' {
+			t, err := dec.Token()
+			if err != nil {
+				return fmt.Errorf("not JSON: %w", err)
+			}
+			name, _ := t.(string)
+			if seen[name] {
+				return fmt.Errorf("the name %.64q is there twice", name)
+			}
+			seen[name] = true
+		}
+		if err := strictValue(dec, depth-1); err != nil {
+			return err
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("not JSON: %w", err)
+	}
+	return nil
+}

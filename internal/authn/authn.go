@@ -24,10 +24,10 @@ type Config struct {
 	Roles        []string            // the roles the config defines; a token's others are dropped
 	CacheEntries int                 // checked tokens remembered for each issuer; 0: 16,384
 
-	Proofs      *token.Proofs // DPoP (RFC 9449); nil: tokens bound so are refused. It outlives reloads, or replays are forgotten.
-	Opaque      Opener        // opens tokens of our own that are no JWTs; nil: they are refused
-	Decrypter   Decrypter     // opens encrypted tokens of our own; nil: they are refused
-	Revocations Revocations   // of our own tokens; required with an issuer that is Own
+	Proofs      *token.Proofs    // DPoP (RFC 9449); nil: tokens bound so are refused. It outlives reloads, or replays are forgotten.
+	Opaque      Opener           // opens tokens of our own that are no JWTs; nil: they are refused
+	Decrypter   *token.Decrypter // opens encrypted tokens of our own; nil: they are refused
+	Revocations Revocations      // of our own tokens; required with an issuer that is Own
 }
 
 // An Opener knows what our own opaque tokens (gha_…) stand for. A token it does
@@ -35,11 +35,6 @@ type Config struct {
 // that it cannot tell, and refuses with 503.
 type Opener interface {
 	OpenToken(ctx context.Context, raw string) (*token.Claims, error)
-}
-
-// A Decrypter opens nested JWTs (RFC 7519 §5.2): [token.Decrypter].
-type Decrypter interface {
-	Decrypt(jwe string) (jws string, err error)
 }
 
 // Revocations knows which of our own tokens no longer count. It is asked for
@@ -62,7 +57,7 @@ type Authenticator struct {
 
 	proofs      *token.Proofs
 	opaque      Opener
-	decrypter   Decrypter
+	decrypter   *token.Decrypter
 	revocations Revocations
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
+	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
 // stages are the ways a request is authenticated once everything is warm, with
@@ -57,13 +58,15 @@ func TestAllocations(t *testing.T) {
 // each time, once they are remembered.
 func ownStages(t testing.TB) (*ownWorld, map[string]*http.Request, *authn.Accept) {
 	t.Helper()
-	w := newOwn(t, nil)
+	key := must[*token.Decrypter](t)(token.NewDecrypter())
+	w := newOwn(t, func(c *authn.Config) { c.Decrypter = key })
 	strong := ownClaims(map[string]any{"acr": "phr", "auth_time": time.Now().Unix(), "authorization_details": []any{map[string]any{"type": "payment"}}})
 	w.opener.known = map[string]map[string]any{opaque: strong}
 	acc := w.accept(func(w *authn.Ways) {
 		w.ACR, w.MaxAge, w.Details = []string{"aal2", "phr"}, time.Hour, []string{"payment"}
 	})
-	return w, map[string]*http.Request{"JWT": bearer(w.token(strong)), "opaque": bearer(opaque)}, acc
+	encrypted := must[string](t)(must[*token.Encrypter](t)(token.NewEncrypter(key.PublicJWK())).Encrypt(w.token(strong)))
+	return w, map[string]*http.Request{"JWT": bearer(w.token(strong)), "opaque": bearer(opaque), "encrypted": bearer(encrypted)}, acc
 }
 
 func TestOwnAllocations(t *testing.T) {

@@ -1,6 +1,7 @@
 package authn_test
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -19,10 +20,8 @@ func TestDPoPNegative(t *testing.T) {
 	tok, plain, other := w.token(client.cnf()), w.token(nil), w.token(map[string]any{"cnf": client.cnf()["cnf"], "sub": "bob"})
 	certified := named(t, "spiffe://example/billing")
 	twice := w.token(map[string]any{"cnf": map[string]any{"jkt": client.jkt, "x5t#S256": x5t(certified)}})
-	private := map[string]any{"d": "AA"}
-	for k, v := range client.jwk {
-		private[k] = v
-	}
+	private := maps.Clone(client.jwk)
+	private["d"] = "AA"
 	type edit = map[string]any
 	with := func(header, claims edit) *http.Request {
 		return request("Authorization", "DPoP "+tok, "DPoP", client.proof(tok, header, claims))

@@ -105,13 +105,17 @@ type opener struct {
 	err   error
 	asked int
 	empty bool
+	hangs bool
 }
 
 var errUnknownToken = &gatehouse.Problem{Kind: gatehouse.Unauthenticated, Reason: "token_invalid", Detail: "The access token is not valid here."}
 
-func (o *opener) OpenToken(_ context.Context, raw string) (*token.Claims, error) {
+func (o *opener) OpenToken(ctx context.Context, raw string) (*token.Claims, error) {
 	o.asked++
 	switch {
+	case o.hangs:
+		<-ctx.Done()
+		return nil, ctx.Err()
 	case o.err != nil:
 		return nil, o.err
 	case o.empty:
@@ -210,7 +214,5 @@ func wantChallenge(t *testing.T, p *gatehouse.Problem, scheme string, parts ...s
 	}
 	t.Errorf("no %s challenge with %q: %q", scheme, parts, p.Challenges)
 }
-
-func fault(err error) *error { return &err }
 
 var errDown = errors.New("the database is gone")

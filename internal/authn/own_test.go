@@ -220,7 +220,7 @@ func TestARevokedTokenIsRefusedAtOnceThoughItIsRemembered(t *testing.T) {
 		t.Errorf("another issuer's alice is not ours: %v", err)
 	}
 	w.revoked.users.Store(nil)
-	w.revoked.err.Store(fault(errDown))
+	w.revoked.err.Store(new(errDown))
 	for name, r := range rs {
 		who, err := w.ask(r, acc)
 		if p := wantProblem(t, who, err, gatehouse.Overloaded, "revocations_unavailable"); p.RetryAfter <= 0 || !errors.Is(p, errDown) || len(p.Challenges) > 0 {
@@ -327,6 +327,19 @@ func TestAnOpaqueTokenEndsThoughItIsRemembered(t *testing.T) {
 	})
 }
 
+func TestAServerThatHangsIsNoVerdict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newOwn(t, nil)
+		w.opener.hangs = true
+		begun := time.Now()
+		who, err := w.ask(bearer(opaque), w.accept(nil))
+		wantProblem(t, who, err, gatehouse.Overloaded, "tokens_unavailable")
+		if d := time.Since(begun); d > 2*time.Second {
+			t.Errorf("after %v", d)
+		}
+	})
+}
+
 // What rules may read of a token is every claim, whatever form it came in.
 func TestRulesSeeEveryClaim(t *testing.T) {
 	w := newOwn(t, nil)
@@ -347,4 +360,50 @@ func TestRulesSeeEveryClaim(t *testing.T) {
 			t.Errorf("%+v", who)
 		}
 	}
+}
+
+func TestEncryptedTokens(t *testing.T) {
+	key := must[*token.Decrypter](t)(token.NewDecrypter())
+	elsewhere := must[*token.Decrypter](t)(token.NewDecrypter())
+	w := newOwn(t, func(c *authn.Config) { c.Decrypter = key })
+	client := newProver(t)
+	to := func(d *token.Decrypter, jws string) string {
+		return must[string](t)(must[*token.Encrypter](t)(token.NewEncrypter(d.PublicJWK())).Encrypt(jws))
+	}
+	stranger := must[*token.Signer](t)(token.NewSigner(token.ES256))
+	good, bound := to(key, w.token(nil)), to(key, w.token(client.cnf()))
+	for _, c := range []struct {
+		name   string
+		r      *http.Request
+		reason string // "": accepted
+	}{
+		{"signed by us and encrypted to us is accepted", bearer(good), ""},
+		{"bound to a key, with a proof for what was sent", client.proven(bound), ""},
+		{"encrypted to somebody else is refused", bearer(to(elsewhere, w.token(nil))), "token_invalid"},
+		{"signed by a stranger is refused: anybody can encrypt", bearer(to(key, sign(t, stranger, ownClaims(nil)))), "token_invalid"},
+		{"of another issuer is refused", bearer(to(key, w.theirs(nil))), "token_invalid"},
+		{"for another API is refused", bearer(to(key, w.token(map[string]any{"aud": otherAPI}))), "token_audience"},
+		{"expired is refused", bearer(to(key, w.token(map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}))), "token_expired"},
+		{"bound to a key is refused as a bearer token", bearer(bound), "dpop_required"},
+		{"changed is refused", bearer(good[:len(good)-4] + "AAAA"), "token_invalid"},
+		{"one part too many is refused", bearer(good + ".x"), "token_invalid"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for n := range 2 { // the second time from the cache
+				if n > 0 && c.r.Header["Dpop"] != nil {
+					c.r = client.proven(bound)
+				}
+				who, err := w.ask(c.r, w.accept(nil))
+				if c.reason != "" {
+					wantProblem(t, who, err, gatehouse.Unauthenticated, c.reason)
+				} else if err != nil || who.Subject != "alice" {
+					t.Fatalf("%+v, %v", who, err)
+				}
+			}
+		})
+	}
+	alice := "alice"
+	w.revoked.users.Store(&alice)
+	who, err := w.ask(bearer(good), w.accept(nil))
+	wantProblem(t, who, err, gatehouse.Unauthenticated, "token_revoked")
 }

@@ -15,7 +15,8 @@ import (
 
 const (
 	opaquePrefix = "gha_"
-	maxOpaque    = 4 << 10 // no longer ones are remembered
+	maxOpaque    = 4 << 10         // no longer ones are remembered
+	openWait     = 2 * time.Second // for our own server to say what a token means
 )
 
 // shown is a token as the caller presents it.
@@ -59,13 +60,13 @@ func (a *Authenticator) read(ctx context.Context, acc *Accept, raw string) (*acc
 	case strings.HasPrefix(raw, opaquePrefix):
 		claims, err := a.open(ctx, acc.own, raw)
 		return acc.own, claims, err
-	case strings.Count(raw, ".") == 4: // RFC 7516 §7.1
+	case token.Encrypted(raw):
 		if acc.own == nil || a.decrypter == nil {
 			return nil, nil, tokenInvalid(errors.New("an encrypted token, where none is taken"))
 		}
 		jws, err := a.decrypter.Decrypt(raw)
 		if err != nil {
-			return nil, nil, tokenInvalid(err)
+			return nil, nil, err
 		}
 		// Whoever knows our public key can encrypt; only the signature inside counts.
 		claims, err := acc.own.verifier.Verify(ctx, jws)
@@ -95,6 +96,8 @@ func (a *Authenticator) open(ctx context.Context, own *acceptIssuer, raw string)
 	case len(raw) > maxOpaque:
 		return nil, tokenInvalid(errors.New("an opaque token longer than any of ours"))
 	}
+	ctx, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
 	claims, err := a.opaque.OpenToken(ctx, raw)
 	if p, ok := errors.AsType[*gatehouse.Problem](err); ok && p.Kind == gatehouse.Unauthenticated {
 		return nil, p

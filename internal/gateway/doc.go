@@ -4,7 +4,8 @@
 // It owns the way of a request through the checks to the service and back, the
 // [Snapshot] that decides it, and the connections to the services. It hides how
 // a request travels to a service (a synchronous lane for HTTP/1.1, an
-// http.Transport for HTTP/2) and how answers are written.
+// http.Transport for HTTP/2, a call for a service in this process) and how
+// answers are written.
 //
 // It trusts its snapshot, which was compiled and tested before it is swapped in,
 // and nothing a caller or a service sends. It stores nothing; what it knows

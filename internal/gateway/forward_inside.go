@@ -91,7 +91,15 @@ func (f *flight) insideRequest(ctx context.Context, body *insideBody) *http.Requ
 	x := f.x
 	r := x.Request.WithContext(ctx)
 	r.Header = make(http.Header, len(x.Request.Header)+8)
-	f.eachField(func(name, value string) { r.Header[name] = append(r.Header[name], value) })
+	values := make([]string, 0, len(x.Request.Header)+8) // of most fields, in one piece
+	f.eachField(func(name, value string) {
+		if have, again := r.Header[name]; again {
+			r.Header[name] = append(have, value)
+			return
+		}
+		values = append(values, value)
+		r.Header[name] = values[len(values)-1 : len(values) : len(values)]
+	})
 	r.URL = &url.URL{Path: x.Path, RawQuery: x.RawQuery}
 	if strings.IndexByte(x.Path, '%') >= 0 {
 		if plain, err := url.PathUnescape(x.Path); err == nil { // it was checked when it was matched

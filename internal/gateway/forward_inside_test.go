@@ -325,8 +325,9 @@ func TestAnswersOfServicesInside(t *testing.T) {
 			_, _ = io.WriteString(w, long)
 			panic("late")
 		}, cut: true, reason: "internal"},
-		{name: "a field that would break its line is a 500", answer: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", "/\r\nSet-Cookie: evil=1") },
-			status: 500, want: map[string]string{"Set-Cookie": "", "Location": ""}, reason: "internal"},
+		{name: "a field that would break its line is a 500", answer: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "/\r\nSet-Cookie: evil=1")
+		}, status: 500, want: map[string]string{"Set-Cookie": "", "Location": ""}, reason: "internal"},
 		{name: "a field with a strange name is a 500", answer: func(w http.ResponseWriter, _ *http.Request) { w.Header()["x y"] = []string{"1"} }, status: 500, reason: "internal"},
 		{name: "another protocol is a 500", answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(101) }, status: 500, reason: "internal"},
 		{name: "no status is a 500", answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(0) }, status: 500, reason: "internal"},
@@ -398,7 +399,7 @@ func TestAServiceInsideStreams(t *testing.T) {
 		_, _ = io.WriteString(w, "data: 2\n\n")
 	}, nil)
 	url := h.start()
-	res := must[*http.Response](t)(http.Get(url + "/health")) //nolint:noctx // ended below
+	res := must[*http.Response](t)(http.Get(url + "/health"))
 	defer res.Body.Close()
 	buf := make([]byte, 64)
 	n, err := res.Body.Read(buf)
@@ -511,19 +512,22 @@ func TestHeadInside(t *testing.T) {
 	}
 }
 
-// What a service inside costs besides itself: client_credentials and the like
-// are answered here.
-func BenchmarkInside(b *testing.B) {
+// insideWalks are requests to a service that costs nothing itself.
+func insideWalks(tb testing.TB) map[string]*replay {
 	answer := []byte(`{"access_token":"x","token_type":"Bearer"}`)
-	h := newInside(b, func(w http.ResponseWriter, r *http.Request) {
+	h := newInside(tb, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header()["Content-Type"] = []string{"application/json"}
 		_, _ = w.Write(answer)
 	}, func(c *houseConfig) { c.record, c.meter = nowhere{}, nowhere{} })
-	for name, p := range map[string]*replay{
+	return map[string]*replay{
 		"raw POST": h.replay("PUT", "/uploads", "grant_type=client_credentials&scope=orders%3Aread", "User-Agent", "curl/8.5", "Accept", "*/*", "Authorization", "Basic YTpi"),
 		"GET":      h.replay("GET", "/orders?limit=5", "", "User-Agent", "curl/8.5", "Accept", "*/*", "Authorization", h.token("ann")),
-	} {
+	}
+}
+
+func BenchmarkInside(b *testing.B) {
+	for name, p := range insideWalks(b) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -532,6 +536,18 @@ func BenchmarkInside(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestAllocsInside(t *testing.T) {
+	if underRace {
+		t.Skip("the race detector allocates")
+	}
+	const most = 33
+	for name, p := range insideWalks(t) {
+		if got := testing.AllocsPerRun(200, func() { p.send() }); got > most {
+			t.Errorf("%s: %v allocations, budget %d", name, got, most)
+		}
 	}
 }
 

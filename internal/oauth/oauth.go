@@ -55,10 +55,10 @@ type Config struct {
 	DetailTypes   []string                   // authorization_details types known (RFC 9396)
 	DetailSchemas map[string]json.RawMessage // JSON Schema of a type; without one any object of that type is taken
 	Pages         Look
-	SignIns       []SignIn        // where else people sign in
-	APIKeys       *authn.Keys     // that people may make on their account page; nil: none
-	Proofs        *token.Proofs   // DPoP proofs seen, kept over reloads; nil: our own memory of them
-	Decrypter     authn.Decrypter // opens encrypted tokens whose one reader is this gateway; nil: introspection cannot
+	SignIns       []SignIn         // where else people sign in
+	APIKeys       *authn.Keys      // that people may make on their account page; nil: none
+	Proofs        *token.Proofs    // DPoP proofs seen, kept over reloads; nil: our own memory of them
+	Decrypter     *token.Decrypter // opens encrypted tokens whose one reader is this gateway; nil: introspection cannot
 }
 
 // Look is what the pages show of their owner.

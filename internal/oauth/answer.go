@@ -28,8 +28,7 @@ func (s *Server) answerError(w http.ResponseWriter, r *http.Request, c *Client, 
 			return err
 		}
 	}
-	ev := gatehouse.EventOf(r.Context())
-	ev.Reason, ev.Cause = e.Code, e.Error()
+	e.note(r)
 	return s.answerClient(w, r, where, url.Values{"error": {e.Code}, "error_description": {e.Description}})
 }
 
@@ -78,8 +77,7 @@ func (s *Server) page(h handler) http.Handler {
 			return
 		}
 		e := asError(err)
-		ev := gatehouse.EventOf(r.Context())
-		ev.Reason, ev.Cause = e.Code, e.Error()
+		e.note(r)
 		status := e.Status
 		if status == 0 {
 			status = http.StatusBadRequest

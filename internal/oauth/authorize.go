@@ -156,7 +156,7 @@ func (s *Server) missing(ctx context.Context, f *flow, session *identity.Session
 			return needs{login: true, reauth: true, choose: true}, nil
 		case slices.Contains(a.Prompt, "login"):
 			return needs{login: true, reauth: true}, nil
-		case a.MaxAge != nil && time.Since(session.AuthTime) > time.Duration(*a.MaxAge)*time.Second:
+		case a.MaxAge != nil && (*a.MaxAge == 0 || int64(time.Since(session.AuthTime)/time.Second) >= *a.MaxAge):
 			if none {
 				return needs{}, refuse("login_required", "The user signed in too long ago.")
 			}
@@ -261,11 +261,11 @@ func (s *Server) Continue(id string) string {
 
 // Waiting tells the sign-in page what the request id waits for.
 func (s *Server) Waiting(ctx context.Context, r *http.Request, id string) (*pages.Waiting, error) {
-	cookie, err := r.Cookie("__Host-gatehouse-flow")
-	if err != nil {
+	browser := r.CookiesNamed("__Host-gatehouse-flow")
+	if len(browser) != 1 {
 		return nil, pages.ErrWaiting
 	}
-	a, began, err := s.waitingRequest(ctx, id, cookie.Value)
+	a, began, err := s.waitingRequest(ctx, id, browser[0].Value)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ type Error struct {
 	Status      int    // 0: 400
 	Challenge   string // WWW-Authenticate, for invalid_client and the like
 	Nonce       string // DPoP-Nonce (RFC 9449 §8)
+	Event       string // reason in the event, where it says more than Code; "": Code
 	Err         error  // the cause, for the operator only
 }
 
@@ -54,13 +55,7 @@ func asError(err error) *Error {
 // fail writes err as the JSON of RFC 6749 §5.2 and notes it in the request's event.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
-	ev := gatehouse.EventOf(r.Context())
-	ev.Reason = e.Code
-	if e.Err != nil {
-		ev.Cause = e.Err.Error()
-	} else {
-		ev.Cause = e.Description
-	}
+	e.note(r)
 	h := w.Header()
 	if e.Challenge != "" {
 		h.Set("WWW-Authenticate", e.Challenge)
@@ -73,6 +68,15 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusBadRequest
 	}
 	answer(w, status, map[string]string{"error": e.Code, "error_description": e.Description})
+}
+
+// note fills in the request's event.
+func (e *Error) note(r *http.Request) {
+	ev := gatehouse.EventOf(r.Context())
+	ev.Reason, ev.Cause = orElse(e.Event, e.Code), e.Description
+	if e.Err != nil {
+		ev.Cause = e.Err.Error()
+	}
 }
 
 // answer writes v as JSON that nobody may keep.

@@ -114,7 +114,7 @@ func (s *Server) revokeGrant(ctx context.Context, actor, id, why string) error {
 	now := time.Now()
 	ended := false
 	err := s.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `UPDATE grants SET revoked = $1 WHERE id = $2 AND revoked = 0`, now.UnixMilli(), id)
+		res, err := tx.ExecContext(ctx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE id = $2 AND revoked = 0`, now.UnixMilli(), id)
 		if err != nil {
 			return err
 		}
@@ -139,7 +139,8 @@ func (s *Server) revokeGrant(ctx context.Context, actor, id, why string) error {
 // revokeGrants ends the grants that match where, in the caller's transaction: of
 // a session that ends, of a client that is locked down.
 func (s *Server) revokeGrants(ctx context.Context, tx *sql.Tx, now time.Time, where string, args ...any) error {
-	rows, err := tx.QueryContext(ctx, `UPDATE grants SET revoked = $1 WHERE revoked = 0 AND `+where+` RETURNING id`, append([]any{now.UnixMilli()}, args...)...)
+	rows, err := tx.QueryContext(ctx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END
+		WHERE revoked = 0 AND `+where+` RETURNING id`, append([]any{now.UnixMilli()}, args...)...)
 	if err != nil {
 		return err
 	}
@@ -231,10 +232,10 @@ func (s *Server) startGrant(ctx context.Context, tx *sql.Tx, c *proven, id strin
 		idle = now.Add(min(s.cfg.RefreshIdle, s.cfg.RefreshLife))
 	}
 	if c.Public() {
-		jkt = c.JKT // who has no secret holds its refresh tokens by its key (RFC 9449 §5)
-	}
-	if c.TLSBoundTokens {
-		x5t = c.X5T
+		jkt = c.JKT // who has no secret holds its refresh tokens by its key (RFC 9449 §5, RFC 8705 §4)
+		if c.TLSBoundTokens {
+			x5t = c.X5T
+		}
 	}
 	g, err := scanGrant(tx.QueryRowContext(ctx, `UPDATE grants SET gen = 1, rotated = $1, jkt = $2, x5t = $3, expires = $4, idle = $5
 		WHERE id = $6 AND client = $7 AND gen = 0 AND revoked = 0 AND expires > $1 RETURNING `+grantColumns,

@@ -77,9 +77,14 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 	if err := s.bindable(c); err != nil {
 		return nil, err
 	}
-	targets, err := s.targets(c.Client, o.Resource, o.Scopes)
-	if err != nil {
-		return nil, err
+	var targets []*resource
+	if g == nil || len(o.Resource) > 0 {
+		// What a user did not grant is not made up for later by a default: the
+		// config may be another one by then.
+		var err error
+		if targets, err = s.targets(c.Client, o.Resource, o.Scopes); err != nil {
+			return nil, err
+		}
 	}
 	sub := c.ID
 	if g != nil && g.User != "" {
@@ -94,9 +99,9 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 	}
 	scopes := meant(targets, o.Scopes)
 	life := s.cfg.AccessLife
-	for _, t := range targets {
-		if t.Life > 0 {
-			life = min(life, t.Life)
+	for i, t := range targets {
+		if l := orElse(t.Life, s.cfg.AccessLife); i == 0 || l < life {
+			life = l
 		}
 	}
 	if g != nil {

@@ -45,7 +45,7 @@ func (s *Server) redirectOf(c *Client, v url.Values) (*redirect, error) {
 		return nil, refuse("invalid_request", "The redirect_uri is not one of this application.")
 	}
 	out := &redirect{URI: uri, State: v.Get("state")}
-	if v.Get("response_mode") == modePost {
+	if v.Get("response_mode") == modePost && strings.HasPrefix(uri, "http") {
 		out.Mode = modePost
 	}
 	return out, nil
@@ -112,8 +112,13 @@ func (s *Server) judgeForm(_ context.Context, c *Client, v url.Values, a *authRe
 		return refuse("unsupported_response_type", "code is the only response_type.")
 	}
 	switch v.Get("response_mode") {
-	case "", modeQuery, modePost:
+	case "", modeQuery:
 		return nil
+	case modePost:
+		if strings.HasPrefix(a.RedirectURI, "https://") || strings.HasPrefix(a.RedirectURI, "http://") {
+			return nil
+		}
+		return refuse("invalid_request", "No form can be posted to that redirect_uri.")
 	}
 	return refuse("invalid_request", "response_mode is query or form_post.")
 }

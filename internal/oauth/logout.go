@@ -1,10 +1,12 @@
 package oauth
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,12 +33,17 @@ var logoutFields = []string{"id_token_hint", "client_id", "post_logout_redirect_
 // of this very session is proof enough that it was its user who asked the client;
 // without one the user is asked here, as else any page could sign people out.
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
-	if r.Method == http.MethodPost && sameSite(r) {
-		return s.logoutAnswer(w, r)
+	var body bytes.Buffer
+	if r.Method == http.MethodPost {
+		r.Body = io.NopCloser(io.TeeReader(r.Body, &body))
 	}
 	v, repeated, err := authorizeFields(w, r)
 	if err != nil {
 		return err
+	}
+	if r.Method == http.MethodPost && v.Has("csrf") {
+		r.Body = io.NopCloser(&body) // of our own page, which checks its forms itself
+		return s.logoutAnswer(w, r)
 	}
 	if repeated != "" {
 		return refuse("invalid_request", "The application sent "+repeated+" twice.")
@@ -76,12 +83,6 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.pages.Logout(w, r, view)
 	return nil
-}
-
-// sameSite reports whether our own page may have sent r; the form itself is
-// checked then.
-func sameSite(r *http.Request) bool {
-	return r.Header.Get("Sec-Fetch-Site") == "same-origin" || r.Header.Get("Sec-Fetch-Site") == "" && r.PostFormValue("csrf") != ""
 }
 
 // logoutAnswer takes what the user said on our page.

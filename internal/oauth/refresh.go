@@ -122,7 +122,7 @@ func (s *Server) grantRefresh(ctx context.Context, c *proven, form url.Values) (
 	if err != nil {
 		return nil, err
 	}
-	if g.JKT != jkt {
+	if g.JKT != jkt || g.X5T != "" && g.X5T != c.X5T {
 		return nil, errRefresh.again("bound to another key")
 	}
 	// Everything that can refuse comes first: a mistake of the client's must not
@@ -139,8 +139,10 @@ func (s *Server) grantRefresh(ctx context.Context, c *proven, form url.Values) (
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.targets(c.Client, resource, scopes); err != nil {
-		return nil, err
+	if len(resource) > 0 {
+		if _, err := s.targets(c.Client, resource, scopes); err != nil {
+			return nil, err
+		}
 	}
 	if g, err = s.advance(ctx, c, g, gen); err != nil {
 		return nil, err
@@ -197,9 +199,9 @@ func (s *Server) advance(ctx context.Context, c *proven, g *grant, gen int64) (*
 	if err := s.revokeGrant(ctx, "", g.ID, "refresh token shown again"); err != nil {
 		return nil, err
 	}
-	return nil, &Error{
-		Code: errRefresh.Code, Description: errRefresh.Description, Err: errors.New("refresh_reuse: a used refresh token was shown again, its family has ended"),
-	}
+	e := errRefresh.again("a used refresh token was shown again, its family has ended")
+	e.Event = "refresh_reuse"
+	return nil, e
 }
 
 // narrowScopes reads the scope of a refresh: never more than was granted.

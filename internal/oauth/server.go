@@ -205,7 +205,7 @@ func (s *Server) sweep(ctx context.Context, now time.Time) error {
 		{`DELETE FROM authorization_codes WHERE sha256 IN (SELECT sha256 FROM authorization_codes WHERE expires < $1 LIMIT $2)`, now.Add(-keepConsumed)},
 		{`DELETE FROM requests WHERE sha256 IN (SELECT sha256 FROM requests WHERE expires < $1 LIMIT $2)`, now},
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires < $1 LIMIT $2)`, now.Add(-keepConsumed)},
-		{`DELETE FROM once WHERE sha256 IN (SELECT sha256 FROM once WHERE expires < $1 LIMIT $2)`, now},
+		{`DELETE FROM once WHERE expires < $1 AND sha256 IN (SELECT sha256 FROM once WHERE expires < $1 LIMIT $2)`, now},
 		{`DELETE FROM devices WHERE sha256 IN (SELECT sha256 FROM devices WHERE expires < $1 LIMIT $2)`, now},
 	}
 	for _, g := range gone {

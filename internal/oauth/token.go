@@ -88,23 +88,35 @@ func (s *Server) grantCode(ctx context.Context, c *proven, form url.Values) (*to
 	if !isVerifier(verifier) {
 		return nil, refuse("invalid_grant", "code_verifier must be 43 to 128 characters of A-Z a-z 0-9 - . _ ~ (RFC 7636).")
 	}
-	asked := form["resource"]
 	used, err := s.consumeCode(ctx, c, code, func(a *authRequest) error { return redeemable(a, c, form, verifier) })
 	switch {
 	case err != nil:
 		return nil, err
 	case used.Replayed:
-		gatehouse.EventOf(ctx).Cause = "the code was shown before"
 		if err := s.revokeGrant(ctx, "", used.Grant.ID, "code shown again"); err != nil {
 			return nil, err
 		}
-		return nil, errCode.again("the code was shown before, its grant has ended")
+		e := errCode.again("the code was shown before, its grant has ended")
+		e.Event = "code_reuse"
+		return nil, e
 	case used.Err != nil:
 		return nil, used.Err
 	case used.Grant == nil:
 		return nil, errCode
 	}
-	g := used.Grant
+	out, err := s.issueFirst(ctx, c, used.Grant, used.Request.Nonce, form["resource"])
+	if err != nil {
+		// The code is used up, so nothing can come of this grant any more.
+		if endErr := s.revokeGrant(context.WithoutCancel(ctx), "", used.Grant.ID, "no token could be made"); endErr != nil {
+			return nil, endErr
+		}
+		return nil, err
+	}
+	return out, nil
+}
+
+// issueFirst mints the first tokens of a grant that has just begun to live.
+func (s *Server) issueFirst(ctx context.Context, c *proven, g *grant, nonce string, asked []string) (*tokenResponse, error) {
 	user, err := s.grantor(ctx, c, g)
 	if err != nil {
 		return nil, err
@@ -114,8 +126,8 @@ func (s *Server) grantCode(ctx context.Context, c *proven, form url.Values) (*to
 		return nil, err
 	}
 	return s.issue(ctx, c, g, issueOptions{
-		Scopes: g.Scopes, Resource: resource, Nonce: used.Request.Nonce, Code: true,
-		IDToken: slices.Contains(g.Scopes, scopeOpenID), Refresh: mayRefresh(c.Client), User: user,
+		Scopes: g.Scopes, Resource: resource, Nonce: nonce, Code: true,
+		IDToken: user != nil && slices.Contains(g.Scopes, scopeOpenID), Refresh: mayRefresh(c.Client), User: user,
 	})
 }
 
@@ -130,13 +142,11 @@ func redeemable(a *authRequest, c *proven, form url.Values, verifier string) err
 	if a.JKT != "" && a.JKT != c.JKT { // RFC 9449 §10
 		ok = 0
 	}
-	if a.Client != c.ID {
-		ok = 0
-	}
-	if ok != 1 {
+	if ok != 1 || a.Client != c.ID {
 		return errCode.again("redirect_uri, verifier or key is not that of the request")
 	}
-	return nil
+	_, err := narrow(a.Resource, form["resource"])
+	return err
 }
 
 // isVerifier checks the grammar of RFC 7636 §4.1.

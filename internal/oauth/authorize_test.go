@@ -308,7 +308,7 @@ func TestSigningIn(t *testing.T) {
 	})
 }
 
-func waitingID(t *testing.T, a *answer, page string) string {
+func waitingID(t *testing.T, a *reply, page string) string {
 	t.Helper()
 	u, err := url.Parse(a.Header().Get("Location"))
 	if err != nil || a.Code != http.StatusSeeOther || u.Path != page || u.Query().Get("request") == "" {
@@ -325,7 +325,7 @@ func TestConsent(t *testing.T) {
 		public(m)
 		m.Trusted, m.ApplicationType, m.RedirectURIs = false, "native", []string{"com.example.app:/cb"}
 	})
-	ask := func(t *testing.T, b *browser, pairs ...string) (page *answer, id string) {
+	ask := func(t *testing.T, b *browser, pairs ...string) (page *reply, id string) {
 		t.Helper()
 		id = waitingID(t, b.authorize(request("app", pairs...)), "/auth/authorize/continue")
 		page = b.get(h.Continue(id))
@@ -429,7 +429,7 @@ func TestConsent(t *testing.T) {
 
 func TestStrangersAreNotRedirectedTo(t *testing.T) {
 	h := newHouse(t, func(c *oauth.Config) { c.Registration = "open" })
-	a := h.do(jsonRequest(t, issuer+"/register", `{"redirect_uris":["`+callback+`"],"client_name":"Stranger","token_endpoint_auth_method":"none","scope":"openid"}`))
+	a := h.register(`{"redirect_uris":["https://app.example/callback"],"client_name":"Stranger","token_endpoint_auth_method":"none","scope":"openid"}`)
 	if a.Code != http.StatusCreated {
 		t.Fatalf("%d %s", a.Code, a.Body)
 	}

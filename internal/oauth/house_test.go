@@ -112,16 +112,16 @@ func machine(m *oauth.Metadata) {
 	m.GrantTypes, m.RedirectURIs, m.Scope, m.Roles = []string{"client_credentials"}, nil, "orders:read orders:write mail", []string{"robot"}
 }
 
-// An answer is what came back.
-type answer struct {
+// A reply is what came back.
+type reply struct {
 	*httptest.ResponseRecorder
 	json map[string]any
 }
 
-func (a *answer) text(name string) string { s, _ := a.json[name].(string); return s }
+func (a *reply) text(name string) string { s, _ := a.json[name].(string); return s }
 
 // post sends a form as the client, "" for nobody.
-func (h *house) post(path, client string, form url.Values) *answer {
+func (h *house) post(path, client string, form url.Values) *reply {
 	form = clone(form)
 	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, issuer+path, nil)
 	if secret := h.secrets[client]; secret != "" {
@@ -134,15 +134,15 @@ func (h *house) post(path, client string, form url.Values) *answer {
 	return h.do(r)
 }
 
-func (h *house) do(r *http.Request) *answer {
+func (h *house) do(r *http.Request) *reply {
 	w := httptest.NewRecorder()
 	h.handler.ServeHTTP(w, r)
-	a := &answer{ResponseRecorder: w}
+	a := &reply{ResponseRecorder: w}
 	_ = json.Unmarshal(w.Body.Bytes(), &a.json)
 	return a
 }
 
-func (h *house) token(client string, form url.Values) *answer { return h.post("/token", client, form) }
+func (h *house) token(client string, form url.Values) *reply { return h.post("/token", client, form) }
 
 func clone(v url.Values) url.Values {
 	out := url.Values{}
@@ -181,7 +181,7 @@ func (b *browser) signIn(user, acr string, amr ...string) *identity.Session {
 	return session
 }
 
-func (b *browser) do(r *http.Request) *answer {
+func (b *browser) do(r *http.Request) *reply {
 	for name, value := range b.cookies {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
 	}
@@ -194,14 +194,14 @@ func (b *browser) do(r *http.Request) *answer {
 	return a
 }
 
-func (b *browser) get(target string) *answer {
+func (b *browser) get(target string) *reply {
 	if strings.HasPrefix(target, "/") {
 		target = "https://id.example" + target
 	}
 	return b.do(httptest.NewRequestWithContext(context.Background(), http.MethodGet, target, nil))
 }
 
-func (b *browser) post(target string, form url.Values, headers ...string) *answer {
+func (b *browser) post(target string, form url.Values, headers ...string) *reply {
 	if strings.HasPrefix(target, "/") {
 		target = "https://id.example" + target
 	}
@@ -229,10 +229,10 @@ func request(client string, pairs ...string) url.Values {
 	return v
 }
 
-func (b *browser) authorize(v url.Values) *answer { return b.get(issuer + "/authorize?" + v.Encode()) }
+func (b *browser) authorize(v url.Values) *reply { return b.get(issuer + "/authorize?" + v.Encode()) }
 
 // back reads an answer that came to the client by redirect; nil when it did not.
-func (a *answer) back() url.Values {
+func (a *reply) back() url.Values {
 	u, err := url.Parse(a.Header().Get("Location"))
 	if a.Code != http.StatusSeeOther || err != nil || u.Host == "id.example" || u.Host == "" {
 		return nil
@@ -264,7 +264,7 @@ func redeem(code string, pairs ...string) url.Values {
 }
 
 // tokens goes through the whole code flow.
-func (h *house) tokens(client string, pairs ...string) *answer {
+func (h *house) tokens(client string, pairs ...string) *reply {
 	h.t.Helper()
 	a := h.token(client, redeem(h.code(client, pairs...)))
 	if a.Code != http.StatusOK {
@@ -308,7 +308,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 	}
 }
 
-func wantError(t testing.TB, a *answer, status int, code string) {
+func wantError(t testing.TB, a *reply, status int, code string) {
 	t.Helper()
 	if a.Code != status || a.text("error") != code {
 		t.Errorf("%d %s, want %d %s", a.Code, a.Body, status, code)
@@ -333,3 +333,10 @@ func fields(page string) url.Values {
 	return v
 }
 
+
+// register makes a client by dynamic registration.
+func (h *house) register(metadata string) *reply {
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, issuer+"/register", strings.NewReader(metadata))
+	r.Header.Set("Content-Type", "application/json")
+	return h.do(r)
+}

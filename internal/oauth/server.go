@@ -43,10 +43,6 @@ type Server struct {
 	details   map[string]*jsonschema.Schema // of authorization_details types that have one
 }
 
-type encrypter interface {
-	Encrypt(jws string) (string, error)
-}
-
 // A resource is a [Resource] with what was made of it.
 type resource struct {
 	Resource

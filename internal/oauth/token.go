@@ -27,9 +27,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx := r.Context()
 	gatehouse.EventOf(ctx).Client = c.ID
-	if s.cfg.RequireNonce {
-		w.Header().Set("DPoP-Nonce", s.proofs.Nonce())
-	}
+	s.freshNonce(w.Header())
 	grantType := form.Get("grant_type")
 	use := s.grantHandler(grantType)
 	switch {

@@ -60,9 +60,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if s.cfg.RequireNonce {
-		w.Header().Set("DPoP-Nonce", s.proofs.Nonce())
-	}
+	s.freshNonce(w.Header())
 	answer(w, http.StatusOK, out)
 	return nil
 }

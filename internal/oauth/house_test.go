@@ -333,7 +333,6 @@ func fields(page string) url.Values {
 	return v
 }
 
-
 // register makes a client by dynamic registration.
 func (h *house) register(metadata string) *reply {
 	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, issuer+"/register", strings.NewReader(metadata))

@@ -85,7 +85,7 @@ func verifyAssertion(raw string, jwks []byte, check *AssertionCheck) (*Assertion
 
 // assertedBy returns the payload once one of the client's keys has signed it.
 func assertedBy(jwks []byte, algs []Algorithm, h header, parts segments) ([]byte, error) {
-	t, _, err := parseJWKS(jwks, algs)
+	t, warnings, err := parseJWKS(jwks, algs)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func assertedBy(jwks []byte, algs []Algorithm, h header, parts segments) ([]byte
 	}
 	keys := t.find(h.kid, h.alg) // at most maxSameName
 	if len(keys) == 0 {
-		return nil, errors.New("the client has no key of this kid and alg")
+		return nil, errors.Join(append([]error{errors.New("the client has no key of this kid and alg")}, warnings...)...)
 	}
 	message := []byte(parts.message)
 	if !slices.ContainsFunc(keys, func(k *key) bool { return k.verify(message, sig) == nil }) {

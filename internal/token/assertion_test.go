@@ -96,7 +96,7 @@ func TestAssertions(t *testing.T) {
 		{"too long", assertion(t, token.ES256, nil, edit{"pad": strings.Repeat("x", 8<<10)}), keys, nil, "longer"},
 		{"no key set", assertion(t, token.ES256, nil, nil), nil, nil, "JWK Set"},
 		{"an empty key set", assertion(t, token.ES256, nil, nil), []byte(`{"keys":[]}`), nil, "no key"},
-		{"a key set with a private key", assertion(t, token.ES256, nil, nil), []byte(text(t, edit{"keys": []any{publicJWK(t, token.ES256, edit{"d": "AA", "kid": "ES256"})}})), nil, "no key"},
+		{"a key set with a private key", assertion(t, token.ES256, nil, nil), []byte(text(t, edit{"keys": []any{publicJWK(t, token.ES256, edit{"d": "AA", "kid": "ES256"})}})), nil, "private"},
 		{"no client", assertion(t, token.ES256, nil, edit{"iss": "", "sub": ""}), keys, func(c *token.AssertionCheck) { c.Client = "" }, "nothing"},
 		{"no audience", assertion(t, token.ES256, nil, edit{"aud": ""}), keys, func(c *token.AssertionCheck) { c.Audiences = []string{""} }, "nothing"},
 		{"nothing", "", keys, nil, "three parts"},

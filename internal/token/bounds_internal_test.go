@@ -39,13 +39,18 @@ func TestWhatStrangersCanFillIsBounded(t *testing.T) {
 
 // The clock of a test cannot be set back from outside.
 func TestAClockSetBackBringsNoForgottenProofToLife(t *testing.T) {
-	r := newReplays(64*replayShards, time.Minute/4)
+	r := newReplays(256*replayShards, time.Minute/4)
 	start := time.Unix(1e9, 0)
 	if err := r.add("k", "a", start, start.Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	later := start.Add(2 * time.Minute)
-	for i := range 64 * replayShards / 2 { // every shard forgets what is old
+	for i := range 32 * replayShards { // every shard has something to forget
+		if err := r.add("k", "old"+strconv.Itoa(i), start, start.Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 32 * replayShards { // and forgets it
 		if err := r.add("k", strconv.Itoa(i), later, later.Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
@@ -55,6 +60,15 @@ func TestAClockSetBackBringsNoForgottenProofToLife(t *testing.T) {
 	}
 	if err := r.add("k", "new", start, start.Add(time.Minute)); !errors.Is(err, ErrProof) {
 		t.Errorf("a proof of which it is not known whether it was used is taken: %v", err)
+	}
+	// A clock that stood ahead for a moment must not shut everybody out until
+	// that moment comes.
+	soon := start.Add(2 * time.Second)
+	if err := r.add("k", "soon", soon, soon.Add(time.Minute)); err != nil {
+		t.Errorf("a proof of after what is forgotten is refused: %v", err)
+	}
+	if err := r.add("k", "soon", soon, soon.Add(time.Minute)); !errors.Is(err, ErrProof) {
+		t.Errorf("a proof is taken twice after the clock was set back: %v", err)
 	}
 }
 

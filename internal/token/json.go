@@ -152,13 +152,15 @@ func number(lit string) (any, error) {
 
 // text reads a value that must be a string.
 func (r *reader) text(name string) (string, error) {
-	v, err := r.value()
+	if r.values++; r.values > maxValues {
+		return "", fmt.Errorf("more than %d JSON values", maxValues)
+	}
+	t, err := r.dec.ReadToken()
 	if err != nil {
 		return "", err
 	}
-	s, ok := v.(string)
-	if !ok {
+	if t.Kind() != '"' {
 		return "", fmt.Errorf("%s is not a string", name)
 	}
-	return s, nil
+	return t.String(), nil
 }

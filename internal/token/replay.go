@@ -36,7 +36,8 @@ type replays struct {
 type replayShard struct {
 	mu    sync.Mutex
 	until map[uint64]int64 // when the proof is too old, Unix nanoseconds
-	swept int64            // what ended before this moment is forgotten
+	swept int64            // when this was last cleared of what is too old
+	gone  int64            // the latest end of a proof that is forgotten
 	_     [64]byte         // shards do not share a cache line
 }
 
@@ -63,16 +64,17 @@ func (r *replays) add(jkt, jti string, now, until time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A clock set back would bring proofs to life that are forgotten already.
-	if end <= s.swept {
+	if end <= s.gone {
 		return badProof(errors.New("it is older than what is remembered"))
 	}
 	if old, used := s.until[id]; used && at < old {
 		return badProof(errReplay)
 	}
 	// When full, too, one sweep serves many: a refusal must stay cheap.
-	if since := at - s.swept; since >= r.every || len(s.until) >= r.most && since >= int64(sweepFull) {
+	if since := at - s.swept; since < 0 || since >= r.every || len(s.until) >= r.most && since >= int64(sweepFull) {
 		for id, end := range s.until {
 			if end <= at {
+				s.gone = max(s.gone, end)
 				delete(s.until, id)
 			}
 		}
@@ -88,7 +90,7 @@ func (r *replays) add(jkt, jti string, now, until time.Time) error {
 // nonces are times under the sealer's tag: nothing is kept about them.
 type nonces struct {
 	seal  *Sealer
-	start int64 // Unix milliseconds
+	start time.Time
 	now   atomic.Pointer[nonce]
 }
 
@@ -98,16 +100,22 @@ type nonce struct {
 }
 
 func newNonces(seal *Sealer) (*nonces, error) {
-	n := &nonces{seal: seal, start: time.Now().UnixMilli()}
-	if n.fresh(time.Now()) == "" {
+	n := &nonces{seal: seal, start: time.Now()}
+	if n.fresh(n.start) == "" {
 		return nil, errors.New("nonces cannot be made: a sealer without keys")
 	}
 	return n, nil
 }
 
+// at is now in Unix milliseconds, by the clock that is never set: otherwise no
+// nonce would be good while the other stands before the start.
+func (n *nonces) at(now time.Time) int64 {
+	return n.start.UnixMilli() + now.Sub(n.start).Milliseconds()
+}
+
 // fresh returns a nonce issued at most nonceEvery ago.
 func (n *nonces) fresh(now time.Time) string {
-	at := now.UnixMilli()
+	at := n.at(now)
 	if last := n.now.Load(); last != nil && at >= last.issued && at-last.issued < nonceEvery.Milliseconds() {
 		return last.text
 	}
@@ -133,6 +141,6 @@ func (n *nonces) check(text string, now time.Time) bool {
 		return false
 	}
 	issued := int64(binary.BigEndian.Uint64(b))
-	at := now.UnixMilli()
-	return issued >= n.start && issued <= at && at-issued < nonceLife.Milliseconds()
+	at := n.at(now)
+	return issued >= n.start.UnixMilli() && issued <= at && at-issued < nonceLife.Milliseconds()
 }

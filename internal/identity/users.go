@@ -368,7 +368,8 @@ func (d *Directory) Unlock(ctx context.Context, actor, id string) error {
 
 // expel makes everything dead that was issued to the user up to now.
 func (d *Directory) expel(ctx context.Context, tx *sql.Tx, id string, now time.Time) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE users SET valid_from = $1 WHERE id = $2`, now.UnixMilli(), id); err != nil {
+	// The next millisecond: what was proven earlier in this one must not outlive it.
+	if _, err := tx.ExecContext(ctx, `UPDATE users SET valid_from = $1 WHERE id = $2`, now.UnixMilli()+1, id); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM codes WHERE user_id = $1 AND kind = 'reset'`, id); err != nil {

@@ -33,6 +33,11 @@ if [ ! -x /usr/sbin/slapd ]; then
 		echo "tools/test.sh: slapd not available (apt-get install slapd): the tests against it are left out"
 	fi
 fi
+# What drives a browser through the sign-in pages, and looks for faults in them. The browser is the machine's: Chromium.
+if [ ! -e "$deps/node_modules/axe-core" ] || [ ! -e "$deps/node_modules/playwright-core" ]; then
+	command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps" playwright-core@1.65.1 axe-core@4.14.1 >/dev/null 2>&1 ||
+		echo "tools/test.sh: playwright-core and axe-core not available (npm): the pages are not tested in a browser"
+fi
 # Published conformance data: where the checkout has it beside it, or from where it is kept, at the commits it was last passed with.
 if [ ! -e "$deps/corpora" ] && [ -d ../shared/corpora ]; then
 	ln -sfn "$(cd ../shared/corpora && pwd)" "$deps/corpora"

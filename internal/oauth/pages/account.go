@@ -109,6 +109,27 @@ func (p *Pages) showProfile(w http.ResponseWriter, r *http.Request, m *me, pg pa
 	return p.show(w, r, m, "account", "profile", "Your account", pg)
 }
 
+func (p *Pages) sendVerification(w http.ResponseWriter, r *http.Request, m *me) error {
+	if _, err := p.Form(w, r); err != nil {
+		return err
+	}
+	if m.user.Email == "" || !m.user.EmailVerified.IsZero() {
+		return p.done(w, r, "/account", "saved")
+	}
+	err := p.cfg.People.SendVerification(r.Context(), m.user.ID)
+	if errors.Is(err, identity.ErrThrottled) {
+		pg, err := p.refused(w, r, err, "", "")
+		if err != nil {
+			return err
+		}
+		return p.showProfile(w, r, m, pg)
+	}
+	if err != nil {
+		return p.noMail(err)
+	}
+	return p.done(w, r, "/account", "mail")
+}
+
 // signOut ends the session of this browser. It needs no recent sign-in: leaving is
 // always allowed.
 func (p *Pages) signOut(w http.ResponseWriter, r *http.Request) error {

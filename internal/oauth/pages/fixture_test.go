@@ -181,10 +181,27 @@ func (s *site) serve(t testing.TB) {
 	for pattern, h := range s.pages.Routes() {
 		mux.Handle(pattern, h)
 	}
+	foreign(mux)
+	// start is what /authorize does first.
+	mux.HandleFunc("GET /start", func(w http.ResponseWriter, r *http.Request) {
+		id, value := r.FormValue("id"), s.pages.Browser(w, r)
+		wait := &pages.Waiting{Client: pages.Client{Name: "Orders", URI: "https://orders.example.net"}, RedirectURI: appRedirect, Reauth: r.FormValue("again") != ""}
+		if acr := r.FormValue("acr"); acr != "" {
+			wait.ACR = []string{acr}
+		}
+		s.flow.mu.Lock()
+		s.flow.waiting[id], s.flow.browser[id] = wait, digest(value)
+		s.flow.mu.Unlock()
+		http.Redirect(w, r, "/signin?request="+id, http.StatusSeeOther)
+	})
 	mux.HandleFunc("GET /continue", func(w http.ResponseWriter, r *http.Request) {
 		wait, err := s.flow.Waiting(r.Context(), r, r.FormValue("request"))
 		if err != nil {
 			s.pages.Fail(w, r, err)
+			return
+		}
+		if strings.HasPrefix(r.FormValue("request"), "consent") {
+			http.Redirect(w, r, "/consent", http.StatusSeeOther)
 			return
 		}
 		http.Redirect(w, r, wait.RedirectURI+"?code=abc", http.StatusSeeOther)
@@ -470,6 +487,10 @@ func (v *view) leads(t testing.TB, to string) *view {
 func (b *browser) signIn(name, password string) *view {
 	b.t.Helper()
 	return b.submit(b.get("/signin"), "/signin", url.Values{"name": {name}, "password": {password}})
+}
+
+func keyOf(u *identity.User) authn.NewKey {
+	return authn.NewKey{Owner: u.ID, Roles: []string{"viewer"}, Scopes: []string{"orders:read"}, Note: "Nightly report", Life: 90 * 24 * time.Hour}
 }
 
 func secret(s string) gatehouse.Secret { return gatehouse.NewSecret(s) }

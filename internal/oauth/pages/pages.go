@@ -112,8 +112,15 @@ func (p *Pages) Routes() map[string]http.Handler {
 		"GET /signin/upstream/{name}":          p.handle(p.beginUpstream),
 		"GET /signin/upstream/{name}/callback": p.handle(p.finishUpstream),
 
+		"GET /reset":      p.handle(p.getReset),
+		"POST /reset":     p.handle(p.postReset),
+		"POST /reset/new": p.handle(p.postNewPassword),
+		"GET /verify":     p.handle(p.getVerify),
+		"POST /verify":    p.handle(p.postVerify),
+
 		"GET /account":                      p.account(p.profile),
 		"POST /account/signout":             p.handle(p.signOut),
+		"POST /account/verify":              p.account(p.sendVerification),
 		"GET /account/security":             p.account(p.security),
 		"GET /account/password":             p.account(p.getPassword),
 		"POST /account/password":            p.account(p.postPassword),

@@ -260,12 +260,3 @@ func sentence(err error) string {
 	text := err.Error()
 	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
-
-// rule is the sentence in a refusal of a password: everything after the sentinel.
-func rule(err error) string {
-	_, text, found := strings.Cut(err.Error(), identity.ErrPassword.Error()+": ")
-	if !found || text == "" {
-		return "Choose another one."
-	}
-	return strings.ToUpper(text[:1]) + text[1:] + "."
-}

@@ -197,6 +197,56 @@ func TestStepUp(t *testing.T) {
 	})
 }
 
+func TestReset(t *testing.T) {
+	s := newSite(t, nil)
+	s.alice(t)
+	s.run(t)
+	b := s.browser(t)
+	ask := func(name string) *view {
+		return b.submit(b.get("/reset"), "/reset", url.Values{"name": {name}}).leads(t, "/reset?sent")
+	}
+	known := b.follow(ask("alice"))
+	if unknown := b.follow(ask("nobody")); withoutToken(unknown.body) != withoutToken(known.body) {
+		t.Error("the answer tells who exists")
+	}
+	known.says(t, 200, "If there is such an account, a mail is on its way.")
+	link := s.mailed(t, "/reset?code=")
+	if !strings.HasPrefix(link, origin+"/") {
+		t.Fatalf("the link is %s", link)
+	}
+	link = strings.TrimPrefix(link, origin)
+	session := s.browser(t)
+	session.signIn("alice", goodPassword)
+
+	b.get(link).says(t, 200, "Choose a new password")
+	v := b.get(link).says(t, 200)
+	b.submit(v, "/reset/new", url.Values{"password": {"short"}}).says(t, 422, "This password is not good enough", "characters")
+	v = b.submit(v, "/reset/new", url.Values{"password": {"a new long password of mine"}}).leads(t, "/signin?done=reset")
+	b.follow(v).says(t, 200, "Your new password is set")
+	session.get("/account").leads(t, "/signin") // ended
+	b.submit(b.get(link), "/reset/new", url.Values{"password": {"yet another long password"}}).says(t, 404, "used already or is too old", "01TESTDECISION")
+	s.browser(t).signIn("alice", goodPassword).says(t, 403)
+	s.browser(t).signIn("alice", "a new long password of mine").leads(t, "/account")
+}
+
+func TestVerify(t *testing.T) {
+	s := newSite(t, nil)
+	s.create(t, identity.NewUser{Name: "carol", Email: "carol@example.com", Password: secret(goodPassword)})
+	s.run(t)
+	b := s.browser(t)
+	v := b.follow(b.signIn("carol", goodPassword)).says(t, 200, "not confirmed")
+	b.follow(b.submit(v, "/account/verify", nil)).says(t, 200, "A mail is on its way")
+	link := strings.TrimPrefix(s.mailed(t, "/verify?code="), origin)
+	stranger := s.browser(t) // a phone, where nobody is signed in
+	v = stranger.get(link).says(t, 200, "Confirm your e-mail address")
+	b.get("/account").says(t, 200, "not confirmed") // looking at the link is not using it
+	stranger.follow(stranger.submit(v, "/verify", nil)).says(t, 200, "Your e-mail address is confirmed")
+	if v := b.get("/account").says(t, 200, "confirmed"); strings.Contains(text(v.doc), "not confirmed") {
+		t.Error("still not confirmed")
+	}
+	stranger.submit(v, "/verify", nil).says(t, 404)
+}
+
 // enrol sets up an authenticator app in b, and returns its key and the recovery codes.
 func enrol(t testing.TB, b *browser) (key []byte, codes []string) {
 	t.Helper()

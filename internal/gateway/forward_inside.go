@@ -20,6 +20,8 @@ import (
 const (
 	insideName = "inside" // of a service in this process, in events
 	insideHeld = 64 << 10 // of an answer, until its head is sent without its length
+
+	insideSmall = 16 << 10 // so much fits the socket, and needs no deadline
 )
 
 // inside stands among the upstreams for every service in this process: what it
@@ -72,7 +74,7 @@ func (x *exchange) forwardInside() (err error) {
 	w := &insideWriter{f: f, h: http.Header{}, declared: -1, late: late, start: time.Now()}
 	defer func() { w.over, body.from = true, ended{} }()
 	x.route.Service.ServeHTTP(w, r)
-	return w.end(body)
+	return w.end(body, &x.answer)
 }
 
 // hear takes from own what a service inside may add to the record: who was
@@ -149,7 +151,8 @@ type ended struct{}
 func (ended) Read([]byte) (int, error) { return 0, errServiceEnd }
 
 // insideWriter is what a service inside answers to. It holds a short answer
-// until the service returns: a fault of the service then still becomes a problem.
+// until the service has returned and the record is written: a fault of either
+// then still becomes a problem, and nobody has a token nothing is known about.
 type insideWriter struct {
 	f        *flight
 	h        http.Header // the service's own; what is in the caller's is ours
@@ -298,9 +301,9 @@ func (w *insideWriter) fields() ([]http1.Field, error) {
 	return out, nil
 }
 
-// end is called when the service has returned: it sends what is held, or says
-// why there is nothing to send.
-func (w *insideWriter) end(body *insideBody) error {
+// end is called when the service has returned: what is held becomes the answer
+// to give, or it says why there is none.
+func (w *insideWriter) end(body *insideBody, give *heldAnswer) error {
 	f := w.f
 	w.late.Stop()
 	if w.begun {
@@ -333,7 +336,45 @@ func (w *insideWriter) end(body *insideBody) error {
 			a.length = w.declared
 		}
 	}
-	return f.answer(a)
+	give.w, f.w = f.w, give
+	if err := f.answer(a); err != nil {
+		return err
+	}
+	f.res.Committed, f.x.begun, give.ready = false, false, true // close sends it, once the record is written
+	return nil
+}
+
+// heldAnswer is an answer whose head and body wait for the record. Its fields
+// are in the caller's already.
+type heldAnswer struct {
+	w      http.ResponseWriter
+	status int
+	body   []byte
+	ready  bool
+}
+
+func (h *heldAnswer) Header() http.Header    { return h.w.Header() }
+func (h *heldAnswer) WriteHeader(status int) { h.status = status }
+
+// Write is called once at most: an answer that is held is in one piece.
+func (h *heldAnswer) Write(b []byte) (int, error) {
+	h.body = b
+	return len(b), nil
+}
+
+// send gives the answer to the caller, who may have left: the record says what
+// was meant.
+func (h *heldAnswer) send() {
+	if len(h.body) > insideSmall {
+		_ = http.NewResponseController(h.w).SetWriteDeadline(time.Now().Add(inside.cfg.BodyIdle))
+	}
+	h.w.WriteHeader(h.status)
+	if len(h.body) > 0 {
+		_, _ = h.w.Write(h.body)
+	}
+	if len(h.body) > insideSmall {
+		_ = http.NewResponseController(h.w).SetWriteDeadline(time.Time{})
+	}
 }
 
 // heldBody is an answer that is there whole.

@@ -445,12 +445,36 @@ func TestAnswersOfServicesInsideAreChecked(t *testing.T) {
 	}
 }
 
+// What is held is given after its record is written; what was begun without one
+// is cut off.
 func TestAnAnswerInsideWithoutARecordIsNotGiven(t *testing.T) {
-	h := newInside(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "token") }, nil)
+	answer := ""
+	h := newInside(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Set-Cookie", "session=1")
+		_, _ = io.WriteString(w, answer)
+	}, nil)
 	h.record.fail(nil, errors.New("disk full"))
 	for proto, ask := range h.serveBoth() {
-		if res, body, err := ask("GET", "/health", ""); err == nil {
-			t.Errorf("%s: an answer without a record looks whole: %d %s", proto, res.StatusCode, body)
+		for _, answer = range []string{"token", strings.Repeat("token", 10<<10)} {
+			res, body, err := ask("GET", "/health", "")
+			if err != nil || res.StatusCode != 503 || !strings.Contains(body, "record_unavailable") || strings.Contains(body, "token") || res.Header["Set-Cookie"] != nil {
+				t.Errorf("%s: %d bytes without a record: %v %v %.100q", proto, len(answer), res, err, body)
+			}
+		}
+		answer = strings.Repeat("token", 100<<10)
+		if res, _, err := ask("GET", "/health", ""); err == nil {
+			t.Errorf("%s: a long answer without a record looks whole: %d", proto, res.StatusCode)
+		}
+	}
+	h.record.fail(nil, nil)
+	answer = strings.Repeat("token", 10<<10)
+	for proto, ask := range h.serveBoth() {
+		before := len(h.record.all())
+		if _, body, err := ask("GET", "/health", ""); err != nil || body != answer {
+			t.Errorf("%s: %d bytes, %v", proto, len(body), err)
+		}
+		if all := h.record.all(); len(all) != before+1 || all[before].Out != int64(len(answer)) {
+			t.Errorf("%s: who has the answer must find its record there", proto)
 		}
 	}
 }

@@ -157,6 +157,7 @@ type exchange struct {
 	hold   hold     // what the body, once it comes, is counted by
 	out    Outbound
 	result Result
+	answer heldAnswer // of a service inside
 	start  time.Time
 }
 

@@ -134,9 +134,12 @@ func (g *Gateway) close(x *exchange, err error) {
 		err = p
 	}
 	g.Meter.Observe(e)
-	if p != nil && !committed {
+	switch {
+	case p != nil && !committed:
 		x.tellLimits()
 		sendProblem(x.w, x.r, p, e.ID, answer)
+	case p == nil && x.answer.ready:
+		x.answer.send()
 	}
 	abort := err != nil && committed
 	clear(x.vals) // nothing of one caller's is left for the next one

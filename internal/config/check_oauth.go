@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // oauth checks the authorization server and the people, and makes its tokens those
@@ -51,6 +52,7 @@ func (c *checker) oauth() {
 	if f.Issuers[OwnIssuer] == nil {
 		f.Issuers[OwnIssuer] = &Issuer{
 			Issuer: o.Issuer, Type: "at+jwt", Roles: "roles", Tenant: "tenant", Algorithms: []string{"ES256", "EdDSA", "RS256"}, Own: true, Place: o.Place,
+			Leeway: 30 * time.Second, // the clock is one, but a token issued right after a revocation is dated a second later
 			Claims: map[string]*Claim{},
 		}
 	}

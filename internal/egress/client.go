@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -97,33 +98,56 @@ func (c *Client) Close() { c.idle() }
 // answer; any other status, a larger body, or an address that is not allowed is
 // an error. It implements token.Fetcher.
 func (c *Client) Fetch(ctx context.Context, rawURL string) (body []byte, header http.Header, err error) {
+	res, err := c.call(ctx, http.MethodGet, rawURL, nil, func(h http.Header) {
+		h.Set("Accept", "application/json, application/jwk-set+json")
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("fetch from %w", err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		return nil, nil, fmt.Errorf("fetch from %s: status %d", res.Request.URL.Host, res.StatusCode)
+	}
+	body, err = io.ReadAll(res.Body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("fetch from %s: %w", res.Request.URL.Host, err)
+	}
+	return body, res.Header, nil
+}
+
+// Post sends body to rawURL, once, and returns the status of the answer, whose
+// content is not looked at.
+func (c *Client) Post(ctx context.Context, rawURL, contentType string, body []byte) (status int, err error) {
+	res, err := c.call(ctx, http.MethodPost, rawURL, bytes.NewReader(body), func(h http.Header) {
+		h.Set("Content-Type", contentType)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("post to %w", err)
+	}
+	return res.StatusCode, res.Body.Close()
+}
+
+// call makes one request; its error begins with the host.
+func (c *Client) call(ctx context.Context, method, rawURL string, body io.Reader, fields func(http.Header)) (*http.Response, error) {
 	u, err := parse(rawURL)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("fetch from %s: not a request", u.Host)
+		return nil, fmt.Errorf("%s: not a request", u.Host)
 	}
-	req.Header.Set("Accept", "application/json, application/jwk-set+json")
 	req.Header.Set("User-Agent", "gatehouse")
+	fields(req.Header)
 	res, err := c.http.Do(req)
 	if err != nil {
 		// url.Error quotes the whole URL, and with it a secret somebody put in its query.
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err
 		}
-		return nil, nil, fmt.Errorf("fetch from %s: %w", u.Host, err)
+		return nil, fmt.Errorf("%s: %w", u.Host, err)
 	}
-	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("fetch from %s: status %d", u.Host, res.StatusCode)
-	}
-	body, err = io.ReadAll(res.Body)
-	if err != nil {
-		return nil, nil, fmt.Errorf("fetch from %s: %w", u.Host, err)
-	}
-	return body, res.Header, nil
+	return res, nil
 }
 
 // guarded is the transport of every request: it judges the URL before, and bounds
@@ -172,7 +196,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 func parse(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("fetch: %w: not a URL", ErrRefused)
+		return nil, fmt.Errorf("%w: not a URL", ErrRefused)
 	}
 	return u, judge(u)
 }
@@ -180,12 +204,12 @@ func parse(rawURL string) (*url.URL, error) {
 func judge(u *url.URL) error {
 	switch {
 	case u.Scheme != "https" && u.Scheme != "http":
-		return fmt.Errorf("fetch: %w: the scheme %q", ErrRefused, u.Scheme)
+		return fmt.Errorf("%w: the scheme %q", ErrRefused, u.Scheme)
 	case u.Opaque != "" || u.Hostname() == "":
-		return fmt.Errorf("fetch: %w: the URL has no host", ErrRefused)
+		return fmt.Errorf("%w: the URL has no host", ErrRefused)
 	case u.User != nil:
 		// https://trusted@evil/ is read differently by people and programs.
-		return fmt.Errorf("fetch: %w: the URL has user information", ErrRefused)
+		return fmt.Errorf("%w: the URL has user information", ErrRefused)
 	}
 	return nil
 }

@@ -49,6 +49,9 @@ type Access struct {
 	cfg *config.Operation // nil when the config does not mention it
 }
 
+// Place is where the API is written.
+func (a Access) Place() config.Place { return a.api.Place }
+
 // House reports whether the API is one of the house itself, see [OAuthAPI].
 func (a Access) House() bool { return strings.HasPrefix(a.API, "gatehouse-") }
 

@@ -44,8 +44,11 @@ type House struct {
 	gate    *gateway.Gateway
 	close   []func() error
 
-	mu      sync.Mutex
-	keysets map[string]*keyset // by what they are, so that a reload keeps them
+	mu        sync.Mutex
+	keysets   map[string]*keyset       // by what they are, so that a reload keeps them
+	secrets   *secrets                 // nil until there is an authorization server
+	authority *authority               // at work; nil: the config has none
+	proofs    map[proofs]*token.Proofs // DPoP proofs seen
 }
 
 // A keyset is an issuer's keys and what keeps them fresh.
@@ -61,7 +64,7 @@ const internalIssuer = "gatehouse"
 // OpenHouse opens what the config's data folder holds. What it opened before an
 // error it has closed again.
 func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logger) (h *House, err error) {
-	h = &House{log: log, keysets: map[string]*keyset{}}
+	h = &House{log: log, keysets: map[string]*keyset{}, proofs: map[proofs]*token.Proofs{}}
 	h.ctx, h.stop = context.WithCancel(ctx)
 	defer func() {
 		if err != nil {
@@ -126,6 +129,14 @@ func (h *House) rotateKeys() {
 			h.log.Error("the key of internal tokens could not be rotated; the one before signs on", slog.Any("error", err))
 		case rotated:
 			h.log.Info("internal tokens are signed by a new key")
+		}
+		h.mu.Lock()
+		s := h.secrets
+		h.mu.Unlock()
+		if s != nil {
+			if _, err := s.keys.Rotate(keyLife); err != nil {
+				h.log.Error("the keys of the authorization server could not be rotated; the ones before sign on", slog.Any("error", err))
+			}
 		}
 		select {
 		case <-h.ctx.Done():

@@ -137,20 +137,20 @@ func load(ctx context.Context, path string) (*plan.Plan, error) {
 
 // take puts a plan to work: wired, recorded, swapped in.
 func (r *runner) take(ctx context.Context, p *plan.Plan) error {
-	inUse, err := r.wire(p)
+	w, err := r.wire(p)
 	if err != nil {
 		return err
 	}
 	// A config in force that nobody can find in the record must not exist.
 	if err := r.changes.Append(ctx, auditlog.Change{Actor: "file", Action: "config.take", Object: p.Digest}); err != nil {
-		release(p.Snapshot)
+		r.drop(w)
 		return err
 	}
 	r.meter.Configure(p.Digest, p.Operations())
 	if old := r.gate.Swap(p.Snapshot); old != nil {
 		release(old)
 	}
-	r.forget(inUse) // not before: a config that is refused must not cost the one at work its issuers' keys
+	r.settle(w) // not before: a config that is refused must not cost the one at work its issuers' keys
 	return nil
 }
 

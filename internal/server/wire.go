@@ -13,19 +13,29 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
-// wire makes a plan's snapshot ready to serve with what the house has, and tells
-// which key sets it uses. On error everything it took is given back.
-func (h *House) wire(p *plan.Plan) (inUse map[string]bool, err error) {
+// A wiring is what a snapshot works with that the one before may not have.
+type wiring struct {
+	snapshot  *gateway.Snapshot
+	keysets   map[string]bool // in use, by what they are
+	authority *authority      // nil: none
+}
+
+// wire makes a plan's snapshot ready to serve with what the house has. On error
+// everything it took is given back.
+func (h *House) wire(p *plan.Plan) (_ *wiring, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := p.Snapshot
+	w := &wiring{snapshot: s, keysets: map[string]bool{}}
 	defer func() {
 		if err != nil {
-			release(s)
+			h.drop(w)
 		}
 	}()
-	inUse = map[string]bool{}
-	if s.Authn, err = h.authenticator(p.File, inUse); err != nil {
+	if w.authority, err = h.authorityFor(p); err != nil {
+		return nil, err
+	}
+	if s.Authn, err = h.authenticator(p, w); err != nil {
 		return nil, err
 	}
 	services := map[string]*gateway.Upstreams{}
@@ -33,9 +43,16 @@ func (h *House) wire(p *plan.Plan) (inUse map[string]bool, err error) {
 	credentials := map[string][]string{} // header fields, by API
 	for n, route := range s.Routes {
 		a := p.Access(n)
-		api := p.File.APIs[a.API]
 		if route.Accept, err = s.Authn.Accept(a.Ways); err != nil {
-			errs = append(errs, config.Errorf(api.Place, "apis.%s: operation %s: %v", a.API, route.Op.Op().ID, err))
+			errs = append(errs, config.Errorf(a.Place(), "apis.%s: operation %s: %v", a.API, route.Op.Op().ID, err))
+			continue
+		}
+		if a.House() {
+			if route.Service == nil {
+				if route.Service, err = w.authority.service(a.API); err != nil {
+					errs = append(errs, err)
+				}
+			}
 			continue
 		}
 		credentials[a.API] = append(credentials[a.API], route.Accept.CredentialHeaders()...)
@@ -45,6 +62,9 @@ func (h *House) wire(p *plan.Plan) (inUse map[string]bool, err error) {
 	}
 	for n, route := range s.Routes {
 		name := p.Access(n).API
+		if route.Service != nil {
+			continue
+		}
 		if services[name] == nil {
 			u, err := h.pools.Acquire(upstreamConfig(p.File, p.File.APIs[name], credentials[name]))
 			if err != nil {
@@ -55,18 +75,30 @@ func (h *House) wire(p *plan.Plan) (inUse map[string]bool, err error) {
 		}
 		route.Upstreams = services[name]
 	}
-	return inUse, nil
+	return w, nil
 }
 
-// forget ends the key sets that no issuer of the new config uses.
-func (h *House) forget(inUse map[string]bool) {
+// settle ends what only the wiring before w used.
+func (h *House) settle(w *wiring) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, k := range h.keysets {
-		if !inUse[id] {
+		if !w.keysets[id] {
 			k.stop()
 			delete(h.keysets, id)
 		}
+	}
+	if old := h.authority; old != nil && old != w.authority {
+		old.stop()
+	}
+	h.authority = w.authority
+}
+
+// drop gives back what a wiring took that will not serve.
+func (h *House) drop(w *wiring) {
+	release(w.snapshot)
+	if w.authority != nil && w.authority != h.authority {
+		w.authority.stop()
 	}
 }
 
@@ -77,25 +109,48 @@ func release(s *gateway.Snapshot) {
 	}
 }
 
-func (h *House) authenticator(f *config.File, inUse map[string]bool) (*authn.Authenticator, error) {
+func (h *House) authenticator(p *plan.Plan, w *wiring) (*authn.Authenticator, error) {
+	f := p.File
 	cfg := authn.Config{
 		Realm: f.Environment, KeyHeader: f.APIKeys.Header, Roles: slices.Sorted(maps.Keys(f.Roles)), Certificates: map[string]authn.Identity{},
 	}
 	if f.APIKeys.Enabled {
 		cfg.Keys = h.keys
 	}
+	nonce := false
+	if a := w.authority; a != nil {
+		nonce = f.OAuth.DPoP.Nonce
+		cfg.Opaque, cfg.Decrypter, cfg.Revocations = a.as, h.secrets.decrypter, a.people
+	}
+	var err error
+	if cfg.Proofs, err = h.proofsFor(proofs{"gate", nonce}); err != nil {
+		return nil, err
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.Issuers)) {
 		i := f.Issuers[name]
-		set, id, err := h.keySetFor(i)
-		if err != nil {
-			return nil, err
+		var set *token.KeySet
+		if i.Own {
+			set = h.secrets.keys.KeySet()
+		} else {
+			var id string
+			if set, id, err = h.keySetFor(i); err != nil {
+				return nil, err
+			}
+			w.keysets[id] = true
 		}
-		inUse[id] = true
 		is := authn.Issuer{
-			Name: name, Keys: set, RolesClaim: i.Roles, TenantClaim: i.Tenant,
+			Name: name, Keys: set, RolesClaim: i.Roles, TenantClaim: i.Tenant, Own: i.Own,
 			Token: token.VerifierConfig{
 				Issuer: i.Issuer.Value, Audiences: config.Values(i.Audience), TypAny: i.Type == "any", Leeway: i.Leeway,
 			},
+		}
+		for _, r := range p.Resources() {
+			if i.Own && r.Own {
+				is.Token.Audiences = append(is.Token.Audiences, r.ID)
+			}
+		}
+		if i.Own && is.Token.Audiences == nil { // no API of ours takes its tokens
+			is.Token.Audiences = []string{i.Issuer.Value}
 		}
 		if i.Leeway == 0 {
 			is.Token.Leeway = -1 // 0s was written: none

@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+
+	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/egress"
+	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/oauth"
+	"github.com/gatehouse-api/gatehouse/internal/plan"
+	"github.com/gatehouse-api/gatehouse/internal/token"
+)
+
+// secrets are the keys of the authorization server. They outlive a reload.
+type secrets struct {
+	keys      *token.Keyring
+	seal      *token.Sealer
+	decrypter *token.Decrypter
+}
+
+// An authority is the authorization server one config asks for, with its people.
+type authority struct {
+	made   string // what it was made of: a reload that changes none of it keeps it
+	people *identity.Directory
+	as     *oauth.Server
+	stop   func()
+}
+
+// openSecrets reads the keys in the data folder, or makes them there.
+func openSecrets(f *config.File) (*secrets, error) {
+	at := func(name string) string { return filepath.Join(f.Data.Value, name) }
+	var s secrets
+	var err error
+	if s.keys, err = token.LoadOrCreateKeyring(at("oauth-keys"), token.ES256, token.EdDSA, token.RS256); err != nil {
+		return nil, err
+	}
+	if s.seal, err = token.LoadOrCreateSealer(at("seal.json")); err != nil {
+		return nil, err
+	}
+	s.decrypter, err = token.LoadOrCreateDecrypter(at("token-decryption.jwk"))
+	return &s, err
+}
+
+// authorityFor gives the authorization server of p: the one at work where nothing
+// of it has changed, or a new one.
+func (h *House) authorityFor(p *plan.Plan) (*authority, error) {
+	f := p.File
+	if f.OAuth == nil {
+		return nil, nil
+	}
+	made, err := json.Marshal([]any{f.OAuth, f.Identity, p.Resources(), f.APIKeys.Enabled, accessTokens(f)})
+	if err != nil {
+		return nil, err
+	}
+	if a := h.authority; a != nil && a.made == string(made) {
+		return a, nil
+	}
+	if h.secrets == nil {
+		if h.secrets, err = openSecrets(f); err != nil {
+			return nil, err
+		}
+		h.workers.Go(func() { h.secrets.keys.Run(h.ctx, h.reporter("the signing keys cannot be read")) })
+		h.workers.Go(func() { h.secrets.seal.Run(h.ctx, h.reporter("the sealing keys cannot be read")) })
+	}
+	a := &authority{made: string(made)}
+	if err := h.build(h.ctx, p, a); err != nil {
+		return nil, config.Errorf(f.OAuth.Place, "oauth: %v", err)
+	}
+	ctx, stop := context.WithCancel(h.ctx)
+	a.stop = stop
+	h.workers.Go(func() { a.people.Run(ctx, h.reporter("the people cannot be read")) })
+	h.workers.Go(func() { a.as.Run(ctx, h.reporter("the authorization server cannot do its housework")) })
+	return a, nil
+}
+
+// build makes the parts of a. Nothing of them runs yet.
+func (h *House) build(ctx context.Context, p *plan.Plan, a *authority) error {
+	f := p.File
+	who, err := p.People()
+	if err != nil {
+		return err
+	}
+	who.DB, who.Seal, who.Log = h.db, h.secrets.seal, h.changes
+	if a.people, err = identity.Open(ctx, who); err != nil {
+		return err
+	}
+	cfg, err := p.OAuth()
+	if err != nil {
+		return err
+	}
+	out, err := egress.New(egress.Config{Allow: config.Values(f.OAuth.Internal)})
+	if err != nil {
+		return err
+	}
+	cfg.DB, cfg.Keys, cfg.Seal, cfg.People, cfg.Log = h.db, h.secrets.keys, h.secrets.seal, a.people, h.changes
+	cfg.Decrypter, cfg.Fetch, cfg.Post = h.secrets.decrypter, out, out
+	if cfg.Proofs, err = h.proofsFor(proofs{"token", f.OAuth.DPoP.Nonce}); err != nil {
+		return err
+	}
+	if f.APIKeys.Enabled {
+		cfg.APIKeys = h.keys
+	}
+	if cfg.SignIns, err = p.SignIns(a.people, h.secrets.seal); err != nil {
+		return err
+	}
+	for i := range cfg.Resources {
+		if r := &cfg.Resources[i]; r.Format == "encrypted" && r.Key == nil {
+			r.Key = h.secrets.decrypter.PublicJWK() // this gateway is its one reader
+		}
+	}
+	if a.as, err = oauth.New(ctx, *cfg); err != nil {
+		return err
+	}
+	return nil
+}
+
+// reporter tells the log of the first error of an outage, and of its end.
+func (h *House) reporter(what string) func(error) {
+	return func(err error) {
+		if err != nil {
+			h.log.Error(what, slog.Any("error", err))
+		} else {
+			h.log.Info("it works again", slog.String("what", what))
+		}
+	}
+}
+
+// accessTokens lists what apis say of their tokens, to notice when it changes.
+func accessTokens(f *config.File) map[string]*config.APIToken {
+	out := map[string]*config.APIToken{}
+	for name, api := range f.APIs {
+		out[name] = api.AccessToken
+	}
+	return out
+}
+
+// proofs says whose memory of DPoP proofs is meant. The token endpoint has its own:
+// any stranger's key can fill that one.
+type proofs struct {
+	at    string // "token" or "gate"
+	nonce bool   // they must carry one
+}
+
+// proofsFor gives a memory of DPoP proofs. It outlives reloads: a proof that was
+// seen before one is not fresh after it.
+func (h *House) proofsFor(which proofs) (*token.Proofs, error) {
+	if p := h.proofs[which]; p != nil {
+		return p, nil
+	}
+	cfg := token.ProofsConfig{RequireNonce: which.nonce}
+	if h.secrets != nil {
+		cfg.Seal = h.secrets.seal
+	}
+	p, err := token.NewProofs(cfg)
+	if err == nil {
+		h.proofs[which] = p
+	}
+	return p, err
+}
+
+// service is the part of the house that answers the operations of one of its own
+// APIs, see plan.OAuthAPI.
+func (a *authority) service(api string) (http.Handler, error) {
+	switch {
+	case a == nil:
+	case api == plan.OAuthAPI || api == plan.DiscoveryAPI:
+		return a.as.Handler(), nil
+	}
+	return nil, fmt.Errorf("nothing answers %s", api)
+}

@@ -158,7 +158,10 @@ func (p *Plan) addResource(c *authz.Compiler, api *planAPI) error {
 	servers, r.Scopes = slices.Compact(servers), slices.Compact(r.Scopes)
 	p.resources = append(p.resources, r)
 	u, err := url.Parse(id)
-	if api.cfg.Metadata != "" || err != nil || u.Scheme != "https" || u.RawQuery != "" || len(servers) == 0 {
+	if err != nil {
+		return config.Errorf(api.cfg.Resource.Place, "apis.%s.resource: %v", api.name, err)
+	}
+	if api.cfg.Metadata != "" || u.Scheme != "https" || u.RawQuery != "" || len(servers) == 0 {
 		return nil
 	}
 	doc := map[string]any{

@@ -64,8 +64,8 @@ func (h *House) authorityFor(p *plan.Plan) (*authority, error) {
 		if h.secrets, err = openSecrets(f); err != nil {
 			return nil, err
 		}
-		h.workers.Go(func() { h.secrets.keys.Run(h.ctx, h.reporter("the signing keys cannot be read")) })
-		h.workers.Go(func() { h.secrets.seal.Run(h.ctx, h.reporter("the sealing keys cannot be read")) })
+		h.workers.Go(func() { h.secrets.keys.Run(h.ctx, h.reporter("signing keys")) })
+		h.workers.Go(func() { h.secrets.seal.Run(h.ctx, h.reporter("sealing keys")) })
 	}
 	a := &authority{made: string(made)}
 	if err := h.build(h.ctx, p, a); err != nil {
@@ -73,8 +73,8 @@ func (h *House) authorityFor(p *plan.Plan) (*authority, error) {
 	}
 	ctx, stop := context.WithCancel(h.ctx)
 	a.stop = stop
-	h.workers.Go(func() { a.people.Run(ctx, h.reporter("the people cannot be read")) })
-	h.workers.Go(func() { a.as.Run(ctx, h.reporter("the authorization server cannot do its housework")) })
+	h.workers.Go(func() { a.people.Run(ctx, h.reporter("people")) })
+	h.workers.Go(func() { a.as.Run(ctx, h.reporter("housekeeping")) })
 	return a, nil
 }
 
@@ -123,9 +123,9 @@ func (h *House) build(ctx context.Context, p *plan.Plan, a *authority) error {
 func (h *House) reporter(what string) func(error) {
 	return func(err error) {
 		if err != nil {
-			h.log.Error(what, slog.Any("error", err))
+			h.log.Error("a part of the authorization server fails", slog.String("part", what), slog.Any("error", err))
 		} else {
-			h.log.Info("it works again", slog.String("what", what))
+			h.log.Info("a part of the authorization server works again", slog.String("part", what))
 		}
 	}
 }

@@ -260,6 +260,11 @@ func (h *House) status(w io.Writer) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if a := h.authority; a != nil {
+		if err := a.people.RevocationsErr(); err != nil { // its tokens are refused until they can be asked about
+			errs = append(errs, fmt.Errorf("revocations: %w", err))
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(h.keysets)) {
 		st := h.keysets[id].set.Status()
 		issuer, _, _ := strings.Cut(id, "\x00")

@@ -3,6 +3,7 @@ package authn
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -61,6 +62,26 @@ func (acc *Accept) complete(k kind, err error) error {
 	q := *p
 	q.Challenges = acc.challenges(k, invalidToken, p.Detail, "")
 	return &q
+}
+
+// Challenge completes the Bearer challenges of p, the refusal of r by somebody who
+// knows only what the caller lacks: they name the scheme the caller has used (RFC
+// 9449 §7.1) and where this API's metadata is.
+func (acc *Accept) Challenge(r *http.Request, p *gatehouse.Problem) {
+	if acc == nil {
+		return
+	}
+	for i, c := range p.Challenges {
+		rest, ok := strings.CutPrefix(c, "Bearer ")
+		if !ok {
+			continue
+		}
+		c += acc.metadata
+		if auth := r.Header["Authorization"]; len(auth) == 1 && len(auth[0]) > 5 && strings.EqualFold(auth[0][:5], "DPoP ") {
+			c = "DPoP " + rest + acc.algs + acc.metadata
+		}
+		p.Challenges[i] = c
+	}
 }
 
 func (acc *Accept) missing() *gatehouse.Problem {

@@ -476,10 +476,12 @@ func (in *activation) ResolveName(name string) (any, bool) {
 func (*activation) Parent() cel.Activation { return nil }
 
 // standardClaims are declared for every issuer (RFC 7519 §4.1, RFC 9068 §2.2,
-// OpenID Connect Core §2). aud is a string or a list and stays untyped.
+// OpenID Connect Core §2, RFC 7800, RFC 9396 §2). aud is a string or a list and
+// stays untyped, as do the details, whose fields depend on their type.
 var standardClaims = map[string]string{
 	"sub": "string", "iss": "string", "jti": "string", "aud": "any", "exp": "int", "iat": "int", "nbf": "int",
 	"client_id": "string", "azp": "string", "scope": "string", "acr": "string", "amr": "[string]", "auth_time": "int",
+	"sid": "string", "cnf": "any", "authorization_details": "[any]",
 }
 
 func claimShape(declared map[string]string) (*gatehouse.Shape, error) {

@@ -246,7 +246,9 @@ func (x *exchange) authorize(phase authz.Phase) error {
 		in.TLS, in.Time = x.r.TLS != nil, x.start
 	}
 	if d := policy.Decide(phase, in); !d.Allow {
-		return policy.Problem(d, x.who)
+		p := policy.Problem(d, x.who)
+		x.route.Accept.Challenge(x.r, p)
+		return p
 	}
 	return nil
 }

@@ -14,11 +14,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/authn"
+	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
@@ -264,6 +266,70 @@ func TestAStepUpIsAskedForOnTheWire(t *testing.T) {
 	}
 }
 
+// What a token was granted for (RFC 9396) can be held against what is asked.
+func TestRulesSeeAuthorizationDetails(t *testing.T) {
+	url, asked := listening(t, nil)
+	o := &ours{}
+	h := newHouse(t, houseConfig{
+		service: url,
+		authn: func(c *authn.Config) {
+			c.Issuers[0].Own, c.Revocations, c.Opaque = true, o, o
+			c.Issuers[0].Token.Audiences = []string{ordersResource}
+			c.Proofs = must[*token.Proofs](t)(token.NewProofs(token.ProofsConfig{}))
+		},
+		ways: func(_ string, w *authn.Ways) { w.Audience = []string{ordersResource} },
+		access: func(a map[string]authz.Access) {
+			a["refund"] = authz.Access{Grant: []string{"orders:refund"}, Rules: authz.Rules{Require: []authz.Rule{{
+				ID: "granted", Place: "house.yaml:3:1",
+				Expr: `has(claims.authorization_details) && claims.authorization_details.exists(d, d.type == "refund" && body.amount <= d.amount)`,
+			}, {
+				ID: "bound", Place: "house.yaml:4:1", Expr: `has(claims.cnf) && has(claims.cnf.jkt) && claims.acr == "phr" && "user" in claims.amr`,
+			}}}}
+		},
+	})
+	c := newClient(t)
+	details := []any{map[string]any{"type": "refund", "amount": 50}}
+	o.opaque = map[string]any{
+		"iss": houseIssuer, "sub": "ann", "aud": ordersResource, "roles": []string{"support"}, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
+		"cnf": map[string]any{"jkt": c.jkt}, "acr": "phr", "amr": []string{"hwk", "user"}, "authorization_details": details,
+	}
+	signed := h.bound(c, "acr", "phr", "amr", []string{"hwk", "user"}, "authorization_details", details)
+	for _, auth := range []string{signed, "DPoP gha_x"} {
+		for body, status := range map[string]int{`{"amount":50,"reason":"late"}`: 200, `{"amount":51,"reason":"late"}`: 403} {
+			before := len(asked.all())
+			w := h.ask("POST", "/customers/ann/refunds", body, "Authorization", auth, "DPoP", c.proof("POST", "http://api.example/customers/ann/refunds", auth, nil))
+			if w.Code != status || len(asked.all()) > before != (status == 200) {
+				t.Errorf("%.10s %s: %d %s", auth, body, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+func TestAChallengeForScopesNamesTheSchemeThatWasUsed(t *testing.T) {
+	scoped := newHouse(t, houseConfig{
+		document: strings.Replace(houseDocument, "operationId: listOrders", "operationId: listOrders\n      security: [oauth2: [orders.read]]", 1),
+		authn: func(c *authn.Config) {
+			c.Issuers[0].Own, c.Revocations = true, &ours{}
+			c.Issuers[0].Token.Audiences = []string{ordersResource}
+			c.Proofs = must[*token.Proofs](t)(token.NewProofs(token.ProofsConfig{}))
+		},
+		ways: func(_ string, w *authn.Ways) {
+			w.Audience, w.ResourceMetadata = []string{ordersResource}, "https://api.example/meta"
+		},
+	})
+	c := newClient(t)
+	const more = ` error="insufficient_scope", scope="orders.read"`
+	auth := scoped.bound(c)
+	w := scoped.ask("GET", "/orders", "", "Authorization", auth, "DPoP", c.proof("GET", "http://api.example/orders", auth, nil))
+	if got := w.Header().Get("Www-Authenticate"); w.Code != 403 || got != "DPoP"+more+`, algs="ES256 ES384 EdDSA PS256", resource_metadata="https://api.example/meta"` {
+		t.Errorf("%d %s", w.Code, got)
+	}
+	w = scoped.ask("GET", "/orders", "", "Authorization", scoped.token("ann", "aud", ordersResource))
+	if got := w.Header().Get("Www-Authenticate"); w.Code != 403 || got != "Bearer"+more+`, resource_metadata="https://api.example/meta"` {
+		t.Errorf("%d %s", w.Code, got)
+	}
+}
+
 // TestEveryPartOfATokenFailsClosed takes out each part our own tokens depend on.
 func TestEveryPartOfATokenFailsClosed(t *testing.T) {
 	const opaque = "Bearer gha_x"
@@ -297,5 +363,29 @@ func TestEveryPartOfATokenFailsClosed(t *testing.T) {
 				t.Errorf("%+v", e)
 			}
 		})
+	}
+}
+
+func TestOfFiftyUsesOfOneProofAtOnceOneIsLetThrough(t *testing.T) {
+	url, asked := listening(t, nil)
+	h, _ := newOurs(t, url, token.ProofsConfig{}, nil)
+	c := newClient(t)
+	auth := h.bound(c)
+	proof := c.proof("GET", "http://api.example/orders", auth, nil)
+	var good, replayed atomic.Int32
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			switch w := h.ask("GET", "/orders", "", "Authorization", auth, "DPoP", proof); w.Code {
+			case 200:
+				good.Add(1)
+			case 401:
+				replayed.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if good.Load() != 1 || replayed.Load() != 49 || len(asked.all()) != 1 {
+		t.Errorf("%d let through, %d refused, the service asked %d times", good.Load(), replayed.Load(), len(asked.all()))
 	}
 }

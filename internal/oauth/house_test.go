@@ -121,7 +121,7 @@ type reply struct {
 func (a *reply) text(name string) string { s, _ := a.json[name].(string); return s }
 
 // post sends a form as the client, "" for nobody.
-func (h *house) post(path, client string, form url.Values) *reply {
+func (h *house) post(path, client string, form url.Values, with ...func(*http.Request)) *reply {
 	form = clone(form)
 	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, issuer+path, nil)
 	if secret := h.secrets[client]; secret != "" {
@@ -131,6 +131,9 @@ func (h *house) post(path, client string, form url.Values) *reply {
 	}
 	r.Body = io.NopCloser(strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for _, f := range with {
+		f(r)
+	}
 	return h.do(r)
 }
 
@@ -142,7 +145,9 @@ func (h *house) do(r *http.Request) *reply {
 	return a
 }
 
-func (h *house) token(client string, form url.Values) *reply { return h.post("/token", client, form) }
+func (h *house) token(client string, form url.Values, with ...func(*http.Request)) *reply {
+	return h.post("/token", client, form, with...)
+}
 
 func clone(v url.Values) url.Values {
 	out := url.Values{}
@@ -338,4 +343,12 @@ func (h *house) register(metadata string) *reply {
 	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, issuer+"/register", strings.NewReader(metadata))
 	r.Header.Set("Content-Type", "application/json")
 	return h.do(r)
+}
+
+func decodeHeader(t testing.TB, raw string) string {
+	t.Helper()
+	head, _, _ := strings.Cut(raw, ".")
+	b, err := base64.RawURLEncoding.DecodeString(head)
+	ok(t, err)
+	return string(b)
 }

@@ -72,9 +72,11 @@ func (s *Server) page(h handler) http.Handler {
 		if err == nil {
 			return
 		}
-		if problem, ok := errors.AsType[*gatehouse.Problem](err); ok {
-			s.pages.Fail(w, r, problem)
-			return
+		if _, ours := errors.AsType[*Error](err); !ours {
+			if problem, ok := errors.AsType[*gatehouse.Problem](err); ok {
+				s.pages.Fail(w, r, problem)
+				return
+			}
 		}
 		e := asError(err)
 		e.note(r)

@@ -74,7 +74,7 @@ func TestWhatWasAcknowledgedOutlivesKill9(t *testing.T) {
 	locked := map[string]bool{}  // by id
 	waiting := map[string]bool{} // addresses
 	for round := range 3 {
-		child := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this program
+		child := exec.CommandContext(t.Context(), os.Args[0])
 		child.Env = append(os.Environ(), crashVariable+"="+dir)
 		child.Stderr = os.Stderr
 		out, err := child.StdoutPipe()
@@ -144,7 +144,7 @@ func TestWhatWasAcknowledgedOutlivesKill9(t *testing.T) {
 			return false
 		}
 		for _, f := range files {
-			b, err := os.ReadFile(f) //nolint:gosec // of this test
+			b, err := os.ReadFile(f)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -96,7 +96,7 @@ func (d *Directory) Groups(ctx context.Context, q Query) (groups []Group, total 
 		return nil, 0, fmt.Errorf("%w: groups have no address and no group, an offset and a limit are not negative", ErrInvalid)
 	}
 	err = d.cfg.DB.Read(ctx, func(tx *sql.Tx) error {
-		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM groups`+c.where(), c.args...).Scan(&total); err != nil { //nolint:gosec // where is made of constants, values go in args
+		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM groups`+c.where(), c.args...).Scan(&total); err != nil {
 			return err
 		}
 		page, args := q.page(c.where(), c.args)
@@ -238,7 +238,7 @@ func setMembers(ctx context.Context, tx *sql.Tx, old, g *Group) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM memberships WHERE group_id = $1 AND user_id = $2`, g.ID, id); err != nil {
 			return err
 		}
-		if _, err := touch(ctx, tx, `active = active`, id, time.Now()); err != nil {
+		if err := touch(ctx, tx, `active = active`, id, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -252,7 +252,7 @@ func setMembers(ctx context.Context, tx *sql.Tx, old, g *Group) error {
 		if member && !renamed {
 			continue
 		}
-		if _, err := touch(ctx, tx, `active = active`, id, time.Now()); err != nil {
+		if err := touch(ctx, tx, `active = active`, id, time.Now()); err != nil {
 			return fmt.Errorf("member %q: %w", id, err)
 		}
 	}

@@ -16,8 +16,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gatehouse-api/gatehouse"
 	"github.com/wneessen/go-mail"
+
+	"github.com/gatehouse-api/gatehouse"
 )
 
 // An outboxDir writes mail to a folder instead of sending it.

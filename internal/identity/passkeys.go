@@ -252,7 +252,7 @@ func (d *Directory) holder(ctx context.Context, user string) (h holder, err erro
 }
 
 const passkeyColumns = `id, user_id, credential, public_key, name, transports, aaguid, attestation,
-	backup_eligible, backup_state, sign_count, created, used, copied` //nolint:gosec // names of columns
+	backup_eligible, backup_state, sign_count, created, used, copied`
 
 func (p *Passkey) insert(ctx context.Context, tx *sql.Tx) error {
 	c := &p.credential

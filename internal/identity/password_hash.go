@@ -127,5 +127,5 @@ func (p *phc) run(password string) []byte {
 	if n == 0 {
 		n = digestBytes
 	}
-	return argon2.IDKey([]byte(password), p.salt, p.passes, p.memory, p.threads, uint32(n)) //nolint:gosec // at most 64
+	return argon2.IDKey([]byte(password), p.salt, p.passes, p.memory, p.threads, uint32(n))
 }

@@ -180,6 +180,7 @@ func BenchmarkRevoked(b *testing.B) {
 		b.Fatal(err)
 	}
 	d := h.open(b, nil)
+	run(b, d, nil)
 	c := claims(time.Now())
 	b.ReportAllocs()
 	for b.Loop() {

@@ -15,7 +15,7 @@ const (
 	familiarFor    = 60 * 24 * time.Hour // an address is forgotten as the owner's after this
 )
 
-// [Throttled] is the error behind [ErrThrottled]. There is no lockout: after the
+// Throttled is the error behind [ErrThrottled]. There is no lockout: after the
 // fifth failure of an account each further attempt costs a second of waiting, then
 // two, up to 15 minutes; twenty failures from one address (of IPv6: one /64)
 // within ten minutes make it wait in the same way, up to a minute.
@@ -23,7 +23,7 @@ const (
 // A stranger can so make an owner wait who types a password in a new place. In a
 // place where the owner has signed in before there is a count of its own, and a
 // passkey is never made to wait.
-type Throttled struct{ Wait time.Duration }
+type Throttled struct{ Wait time.Duration } //nolint:errname // the word of sign-ins, as Problem is of requests
 
 // Error says how long to wait.
 func (t *Throttled) Error() string {

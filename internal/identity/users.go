@@ -141,7 +141,7 @@ func (d *Directory) Users(ctx context.Context, q Query) (users []User, total int
 		return nil, 0, err
 	}
 	err = d.cfg.DB.Read(ctx, func(tx *sql.Tx) error {
-		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM users`+where, args...).Scan(&total); err != nil { //nolint:gosec // where is made of constants, values go in args
+		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM users`+where, args...).Scan(&total); err != nil {
 			return err
 		}
 		page, args := q.page(where, args)
@@ -350,8 +350,7 @@ func (d *Directory) Lock(ctx context.Context, actor, id, why string) error {
 	}
 	return d.change(ctx, actor, "users.lock", func(tx *sql.Tx) (string, map[string]string, error) {
 		now := time.Now()
-		_, err := touch(ctx, tx, `active = 0`, id, now)
-		if err != nil {
+		if err := touch(ctx, tx, `active = 0`, id, now); err != nil {
 			return "", nil, err
 		}
 		return id, map[string]string{"why": why}, d.expel(ctx, tx, id, now)
@@ -361,8 +360,7 @@ func (d *Directory) Lock(ctx context.Context, actor, id, why string) error {
 // Unlock lets a user sign in again. What was issued before stays dead.
 func (d *Directory) Unlock(ctx context.Context, actor, id string) error {
 	return d.change(ctx, actor, "users.unlock", func(tx *sql.Tx) (string, map[string]string, error) {
-		_, err := touch(ctx, tx, `active = 1`, id, time.Now())
-		return id, nil, err
+		return id, nil, touch(ctx, tx, `active = 1`, id, time.Now())
 	})
 }
 
@@ -381,14 +379,15 @@ func (d *Directory) expel(ctx context.Context, tx *sql.Tx, id string, now time.T
 	return d.RevokeTx(ctx, tx, "user", id, now)
 }
 
-// touch changes a user's row by set, a constant, and returns its version.
-func touch(ctx context.Context, tx *sql.Tx, set, id string, now time.Time) (version int64, err error) {
-	err = tx.QueryRowContext(ctx, `UPDATE users SET `+set+`, updated = $1, version = version + 1 WHERE id = $2 RETURNING version`, //nolint:gosec // set is a constant of the caller
+// touch changes a user's row by set, a constant, and makes it another version.
+func touch(ctx context.Context, tx *sql.Tx, set, id string, now time.Time) error {
+	var version int64
+	err := tx.QueryRowContext(ctx, `UPDATE users SET `+set+`, updated = $1, version = version + 1 WHERE id = $2 RETURNING version`,
 		now.UnixMilli(), id).Scan(&version)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, ErrUnknown
+		return ErrUnknown
 	}
-	return version, err
+	return err
 }
 
 // check brings what names and addresses there are to their one spelling.

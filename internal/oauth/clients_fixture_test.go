@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -157,3 +158,15 @@ func with(v url.Values, pairs ...string) url.Values {
 }
 
 func asRobot() url.Values { return values("grant_type", "client_credentials") }
+
+// exec changes the tables behind the server's back, as time would.
+func (h *house) exec(statement string, args ...any) {
+	h.t.Helper()
+	err := h.db.Write(h.t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(h.t.Context(), statement, args...)
+		return err
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}

@@ -234,39 +234,15 @@ type deviceQuestion struct {
 // sends somebody a link must not get his device connected by it (RFC 8628 §5.4).
 func (s *Server) devicePage(w http.ResponseWriter, r *http.Request) error {
 	code := readUserCode(r.URL.Query().Get("user_code"))
-	_, u, _, err := s.session(r)
+	_, u, _, err := s.pages.Session(r)
 	if errors.Is(err, identity.ErrSession) {
-		w.Header().Set("Cache-Control", "no-store")
-		http.Redirect(w, r, s.base+"/signin?request="+url.QueryEscape(deviceRequest+code), http.StatusSeeOther)
-		return nil
+		return s.pages.SignIn(w, r, s.base+"/device")
 	}
 	if err != nil {
 		return err
 	}
 	s.pages.Device(w, r, pages.DeviceView{State: "ask", Code: code, User: u.Name})
 	return nil
-}
-
-// deviceRequest begins the id under which the sign-in pages know that a browser
-// wants to go on to /device; the user code follows.
-const deviceRequest = "device."
-
-// deviceWaiting is the request that waits under such an id.
-func deviceWaiting(id string) (*pages.Waiting, bool) {
-	code, ok := strings.CutPrefix(id, deviceRequest)
-	if !ok || code != "" && readUserCode(code) != code {
-		return nil, false
-	}
-	return &pages.Waiting{}, true
-}
-
-// deviceContinue is the path that goes on with it.
-func (s *Server) deviceContinue(id string) string {
-	code := readUserCode(strings.TrimPrefix(id, deviceRequest))
-	if code == "" {
-		return s.base + "/device"
-	}
-	return s.base + "/device?user_code=" + code
 }
 
 // deviceAnswer is POST /device: the code that was typed, then the decision.
@@ -276,10 +252,9 @@ func (s *Server) deviceAnswer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx := r.Context()
-	session, u, _, err := s.session(r)
+	session, u, _, err := s.pages.Session(r)
 	if errors.Is(err, identity.ErrSession) {
-		http.Redirect(w, r, s.base+"/device", http.StatusSeeOther)
-		return nil
+		return s.pages.SignIn(w, r, s.base+"/device")
 	}
 	if err != nil {
 		return err

@@ -354,17 +354,20 @@ func (s *Server) lookUpDevice(ctx context.Context, user, code string) (found *de
 			return nil
 		}
 		d := device{sum: digest(code)}
-		var scope, resource, details string
+		var scope, resource, details, state string
 		var expires int64
-		err := tx.QueryRowContext(ctx, `SELECT client, scope, resource, details, expires FROM devices WHERE user_code = $1 AND state = $2 AND expires > $3`, d.sum, statePending, now.UnixMilli()).
-			Scan(&d.client, &scope, &resource, &details, &expires)
+		err := tx.QueryRowContext(ctx, `SELECT client, scope, resource, details, state, expires FROM devices WHERE user_code = $1`, d.sum).
+			Scan(&d.client, &scope, &resource, &details, &state, &expires)
 		if errors.Is(err, sql.ErrNoRows) {
 			_, err = tx.ExecContext(ctx, `INSERT INTO once (kind, sha256, expires) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, kind, digest(randomWord(22)), now.Add(guessWindow).UnixMilli())
 			return err
 		}
+		if err != nil || state != statePending || expires <= now.UnixMilli() {
+			return err // it was one: typed too late, or twice, not guessed
+		}
 		d.scopes, d.resource, d.details, d.expires = strings.Fields(scope), strings.Fields(resource), jsonOrNil(details), moment(expires)
 		found = &d
-		return err
+		return nil
 	})
 	return found, throttled, err
 }

@@ -141,6 +141,7 @@ func TestCombine(t *testing.T) {
 	}{
 		{"a password and a code are two factors, as old as the password", of(aal1, "", true, early, "pwd"), of("", "", false, late, "otp"), aal2, "pwd otp mfa", false, early},
 		{"a code before its password is the same", of("", "", false, early, "otp"), of(aal1, "", true, late, "pwd"), aal2, "otp pwd mfa", false, early},
+		{"a new code and a password of before are as old as the password", of("", "", false, late, "otp"), of(aal1, "", true, early, "pwd"), aal2, "otp pwd mfa", false, early},
 		{"a password and a key without a PIN are two factors", of(aal1, "", true, early, "pwd"), of(aal1, "", true, late, "hwk"), aal2, "pwd hwk mfa", false, early},
 		{"a key without a PIN and a code are both held: one factor, but what was asked for was given", of(aal1, "", true, early, "hwk"), of("", "", false, late, "otp"), aal1, "hwk otp", false, early},
 		{"the same password twice is one factor and still waits", of(aal1, "", true, early, "pwd"), of(aal1, "", true, late, "pwd"), aal1, "pwd", true, early},

@@ -251,12 +251,12 @@ func (d *Directory) holder(ctx context.Context, user string) (h holder, err erro
 	return h, err
 }
 
-const passkeyColumns = `id, user_id, credential, public_key, name, transports, aaguid, attestation,
+const keyColumns = `id, user_id, credential, public_key, name, transports, aaguid, attestation,
 	backup_eligible, backup_state, sign_count, created, used, copied`
 
 func (p *Passkey) insert(ctx context.Context, tx *sql.Tx) error {
 	c := &p.credential
-	n, err := affected(tx.ExecContext(ctx, `INSERT INTO passkeys (`+passkeyColumns+`)
+	n, err := affected(tx.ExecContext(ctx, `INSERT INTO passkeys (`+keyColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0) ON CONFLICT (credential) DO NOTHING`,
 		p.ID, p.user, base64.RawURLEncoding.EncodeToString(c.ID), base64.RawURLEncoding.EncodeToString(c.PublicKey), p.Name,
 		strings.Join(p.Transports, " "), hex.EncodeToString(c.Authenticator.AAGUID), c.AttestationFormat,
@@ -269,7 +269,7 @@ func (p *Passkey) insert(ctx context.Context, tx *sql.Tx) error {
 }
 
 func selectPasskeys(ctx context.Context, tx *sql.Tx, where, arg string) ([]Passkey, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT `+passkeyColumns+` FROM passkeys `+where+` ORDER BY created, id`, arg) //nolint:gosec // where is a constant of this file, the value goes in arg
+	rows, err := tx.QueryContext(ctx, `SELECT `+keyColumns+` FROM passkeys `+where+` ORDER BY created, id`, arg) //nolint:gosec // where is a constant of this file, the value goes in arg
 	if err != nil {
 		return nil, err
 	}

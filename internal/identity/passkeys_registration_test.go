@@ -58,7 +58,9 @@ func TestRegistration(t *testing.T) {
 			_, state := h.begin(t, "alice")
 			return second.make(t, options), state, self(alice)
 		},
-		"that is huge":  func() ([]byte, string, identity.By) { return make([]byte, 1<<20), state, self(alice) },
+		"that is huge": func() ([]byte, string, identity.By) {
+			return append(second.make(t, options), strings.Repeat(" ", 64<<10)...), state, self(alice)
+		},
 		"that is empty": func() ([]byte, string, identity.By) { return nil, state, self(alice) },
 		"with a passkey that another user has": func() ([]byte, string, identity.By) {
 			options, state, err := h.BeginPasskey(t.Context(), bob.ID, "")
@@ -131,6 +133,14 @@ func TestTheLastWayToSignInStays(t *testing.T) {
 	d := newDevice(alice)
 	p := h.register(t, alice, d)
 	wantErr(t, h.RemovePasskey(t.Context(), self(bob), p.ID), identity.ErrInvalid)
+	left, err := h.Passkeys(t.Context(), bob.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, h.RemovePasskey(t.Context(), self(alice), left[0].ID), identity.ErrInvalid)
+	if left, err = h.Passkeys(t.Context(), bob.ID); err != nil || len(left) != 1 {
+		t.Errorf("another user's passkey was removed: %v, %v", left, err)
+	}
 	options, state := h.begin(t, "alice")
 	response := d.sign(t, options)
 	if err := h.RemovePasskey(t.Context(), self(alice), p.ID); err != nil {
@@ -168,5 +178,16 @@ func TestOriginsOfPasskeys(t *testing.T) {
 		if _, _, err := d.BeginSignIn(t.Context(), ""); !errors.Is(err, identity.ErrNoPasskeys) {
 			t.Errorf("%s: %v", issuer, err)
 		}
+	}
+}
+
+func TestTwentyPasskeysAreEnough(t *testing.T) {
+	h := newHouse(t, nil)
+	alice := h.alice(t)
+	for range 20 {
+		h.register(t, alice, newDevice(alice))
+	}
+	if _, _, err := h.BeginPasskey(t.Context(), alice.ID, ""); !errors.Is(err, identity.ErrPasskey) {
+		t.Errorf("the 21st: %v", err)
 	}
 }

@@ -55,7 +55,7 @@ func (d *Directory) Start(ctx context.Context, l *Login, from Origin) (gatehouse
 	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) (err error) {
 		rows, err = affected(tx.ExecContext(ctx, `INSERT INTO sessions (`+sessionColumns+`, cookie)
 			SELECT $1, id, $3, $4, $5, CAST($6 AS BIGINT), CAST($7 AS BIGINT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), CAST($10 AS BIGINT), $11, $12, $13
-			FROM users WHERE id = $2 AND active = 1 AND valid_from <= $6 AND ($14 = 0 OR NOT EXISTS (SELECT 1 FROM totp WHERE user_id = $2))`,
+			FROM users WHERE id = $2 AND active = 1 AND valid_from < $6 AND ($14 = 0 OR NOT EXISTS (SELECT 1 FROM totp WHERE user_id = $2))`,
 			s.ID, s.User, strings.Join(s.AMR, " "), s.ACR, s.Source, millis(s.AuthTime), millis(s.Created), millis(s.Seen), millis(s.Idle), millis(s.Expires),
 			s.Address, s.Agent, digest(cookie), alone))
 		return err
@@ -71,7 +71,7 @@ func (d *Directory) Start(ctx context.Context, l *Login, from Origin) (gatehouse
 
 // Session returns the session of a cookie's value, and its user. [ErrSession] is
 // the answer when it ended, idled or expired, when the user is not active, or when
-// what the user proved before ValidFrom counts no more. A request puts off the
+// what the user proved up to ValidFrom counts no more. A request puts off the
 // idle end, written at most once a minute.
 func (d *Directory) Session(ctx context.Context, cookie string) (*Session, *User, error) {
 	if !isCookie(cookie) {
@@ -95,7 +95,7 @@ func (d *Directory) Session(ctx context.Context, cookie string) (*Session, *User
 		s.Seen, s.Idle = now, d.idle(s, now)
 		err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
 			// It may have ended since it was read, and must not be seen again then.
-			return one(tx.ExecContext(ctx, `UPDATE sessions SET seen = $1, idle = $2 WHERE cookie = $3 AND idle > $1`, millis(s.Seen), millis(s.Idle), sum))
+			return one(tx.ExecContext(ctx, `UPDATE sessions SET seen = $1, idle = $2 WHERE cookie = $3`, millis(s.Seen), millis(s.Idle), sum))
 		})
 		if err != nil {
 			return nil, nil, sessionError("keeping a session", err)
@@ -160,11 +160,15 @@ func (d *Directory) renew(ctx context.Context, cookie string, change func(Sessio
 		}
 		// Whatever the decision above was made on is still so: the row has its cookie,
 		// the user is active, and ValidFrom is not after the login.
-		return one(tx.ExecContext(ctx, `UPDATE sessions SET cookie = $1, amr = $2, acr = $3, source = $4, auth_time = $5, seen = $6, idle = $7
+		n, err := affected(tx.ExecContext(ctx, `UPDATE sessions SET cookie = $1, amr = $2, acr = $3, source = $4, auth_time = $5, seen = $6, idle = $7
 			WHERE cookie = $8 AND acr = $9 AND idle > $6
-			AND EXISTS (SELECT 1 FROM users u WHERE u.id = sessions.user_id AND u.active = 1 AND u.valid_from <= $10)`,
+			AND EXISTS (SELECT 1 FROM users u WHERE u.id = sessions.user_id AND u.active = 1 AND u.valid_from < $10)`,
 			digest(fresh), strings.Join(next.AMR, " "), next.ACR, next.Source, millis(next.AuthTime), millis(next.Seen), millis(next.Idle),
 			digest(cookie), s.ACR, millis(from)))
+		if err == nil && n != 1 {
+			err = ErrCredentials // the session was read a moment ago: it is the login that is older than ValidFrom
+		}
+		return err
 	})
 	if err != nil {
 		return gatehouse.Secret{}, nil, sessionError("renewing a session", err)
@@ -232,9 +236,10 @@ func (d *Directory) idle(s *Session, now time.Time) time.Time {
 
 const sessionColumns = `id, user_id, amr, acr, source, auth_time, created, seen, idle, expires, address, agent`
 
-// living is what makes a session one; $1 is now. Idle is never after expires.
+// living is what makes a session one; $1 is now. Idle is never after expires. A
+// proof of the millisecond of ValidFrom is dead: it may be the one before.
 const living = ` FROM sessions s JOIN users u ON u.id = s.user_id
-	WHERE s.idle > $1 AND u.active = 1 AND u.valid_from <= s.auth_time `
+	WHERE s.idle > $1 AND u.active = 1 AND u.valid_from < s.auth_time `
 
 func selectSessions(ctx context.Context, tx *sql.Tx, now time.Time, where, arg string) ([]Session, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT s.id, s.user_id, s.amr, s.acr, s.source, s.auth_time, s.created, s.seen, s.idle, s.expires, s.address, s.agent`+living+where, now.UnixMilli(), arg) //nolint:gosec // where is a constant of this file, the value goes in arg

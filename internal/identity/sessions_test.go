@@ -254,6 +254,21 @@ func TestRaisingASessionGivesItAnotherCookie(t *testing.T) {
 	}
 }
 
+func TestAProofOlderThanValidFromRaisesNoNewerSession(t *testing.T) {
+	h := newHouse(t, nil)
+	alice := h.alice(t)
+	old := byPassword(alice)
+	old.AuthTime = old.AuthTime.Add(-time.Minute)
+	h.exec(t, `UPDATE users SET valid_from = $1`, time.Now().Add(-time.Second).UnixMilli())
+	cookie, s := start(t, h.Directory, byPassword(alice))
+	if _, _, err := h.Raise(t.Context(), cookie, old); !errors.Is(err, identity.ErrCredentials) {
+		t.Errorf("raised: %v", err)
+	}
+	if got, _, err := h.Session(t.Context(), cookie); err != nil || !got.AuthTime.Equal(s.AuthTime) {
+		t.Errorf("after it: %+v, %v", got, err)
+	}
+}
+
 func TestNobodyElsesLoginGetsIntoASession(t *testing.T) {
 	h := newHouse(t, nil)
 	alice := h.alice(t)

@@ -70,9 +70,9 @@ func digits(code string) string {
 }
 
 type totpState struct {
-	User   string    `json:"user"`
-	Secret []byte    `json:"secret"`
-	Until  time.Time `json:"until"`
+	User   string `json:"user"`
+	Secret []byte `json:"secret"`
+	Until  int64  `json:"until"` // Unix milliseconds
 }
 
 // NewTOTP makes a secret for user's authenticator app: as base32, as otpauth URI
@@ -91,7 +91,7 @@ func (d *Directory) NewTOTP(ctx context.Context, user string) (secret, uri gateh
 		Scheme: "otpauth", Host: "totp", Path: "/" + d.host + ":" + u.Name,
 		RawQuery: strings.ReplaceAll(q.Encode(), "+", "%20"), // apps show a plus as it is
 	}
-	state, err = d.seal(sealedTOTPState, totpState{u.ID, key, time.Now().Add(totpConfirm)})
+	state, err = d.seal(sealedTOTPState, totpState{u.ID, key, time.Now().Add(totpConfirm).UnixMilli()})
 	return gatehouse.NewSecret(text), gatehouse.NewSecret(link.String()), state, err
 }
 
@@ -107,7 +107,7 @@ func (d *Directory) ConfirmTOTP(ctx context.Context, by By, state, code string) 
 	}
 	now := time.Now()
 	step, ok := totpStep(s.Secret, digits(code), now, 0)
-	if !ok || !now.Before(s.Until) {
+	if !ok || !now.Before(moment(s.Until)) {
 		return nil, ErrCode
 	}
 	sealed, err := d.cfg.Seal.Seal(sealedTOTP, s.Secret)
@@ -117,7 +117,7 @@ func (d *Directory) ConfirmTOTP(ctx context.Context, by By, state, code string) 
 	codes := newRecoveryCodes()
 	err = d.factor(ctx, by, "users.totp.add", nil, func(tx *sql.Tx) error {
 		// A second confirmation would set the step of a code back that was used since.
-		first, err := once(ctx, tx, state, s.Until)
+		first, err := once(ctx, tx, state, moment(s.Until))
 		if err != nil {
 			return err
 		}

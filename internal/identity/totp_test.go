@@ -155,6 +155,22 @@ func TestAnAuthenticatorAppCountsOnceItIsConfirmed(t *testing.T) {
 	}
 }
 
+func TestAnEnrolmentWaitsTenMinutes(t *testing.T) {
+	h := newHouse(t, nil)
+	alice := h.alice(t)
+	settle(t)
+	for left, want := range map[time.Duration]bool{time.Minute: true, -time.Millisecond: false} {
+		secret, _, state, err := h.NewTOTP(t.Context(), alice.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = h.ConfirmTOTP(t.Context(), self(alice), h.reseal(t, "identity totp enrolment", state, left), newApp(t, secret.Reveal()).code(0))
+		if (err == nil) != want || err != nil && !errors.Is(err, identity.ErrCode) {
+			t.Errorf("with %v left: %v", left, err)
+		}
+	}
+}
+
 func wrong(a app) string {
 	for i := range 10 {
 		if c := strings.Repeat(string(rune('0'+i)), 6); c != a.code(-1) && c != a.code(0) && c != a.code(1) {

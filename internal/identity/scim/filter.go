@@ -259,7 +259,7 @@ func (p *parser) term() (filter, error) {
 	before := p.pos
 	negated := p.word("not")
 	if negated && !p.sign('(') {
-		negated, p.pos = false, before // an attribute of that name, which there is not
+		p.pos = before // an attribute of that name, which there is not
 	} else if negated || p.sign('(') {
 		f, err := p.or()
 		if err != nil {

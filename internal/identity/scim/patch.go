@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -100,11 +101,11 @@ func (rt *resourceType) spread(resource map[string]any, op string, object map[st
 	seen := map[string]bool{}
 	names := make([]string, 0, len(object))
 	for name := range object {
-		if folded := strings.ToLower(name); seen[folded] {
+		folded := strings.ToLower(name)
+		if seen[folded] {
 			return bad("invalidSyntax", "An attribute is there twice, in different cases.")
-		} else {
-			seen[folded] = true
 		}
+		seen[folded] = true
 		names = append(names, name)
 	}
 	slices.Sort(names) // "name" before "name.givenName"
@@ -238,9 +239,7 @@ func merge(old, v any) any {
 	if !ok || !okToo {
 		return v
 	}
-	for name, e := range more {
-		m[name] = e
-	}
+	maps.Copy(m, more)
 	return m
 }
 
@@ -309,9 +308,7 @@ func wanted(f filter) map[string]any {
 	switch f := f.(type) {
 	case both:
 		m := wanted(f.a)
-		for name, v := range wanted(f.b) {
-			m[name] = v
-		}
+		maps.Copy(m, wanted(f.b))
 		return m
 	case comparison:
 		if f.op == "eq" && f.value != nil && !f.at.readOnly() {

@@ -147,14 +147,6 @@ func find(attributes []attribute, name string) *attribute {
 	return nil
 }
 
-// top returns the attribute of the resource itself, common ones included.
-func (rt *resourceType) top(name string) *attribute {
-	if a := find(rt.core.attributes, name); a != nil {
-		return a
-	}
-	return find(common(), name)
-}
-
 // A place is an attribute in a resource: in an extension, of the resource itself,
 // or of a value inside one of its attributes.
 type place struct {

@@ -2,6 +2,7 @@ package scim
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -129,9 +130,7 @@ func (h *handler) writeUser(u *identity.User, before, tree map[string]any) {
 		u.EmailVerified = time.Now()
 	}
 	all := map[string]any{}
-	for name, v := range u.Claims {
-		all[name] = v
-	}
+	maps.Copy(all, u.Claims)
 	for _, c := range claims {
 		if v := get(tree, c.attr, c.sub); !same(v, get(before, c.attr, c.sub)) {
 			put(all, c.claim, v)
@@ -149,9 +148,6 @@ func (h *handler) writeUser(u *identity.User, before, tree map[string]any) {
 	}
 	for _, c := range claims {
 		set(kept, c.attr, c.sub, nil)
-	}
-	if len(emails) == 1 && same(emails[0], map[string]any{"value": email, "type": "work", "primary": true}) {
-		delete(kept, "emails") // is made again from the column
 	}
 	if delete(all, claim); len(kept) > 0 {
 		all[claim] = kept

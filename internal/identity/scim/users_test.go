@@ -283,8 +283,13 @@ func TestWhatBreaksChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range []struct{ method, path, body string }{
-		{"GET", "/Users", ""}, {"GET", "/Users/" + id, ""}, {"GET", "/Groups", ""}, {"POST", "/Users", `{"userName":"bob"}`}, {"POST", "/Groups", `{"displayName":"g"}`},
-		{"PATCH", "/Users/" + id, patch(`{"op":"replace","path":"active","value":false}`)}, {"DELETE", "/Users/" + id, ""},
+		{"GET", "/Users", ""},
+		{"GET", "/Users/" + id, ""},
+		{"GET", "/Groups", ""},
+		{"POST", "/Users", `{"userName":"bob"}`},
+		{"POST", "/Groups", `{"displayName":"g"}`},
+		{"PATCH", "/Users/" + id, patch(`{"op":"replace","path":"active","value":false}`)},
+		{"DELETE", "/Users/" + id, ""},
 	} {
 		a := h.do(t, r.method, r.path, r.body)
 		if a.status != http.StatusInternalServerError || strings.Contains(a.raw, "sql") || strings.Contains(a.raw, "database") {

@@ -2,6 +2,7 @@ package scim
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -47,9 +48,7 @@ func (rt *resourceType) resource(in map[string]any) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, v := range values {
-		out[name] = v
-	}
+	maps.Copy(out, values)
 	return out, nil
 }
 
@@ -118,6 +117,7 @@ func (a *attribute) value(v any) (any, error) {
 
 func (a *attribute) one(v any) (any, error) {
 	switch a.kind {
+	case text, reference: // below
 	case complexKind:
 		if s, ok := v.(string); ok && find(a.sub, "value") != nil {
 			if s == "" {

@@ -25,7 +25,7 @@ func Presets() []string { return []string{"gitlab", "google", "microsoft"} }
 
 // preset fills in what is known of a provider.
 func (c *OIDCConfig) preset() error {
-	issuer := ""
+	var issuer string
 	switch c.Preset {
 	case "":
 		return nil

@@ -82,7 +82,7 @@ type LDAP struct {
 func NewLDAP(cfg LDAPConfig) (*LDAP, error) {
 	fail := func(why string) (*LDAP, error) { return nil, fmt.Errorf("upstream %q: %s", cfg.Name, why) }
 	u, err := url.Parse(cfg.URL)
-	port := ""
+	var port string
 	switch {
 	case !connectorName.MatchString(cfg.Name):
 		return fail("the name is not made of a-z, 0-9 and - (32 at most)")

@@ -34,7 +34,7 @@ func startPeer(t *testing.T, redirect string) string {
 	if _, err := os.Stat(filepath.Join(modules, "oidc-provider")); err != nil {
 		t.Skip("NOT TESTED against a real OpenID provider: tools/test.sh fetches oidc-provider from npm")
 	}
-	cmd := exec.Command(node, "testdata/op.mjs", modules, redirect) //nolint:gosec // the test's own script
+	cmd := exec.Command(node, "testdata/op.mjs", modules, redirect)
 	cmd.Stderr = os.Stderr
 	if testing.Short() || !testing.Verbose() {
 		cmd.Stderr = nil

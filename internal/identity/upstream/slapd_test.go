@@ -71,7 +71,7 @@ func startSlapd(t *testing.T) *slapd {
 	}
 	for range 5 { // it can not choose a port itself, and another may be faster
 		s.plain, s.secure = "ldap://"+freePort(t), "ldaps://"+freePort(t)
-		cmd := exec.Command(binary, "-d", "0", "-f", conf, "-h", s.plain+" "+s.secure) //nolint:gosec // the test's own
+		cmd := exec.Command(binary, "-d", "0", "-f", conf, "-h", s.plain+" "+s.secure)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -78,7 +78,7 @@ func (acc *Accept) forUs(k kind, c *token.Claims) error {
 		}
 	}
 	return acc.denial(k, invalidToken, gatehouse.Problem{
-		Reason: "token_audience", Detail: "The access token is for another API.",
+		Reason: "token_audience", Detail: "The access token is meant for another audience.",
 		Err: fmt.Errorf("aud is %.200q, and this API is %q", c.Audience, acc.audience),
 	})
 }

@@ -290,7 +290,7 @@ func TestWhatCannotBeOpenedIsRefused(t *testing.T) {
 		{"while the database is down it is no 401", opaque, nil, nil, opener{err: errDown}, gatehouse.Overloaded, "tokens_unavailable", 2},
 		{"a problem of another kind is no verdict", opaque, nil, nil, opener{err: &gatehouse.Problem{Kind: gatehouse.Forbidden, Reason: "x"}}, gatehouse.Overloaded, "tokens_unavailable", 2},
 		{"an opener that says nothing", opaque, nil, nil, opener{empty: true}, gatehouse.Overloaded, "tokens_unavailable", 2},
-		{"longer than any of ours", "gha_" + strings.Repeat("x", 4<<10), nil, nil, opener{}, gatehouse.Unauthenticated, "token_invalid", 0},
+		{"longer than any of ours", "gha_" + strings.Repeat("x", 8<<10), nil, nil, opener{}, gatehouse.Unauthenticated, "token_invalid", 0},
 		{"without an opener", opaque, func(c *authn.Config) { c.Opaque = nil }, nil, opener{}, gatehouse.Unauthenticated, "token_invalid", 0},
 		{"where our own tokens are not taken", opaque, nil, func(w *authn.Ways) { w.Any = []authn.Way{{Issuers: []string{"foreign"}}} }, opener{}, gatehouse.Unauthenticated, "token_invalid", 0},
 		{"encrypted, without a key", "a.b.c.d.e", nil, nil, opener{}, gatehouse.Unauthenticated, "token_invalid", 0},

@@ -15,7 +15,7 @@ import (
 
 const (
 	opaquePrefix = "gha_"
-	maxOpaque    = 4 << 10         // no longer ones are remembered
+	maxOpaque    = 8 << 10         // as of a JWT
 	openWait     = 2 * time.Second // for our own server to say what a token means
 )
 

@@ -312,21 +312,29 @@ func random256() string {
 func mayRefresh(c *Client) bool { return slices.Contains(c.GrantTypes, "refresh_token") }
 
 // OpenToken gives the claims of an opaque access token that we made and that has
-// not expired. Whether it was revoked is for the caller to ask.
+// not expired. Whether it was revoked is for the caller to ask. Every error is a
+// [gatehouse.Problem] of kind Unauthenticated: what is sealed in the token needs
+// nobody who could be unreachable.
 func (s *Server) OpenToken(_ context.Context, raw string) (*token.Claims, error) {
+	bad := func(err error) error {
+		return &gatehouse.Problem{Kind: gatehouse.Unauthenticated, Reason: "token_invalid", Detail: "The access token is not valid here.", Err: err}
+	}
 	if len(raw) < len(opaquePrefix) || raw[:len(opaquePrefix)] != opaquePrefix || len(raw) > maxToken {
-		return nil, errNotOurs
+		return nil, bad(errNotOurs)
 	}
 	body, err := s.cfg.Seal.Open(sealedAccess, raw[len(opaquePrefix):])
 	if err != nil {
-		return nil, fmt.Errorf("opaque token: %w", err)
+		return nil, bad(fmt.Errorf("opaque token: %w", err))
 	}
 	c, err := token.ParseClaims(body)
 	if err != nil {
-		return nil, fmt.Errorf("opaque token: %w", err)
+		return nil, bad(fmt.Errorf("opaque token: %w", err))
 	}
-	if c.Issuer != s.cfg.Issuer || !time.Now().Before(c.Expires) {
-		return nil, fmt.Errorf("opaque token: %w", errExpired)
+	if c.Issuer != s.cfg.Issuer {
+		return nil, bad(errExpired)
+	}
+	if !time.Now().Before(c.Expires) {
+		return nil, &gatehouse.Problem{Kind: gatehouse.Unauthenticated, Reason: "token_expired", Detail: "The access token has expired.", Err: errExpired}
 	}
 	return c, nil
 }

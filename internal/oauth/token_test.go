@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
@@ -80,6 +81,12 @@ func TestTokensHaveTheFormOfTheirAPI(t *testing.T) {
 		c, err := h.OpenToken(t.Context(), raw)
 		if err != nil || !strings.HasPrefix(raw, "gha_") || c.Subject != "robot" || !slices.Equal(c.Audience, []string{mail}) || !slices.Equal(c.Scopes, []string{"mail"}) {
 			t.Errorf("%v %v", c, err)
+		}
+		for _, other := range []string{raw[:len(raw)-4] + "AAAA", "gha_", "gha_x", "x" + raw} { // no fault of ours: a 401, not a 503
+			c, err := h.OpenToken(t.Context(), other)
+			if p := gatehouse.AsProblem(err); c != nil || p == nil || p.Kind != gatehouse.Unauthenticated || p.Reason != "token_invalid" {
+				t.Errorf("%v %v", c, err)
+			}
 		}
 	})
 	t.Run("an encrypted token, which only its service can read", func(t *testing.T) {

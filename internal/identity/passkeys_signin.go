@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-webauthn/webauthn/protocol"
@@ -114,17 +115,18 @@ func (d *Directory) FinishSignIn(ctx context.Context, state string, response []b
 
 // usePasskey takes a ceremony and advances the counter of a passkey. A counter
 // that does not grow means that a second authenticator has the same key (WebAuthn
-// §6.1.1): whose answer this is nobody knows, so it is refused and recorded.
+// §6.1.1): whose answer this is nobody knows, so it is refused, and recorded for
+// its owner and in the log of changes.
 func (d *Directory) usePasskey(ctx context.Context, p *Passkey, c ceremony, data protocol.AuthenticatorData, from counter) error {
-	var refused error
-	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
-		refused = nil
+	copied := false
+	err := d.change(ctx, p.user, "users.passkeys.copied", func(tx *sql.Tx) (string, map[string]string, error) {
+		copied = false
 		first, err := once(ctx, tx, c.Challenge, moment(c.Until))
 		if err != nil {
-			return err
+			return "", nil, err
 		}
 		if !first {
-			return ErrCredentials
+			return "", nil, ErrCredentials
 		}
 		now := time.Now()
 		// Authenticators without a counter say 0 for ever.
@@ -132,20 +134,26 @@ func (d *Directory) usePasskey(ctx context.Context, p *Passkey, c ceremony, data
 			WHERE id = $4 AND (sign_count < $1 OR sign_count = 0 AND $1 = 0)`, int64(data.Counter), now.UnixMilli(), truth(data.Flags.HasBackupState()), p.ID))
 		switch {
 		case err != nil:
-			return err
+			return "", nil, err
 		case n == 0:
-			refused = ErrCredentials
-			_, err = tx.ExecContext(ctx, `UPDATE passkeys SET copied = $1 WHERE id = $2`, now.UnixMilli(), p.ID)
+			n, err := affected(tx.ExecContext(ctx, `UPDATE passkeys SET copied = $1 WHERE id = $2`, now.UnixMilli(), p.ID))
+			if err == nil && n == 0 {
+				err = ErrCredentials // removed since it was read
+			}
+			copied = true
+			return p.user, map[string]string{"passkey": p.ID, "counter": strconv.FormatUint(uint64(data.Counter), 10)}, err
 		case data.Flags.HasUserVerified(): // who found a stick is not at home where it is plugged in
 			err = remember(ctx, tx, p.user, from, now)
 		}
-		return err
+		return "", nil, err
 	})
-	if errors.Is(err, ErrCredentials) {
+	switch {
+	case errors.Is(err, ErrCredentials):
+		return ErrCredentials
+	case err != nil:
+		return fmt.Errorf("identity: passkeys: %w", err)
+	case copied:
 		return ErrCredentials
 	}
-	if err != nil {
-		return fmt.Errorf("identity: passkeys: %w", err)
-	}
-	return refused
+	return nil
 }

@@ -374,6 +374,16 @@ func TestACounterThatGoesBackIsRefusedAndRecorded(t *testing.T) {
 	if err != nil || list[0].Copied.IsZero() {
 		t.Errorf("not recorded: %+v, %v", list, err)
 	}
+	last := h.changes(t)[len(h.changes(t))-1]
+	if last.Action != "users.passkeys.copied" || last.Object != alice.ID || last.Detail["passkey"] != list[0].ID || last.Detail["counter"] != "11" {
+		t.Errorf("logged last: %+v", last)
+	}
+	d.credential.Counter = 3
+	options, state := h.begin(t, "")
+	full := h.open(t, func(c *identity.Config) { c.Log = fullLog{} })
+	if l, err := full.FinishSignIn(t.Context(), state, d.sign(t, options), somewhere); err == nil {
+		t.Errorf("what could not be logged signs in: %+v", l)
+	}
 	d.credential.Counter = 11
 	if _, err := h.signIn(t, "", d); err != nil {
 		t.Errorf("counter 12 after 11: %v", err)

@@ -213,6 +213,43 @@ func TestAPasswordAndACodeAreASessionOfTwoFactors(t *testing.T) {
 	}
 }
 
+func TestTheWholeWayIn(t *testing.T) {
+	h := newHouse(t, nil)
+	alice := h.alice(t)
+	a, _ := h.enrol(t, alice)
+	l, err := h.Password(t.Context(), "Alice", gatehouse.NewSecret(goodPassword), somewhere)
+	if err != nil || !l.Second {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	if _, _, err := h.Start(t.Context(), l, laptop); !errors.Is(err, identity.ErrCredentials) {
+		t.Errorf("after the password alone: %v", err)
+	}
+	text, err := h.SealLogin(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err = h.OpenLogin(text); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = h.TOTP(t.Context(), l, a.code(0), somewhere); err != nil {
+		t.Fatal(err)
+	}
+	cookie, s := start(t, h.Directory, l)
+	if s.ACR != aal2 {
+		t.Errorf("session %+v", s)
+	}
+	// A new password ends it, whoever sets it.
+	if err := h.SetPassword(t.Context(), "root", alice.ID, gatehouse.NewSecret("another horse, another battery")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.Session(t.Context(), cookie); !errors.Is(err, identity.ErrSession) {
+		t.Errorf("after a new password: %v", err)
+	}
+	if _, _, err := h.Start(t.Context(), l, laptop); !errors.Is(err, identity.ErrCredentials) {
+		t.Errorf("a proof by the old password: %v", err)
+	}
+}
+
 // A reset by mail while the thief of the password looks for the code.
 func TestAPasswordProvenBeforeValidFromGetsNoSessionByACode(t *testing.T) {
 	h := newHouse(t, nil)

@@ -294,6 +294,85 @@ func isFree(ctx context.Context, tx *sql.Tx, login, user string) (bool, error) {
 	return n == 0, err
 }
 
+// A Link is what an account has at an upstream.
+type Link struct {
+	Source  string
+	Subject string
+	User    string
+	Created time.Time
+}
+
+// Links returns what user is linked to.
+func (d *Directory) Links(ctx context.Context, user string) (links []Link, err error) {
+	err = d.cfg.DB.Read(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT source, subject, created FROM links WHERE user_id = $1 ORDER BY source, subject`, user)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = rows.Close() }()
+		for rows.Next() {
+			l := Link{User: user}
+			var created int64
+			if err := rows.Scan(&l.Source, &l.Subject, &created); err != nil {
+				return err
+			}
+			l.Created = moment(created)
+			links = append(links, l)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("identity: links: %w", err)
+	}
+	return links, nil
+}
+
+// AddLink lets who is subject at source sign in as user from now on. Errors:
+// [ErrUnknown], [ErrTaken] when the subject is somebody's already.
+func (d *Directory) AddLink(ctx context.Context, actor, user, source, subject string) error {
+	e, err := d.external(&External{Source: source, Subject: subject})
+	if err != nil {
+		return err
+	}
+	return d.change(ctx, actor, "users.link", func(tx *sql.Tx) (string, map[string]string, error) {
+		if _, err := selectUser(ctx, tx, `WHERE id = $1`, user); err != nil {
+			return "", nil, err
+		}
+		err := insertLink(ctx, tx, user, e)
+		if errors.Is(err, errRaced) {
+			err = ErrTaken
+		}
+		return user, map[string]string{"source": source}, err
+	})
+}
+
+// RemoveLink ends that, and takes back the roles that the upstream gave. Sessions
+// begun by it end. Errors: [ErrUnknown].
+func (d *Directory) RemoveLink(ctx context.Context, actor, user, source, subject string) error {
+	return d.change(ctx, actor, "users.unlink", func(tx *sql.Tx) (string, map[string]string, error) {
+		old, err := selectUser(ctx, tx, `WHERE id = $1`, user)
+		if err != nil {
+			return "", nil, err
+		}
+		var given string
+		err = tx.QueryRowContext(ctx, `DELETE FROM links WHERE source = $1 AND subject = $2 AND user_id = $3 RETURNING roles`, source, subject, user).Scan(&given)
+		if errors.Is(err, sql.ErrNoRows) {
+			return "", nil, ErrUnknown
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		u := old.clone()
+		u.Roles = slices.DeleteFunc(u.Roles, func(r string) bool { return slices.Contains(strings.Fields(given), r) })
+		if !slices.Equal(u.Roles, old.Roles) {
+			if err := d.write(ctx, tx, old, &u); err != nil {
+				return "", nil, err
+			}
+		}
+		return user, map[string]string{"source": source}, d.endSessions(ctx, tx, user, "", time.Now())
+	})
+}
+
 // Attempt counts a guess at the password of an upstream's account, before it is
 // made, and one from that address; see [Throttled]. Done, which must be called,
 // forgets it when it was none.

@@ -211,6 +211,39 @@ func TestWhatLinkRefuses(t *testing.T) {
 	}
 }
 
+func TestLinksMadeByHand(t *testing.T) {
+	h := newHouse(t, nil)
+	alice := h.alice(t)
+	who := outside(func(e *identity.External) { e.Create = false })
+	_, err := h.Link(t.Context(), who)
+	wantErr(t, err, identity.ErrCredentials)
+	if err := h.AddLink(t.Context(), "root", alice.ID, "corp", "00u1"); err != nil {
+		t.Fatal(err)
+	}
+	if u := h.link(t, who); u.ID != alice.ID || !slices.Equal(u.Roles, []string{"editor", "reader"}) {
+		t.Errorf("got %+v", u)
+	}
+	bob := h.create(t, identity.NewUser{Name: "bob"})
+	wantErr(t, h.AddLink(t.Context(), "root", bob.ID, "corp", "00u1"), identity.ErrTaken)
+	wantErr(t, h.AddLink(t.Context(), "root", "usr_none", "corp", "00u2"), identity.ErrUnknown)
+	wantErr(t, h.AddLink(t.Context(), "root", bob.ID, "corp", ""), identity.ErrInvalid)
+	if links, err := h.Links(t.Context(), alice.ID); err != nil || len(links) != 1 || links[0].Subject != "00u1" {
+		t.Errorf("got %+v, %v", links, err)
+	}
+	wantErr(t, h.RemoveLink(t.Context(), "root", bob.ID, "corp", "00u1"), identity.ErrUnknown)
+	cookie, _ := start(t, h.Directory, byPassword(alice))
+	if err := h.RemoveLink(t.Context(), "root", alice.ID, "corp", "00u1"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Link(t.Context(), who)
+	wantErr(t, err, identity.ErrCredentials)
+	_, _, err = h.Session(t.Context(), cookie)
+	wantErr(t, err, identity.ErrSession)
+	if u, err := h.User(t.Context(), alice.ID); err != nil || !slices.Equal(u.Roles, []string{"editor"}) {
+		t.Errorf("got %+v, %v", u, err)
+	}
+}
+
 func TestManySignInsAtOnceMakeOneAccount(t *testing.T) {
 	h := newHouse(t, nil)
 	var all sync.WaitGroup

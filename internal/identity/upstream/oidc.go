@@ -54,7 +54,7 @@ type OIDCConfig struct {
 	Gatehouse string // our issuer URL, in front of the redirect URI
 	ClientID  string
 	Secret    gatehouse.Secret // empty: a public client
-	Scopes    []string         // besides openid; nil: profile, email
+	Scopes    []string         // besides openid; none: profile, email
 
 	Seal *token.Sealer
 	HTTP *http.Client // egress.Client.HTTP(): every call goes out through it
@@ -62,7 +62,6 @@ type OIDCConfig struct {
 	Rules
 	NameClaim   string // wish for the login name; "": preferred_username
 	GroupsClaim string // "": groups
-	UserInfo    bool   // ask the userinfo endpoint too, for what the ID token lacks
 	// Require names claims which must have one of the values: {"hd": {"example.com"}}
 	// lets one Google Workspace in and not everybody with a Google account.
 	Require map[string][]string
@@ -121,7 +120,7 @@ func NewOIDC(cfg OIDCConfig) (*OIDC, error) {
 			return nil, fmt.Errorf("upstream %q: acr %q is none of ours: %s, %s, %s", cfg.Name, acr, identity.ACRPassword, identity.ACRTwo, identity.ACRPhishing)
 		}
 	}
-	if cfg.Scopes == nil {
+	if len(cfg.Scopes) == 0 {
 		cfg.Scopes = []string{"profile", "email"}
 	}
 	if cfg.NameClaim == "" {
@@ -216,7 +215,7 @@ func (o *OIDC) Finish(ctx context.Context, q url.Values, cookie string) (who *id
 	if err != nil {
 		return nil, a.Then, err
 	}
-	if o.cfg.UserInfo {
+	if p.UserInfoEndpoint() != "" && o.lacks(claims) {
 		if err := o.userInfo(ctx, p, t, claims); err != nil {
 			return nil, a.Then, err
 		}
@@ -321,6 +320,12 @@ func (o *OIDC) verify(ctx context.Context, p *provider, t *oauth2.Token, a *atte
 		}
 	}
 	return claims, nil
+}
+
+// lacks reports whether claims say less than the connector could use: some providers
+// keep all but sub for the userinfo endpoint.
+func (o *OIDC) lacks(claims map[string]any) bool {
+	return claims[o.cfg.NameClaim] == nil || claims["email"] == nil || len(o.cfg.Roles) > 0 && claims[o.cfg.GroupsClaim] == nil
 }
 
 // userInfo adds the claims that the ID token lacks. What is signed wins.

@@ -47,7 +47,7 @@ func newLiar(t *testing.T) *liar {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &liar{key: key, claims: map[string]any{}}
+	l := &liar{key: key, claims: map[string]any{}, info: map[string]any{"sub": "subject"}}
 	mux := http.NewServeMux()
 	l.Server = httptest.NewServer(mux)
 	t.Cleanup(l.Close)
@@ -211,10 +211,19 @@ func TestAnHonestAnswer(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("that says all there is to say needs no userinfo", func(t *testing.T) {
+		l.claims = map[string]any{"preferred_username": "alice"}
+		l.info = map[string]any{"sub": "another"} // would be refused
+		o := connector(t, l, nil)
+		q, cookie := begin(t, o, l, upstream.Ask{})
+		if _, _, err := o.Finish(t.Context(), q, cookie); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("may leave claims to userinfo, and signed ones win", func(t *testing.T) {
 		l.claims = map[string]any{"email_verified": nil}
 		l.info = map[string]any{"sub": "subject", "email": "root@example.com", "email_verified": true, "acr": "strong", "preferred_username": "alice"}
-		o := connector(t, l, func(c *upstream.OIDCConfig) { c.UserInfo, c.TrustEmail = true, true })
+		o := connector(t, l, func(c *upstream.OIDCConfig) { c.TrustEmail = true })
 		q, cookie := begin(t, o, l, upstream.Ask{})
 		who, _, err := o.Finish(t.Context(), q, cookie)
 		if err != nil {
@@ -296,9 +305,8 @@ func TestALyingProvider(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLiar(t)
-			l.info = map[string]any{"sub": "subject"}
 			lie(l)
-			o := connector(t, l, func(c *upstream.OIDCConfig) { c.UserInfo = true })
+			o := connector(t, l, nil)
 			q, cookie := begin(t, o, l, upstream.Ask{})
 			who, _, err := o.Finish(t.Context(), q, cookie)
 			if who != nil || err == nil {

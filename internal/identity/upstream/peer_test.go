@@ -133,7 +133,7 @@ func TestARealProvider(t *testing.T) {
 		t.Run("somebody signs in through its client "+name, func(t *testing.T) {
 			o, err := upstream.NewOIDC(upstream.OIDCConfig{
 				Name: "peer", Issuer: issuer, Gatehouse: "https://gatehouse.example/", ClientID: name, Secret: gatehouse.NewSecret(secret),
-				Scopes: []string{"profile", "email", "groups"}, Seal: seal, HTTP: out.HTTP(), UserInfo: true,
+				Scopes: []string{"profile", "email", "groups"}, Seal: seal, HTTP: out.HTTP(),
 				Rules: upstream.Rules{Create: true, TrustEmail: true, Roles: map[string][]string{"admins": {"operator", "reader"}, "absent": {"root"}}},
 			})
 			if err != nil {

@@ -31,13 +31,14 @@ const (
 	Overloaded                     // 503
 	UpstreamTimeout                // 504
 	VersionUnsupported             // 505
+	PreconditionFailed             // 412: another version than If-Match names
 )
 
 var statusOf = [...]int{
 	Internal: 500, Malformed: 400, Unauthenticated: 401, Forbidden: 403, NotFound: 404, MethodNotAllowed: 405,
 	NotAcceptable: 406, Conflict: 409, LengthRequired: 411, TooLarge: 413, URITooLong: 414, UnsupportedMedia: 415,
 	MisdirectedRequest: 421, Unprocessable: 422, RateLimited: 429, HeadersTooLarge: 431, NotImplemented: 501,
-	BadUpstream: 502, Overloaded: 503, UpstreamTimeout: 504, VersionUnsupported: 505,
+	BadUpstream: 502, Overloaded: 503, UpstreamTimeout: 504, VersionUnsupported: 505, PreconditionFailed: 412,
 }
 
 // Status returns the HTTP status of k; 500 for a kind it does not know.

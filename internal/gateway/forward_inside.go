@@ -277,6 +277,14 @@ func (w *insideWriter) pass(b []byte) (int, error) {
 	return n, w.err
 }
 
+// Refuse ends the request with a problem of the service's: what it has written is
+// not sent, unless some of it has been; then the answer is cut off.
+func (w *insideWriter) Refuse(p *gatehouse.Problem) {
+	if !w.over {
+		w.fail(p)
+	}
+}
+
 func (w *insideWriter) fail(err error) {
 	if w.err == nil {
 		w.err = err

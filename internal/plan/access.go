@@ -12,10 +12,7 @@ import (
 
 // policies turns what all operations share into authz's words.
 func policies(f *config.File) (*authz.Compiler, error) {
-	cfg := authz.Config{Roles: map[string]authz.Role{}, Claims: claimTypes(f)}
-	for name, r := range f.Roles {
-		cfg.Roles[name] = authz.Role{Inherits: config.Values(r.Inherits), Grants: config.Values(r.Grants)}
-	}
+	cfg := authz.Config{Roles: roles(f), Claims: claimTypes(f)}
 	for _, g := range f.Guardrails {
 		if g.Deny != nil {
 			cfg.Guardrails.Deny = append(cfg.Guardrails.Deny, rule(g.ID, *g.Deny, g.Because))
@@ -24,6 +21,17 @@ func policies(f *config.File) (*authz.Compiler, error) {
 		}
 	}
 	return authz.New(cfg)
+}
+
+// Roles answers what the config's roles hold, for those who hand them out.
+func (p *Plan) Roles() (*authz.Roles, error) { return authz.NewRoles(roles(p.File)) }
+
+func roles(f *config.File) map[string]authz.Role {
+	out := map[string]authz.Role{}
+	for name, r := range f.Roles {
+		out[name] = authz.Role{Inherits: config.Values(r.Inherits), Grants: config.Values(r.Grants)}
+	}
+	return out
 }
 
 func rule(id string, expr config.Text, because string) authz.Rule {

@@ -552,3 +552,20 @@ func (s *site) mailed(t testing.TB, path string) string {
 func withoutToken(body string) string {
 	return regexp.MustCompile(`name="csrf" value="[^"]*"`).ReplaceAllString(body, `name="csrf"`)
 }
+
+// respond calls h by itself.
+func respond(t testing.TB, h http.HandlerFunc) *view {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, origin+"/x", nil))
+	doc, err := html.Parse(strings.NewReader(w.Body.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &view{status: w.Code, header: w.Header(), body: w.Body.String(), doc: doc, at: "a renderer"}
+}
+
+func (s *site) read(t testing.TB, query string, into ...any) error {
+	t.Helper()
+	return s.db.Read(t.Context(), func(tx *sql.Tx) error { return tx.QueryRowContext(t.Context(), query).Scan(into...) })
+}

@@ -63,7 +63,8 @@ func loadViews() (map[string]*template.Template, error) {
 			continue
 		}
 		t, err := template.New(layout).Funcs(template.FuncMap{
-			"day": day, "ago": ago, "https": httpsOnly, "device": device, "name": clientName, "scopeList": items,
+			"day": day, "ago": ago, "used": used, "https": httpsOnly, "home": home, "webHost": webHost,
+			"device": device, "name": clientName, "scopeList": items,
 		}).Option("missingkey=error").ParseFS(templateFiles, "templates/"+layout, n)
 		if err != nil {
 			return nil, fmt.Errorf("pages: %w", err)
@@ -260,8 +261,6 @@ func day(t time.Time) string { return t.UTC().Format("2 January 2006") }
 // ago is when something happened, as roughly as a reader wants it.
 func ago(t time.Time) string {
 	switch d := time.Since(t); {
-	case t.IsZero():
-		return "never"
 	case d < 2*time.Minute:
 		return "just now"
 	case d < 2*time.Hour:
@@ -270,6 +269,31 @@ func ago(t time.Time) string {
 		return strconv.Itoa(int(d/time.Hour)) + " hours ago"
 	}
 	return "on " + day(t)
+}
+
+func used(t time.Time) string {
+	if t.IsZero() {
+		return "never used"
+	}
+	return "last used " + ago(t)
+}
+
+// home is where the name of a client leads: nowhere when nobody has looked at it,
+// since it could be another sign-in page.
+func home(c Client) string {
+	if c.Stranger {
+		return ""
+	}
+	return httpsOnly(c.URI)
+}
+
+// webHost is the host of a redirect URI: what a client cannot say of itself
+// without its being true.
+func webHost(uri string) string {
+	if u, err := url.Parse(uri); err == nil && u.Scheme == "https" {
+		return u.Host
+	}
+	return ""
 }
 
 // httpsOnly is the URI when a link to it is safe to show, or "".

@@ -109,7 +109,7 @@ func (p *Pages) next(r *http.Request, request, to string) (*next, error) {
 		if err == nil {
 			err = json.Unmarshal(b, &a)
 		}
-		if err != nil || time.Now().After(a.Until) || !strings.HasPrefix(a.Path, p.base+"/") || strings.HasPrefix(a.Path, "//") {
+		if err != nil || time.Now().After(a.Until) || !strings.HasPrefix(a.Path, p.base+"/") || strings.HasPrefix(a.Path, "//") || strings.Contains(a.Path, "\\") {
 			return nil, formProblem("This link is damaged or too old. Start again from your account.", err)
 		}
 		n.path, n.fresh = a.Path, a.Fresh

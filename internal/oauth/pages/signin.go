@@ -323,6 +323,9 @@ func (p *Pages) passkeyOptions(w http.ResponseWriter, r *http.Request) error {
 		name = u.Name
 	}
 	options, state, err := p.cfg.People.BeginSignIn(r.Context(), name)
+	if errors.Is(err, identity.ErrNoPasskeys) {
+		return p.answer(w, map[string]any{"error": sentence(err)})
+	}
 	if err != nil {
 		return err
 	}

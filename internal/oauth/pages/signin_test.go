@@ -54,7 +54,7 @@ func TestSignIn(t *testing.T) {
 	t.Run("an application's request goes on where it waited", func(t *testing.T) {
 		b := s.browser(t)
 		s.wait(b, "r1", pages.Waiting{LoginHint: "alice"})
-		v := b.get("/signin?request=r1").says(t, 200, "to continue to Orders")
+		v := b.get("/signin?request=r1").says(t, 200, "To continue to Orders")
 		if got := attr(find(v.doc, "input", "id", "name"), "value"); got != "alice" {
 			t.Errorf("the hint is %q", got)
 		}
@@ -110,7 +110,7 @@ func TestSecondFactor(t *testing.T) {
 		b := s.browser(t)
 		v := b.submit(first(t, b), "/signin/second", url.Values{"code": {"000000"}}).says(t, 403, "The code is not right")
 		field := find(v.doc, "input", "id", "code")
-		if attr(field, "aria-invalid") != "true" || !strings.Contains(attr(field, "aria-describedby"), "code-error") || find(v.doc, "p", "id", "code-error") == nil {
+		if attr(field, "aria-invalid") != "true" || !strings.Contains(attr(field, "aria-describedby"), "error") || find(v.doc, "p", "id", "error") == nil {
 			t.Error("the error is not tied to its field")
 		}
 		s.forget(t)

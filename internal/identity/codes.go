@@ -88,6 +88,7 @@ func (d *Directory) Verify(ctx context.Context, code string) (*User, error) {
 
 // SendReset mails a link for a new password, good for 30 minutes, to the verified
 // address of the user called login, if there is one; an older link stops working.
+// Who signs in at an upstream, or by passkeys alone, gets none.
 // It writes down what was typed and returns: who that is, is looked up by
 // [Directory.Run], so neither the answer nor its time tells whether there is such
 // a user. Errors: [*Throttled] by the source, [ErrBusy] when too much mail waits.
@@ -135,6 +136,9 @@ func (d *Directory) resolveReset(ctx context.Context, id, login string) (*letter
 		if err == nil && (u.Email == "" || u.EmailVerified.IsZero() || !u.Active || u.Source != "") {
 			err = ErrUnknown
 		}
+		if err == nil && !u.HasPassword {
+			err = noPasskeys(ctx, tx, u.ID)
+		}
 		if err == nil {
 			err = take(ctx, tx, counter{"mail", u.ID}, now)
 		}
@@ -156,6 +160,17 @@ func (d *Directory) resolveReset(ctx context.Context, id, login string) (*letter
 		return err
 	})
 	return l, err
+}
+
+// noPasskeys is [ErrUnknown] for who signs in by passkeys alone: the mailbox must
+// not become a weaker way in.
+func noPasskeys(ctx context.Context, tx *sql.Tx, user string) error {
+	var n int
+	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM passkeys WHERE user_id = $1`, user).Scan(&n)
+	if err == nil && n > 0 {
+		err = ErrUnknown
+	}
+	return err
 }
 
 // Reset gives the user to whom code was sent a new password, and uses the code up.

@@ -195,6 +195,47 @@ func TestACodeIsUsedOnce(t *testing.T) {
 	}
 }
 
+func TestACodeIsNotUsedUpByWhatCannotBeLogged(t *testing.T) {
+	h, box := postedHouse(t)
+	u := h.alice(t)
+	wantErr(t, h.SendReset(t.Context(), "alice", home), nil)
+	_, _, code := box.code(t, 1)
+	wantErr(t, h.SendVerification(t.Context(), u.ID), nil)
+	_, _, verify := box.code(t, 2)
+	broken := h.open(t, func(c *identity.Config) { c.Log = brokenLog{} })
+	_, err := broken.Reset(t.Context(), code, gatehouse.NewSecret(newPassword))
+	wantErr(t, err, errDiskFull)
+	_, err = broken.Verify(t.Context(), verify)
+	wantErr(t, err, errDiskFull)
+	wantErr(t, h.guess(t, "alice", newPassword, there), identity.ErrCredentials)
+	_, err = h.Verify(t.Context(), verify)
+	wantErr(t, err, nil)
+	_, err = h.Reset(t.Context(), code, gatehouse.NewSecret(newPassword))
+	wantErr(t, err, nil)
+}
+
+// TestWithoutADatabaseNothingIsSaid: neither that a code is wrong nor that a mail
+// is on its way.
+func TestWithoutADatabaseNothingIsSaid(t *testing.T) {
+	h := newHouse(t, func(c *identity.Config) { c.Mail = &letterbox{} })
+	u := h.alice(t)
+	wantErr(t, h.db.Close(), nil)
+	for name, do := range map[string]func() error{
+		"reset":        func() error { _, err := h.Reset(t.Context(), "x", gatehouse.NewSecret(newPassword)); return err },
+		"verify":       func() error { _, err := h.Verify(t.Context(), "x"); return err },
+		"send reset":   func() error { return h.SendReset(t.Context(), "alice", home) },
+		"verification": func() error { return h.SendVerification(t.Context(), u.ID) },
+		"password":     func() error { return h.SetPassword(t.Context(), "root", u.ID, gatehouse.NewSecret(newPassword)) },
+		"lock":         func() error { return h.Lock(t.Context(), "root", u.ID, "") },
+		"group":        func() error { _, err := h.Group(t.Context(), "x"); return err },
+	} {
+		err := do()
+		if err == nil || errors.Is(err, identity.ErrCode) || errors.Is(err, identity.ErrUnknown) || errors.Is(err, identity.ErrThrottled) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestVerification(t *testing.T) {
 	h, box := postedHouse(t)
 	u := h.create(t, identity.NewUser{Name: "bob", Email: "bob@example.com"})
@@ -234,7 +275,9 @@ func TestWhoGetsNoResetMail(t *testing.T) {
 	h.create(t, identity.NewUser{Name: "nomail"})
 	h.create(t, identity.NewUser{Name: "guest", Email: "g@example.com", EmailVerified: true, Source: "google"})
 	h.create(t, identity.NewUser{Name: "sleeper", Email: "s@example.com", EmailVerified: true, Inactive: true})
-	for i, login := range []string{"mallory", "mallory@example.com", "no such name", "", strings.Repeat("x", 10_000), "unverified", "nomail", "guest", "sleeper", "a\r\nb"} {
+	keyed := h.create(t, identity.NewUser{Name: "keyonly", Email: "k@example.com", EmailVerified: true})
+	h.register(t, keyed, newDevice(keyed))
+	for i, login := range []string{"mallory", "mallory@example.com", "no such name", "", strings.Repeat("x", 10_000), "unverified", "nomail", "guest", "sleeper", "keyonly", "a\r\nb"} {
 		wantErr(t, h.SendReset(t.Context(), login, place(i)), nil)
 	}
 	wantErr(t, h.SendReset(t.Context(), "alice", home), nil) // after them all

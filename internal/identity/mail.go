@@ -51,7 +51,8 @@ func (d *Directory) queue(ctx context.Context, tx *sql.Tx, l *letter, now, expir
 
 func insertOutbox(ctx context.Context, tx *sql.Tx, kind, content string, now, expires time.Time) error {
 	done, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, kind, content, due, tries, expires)
-		SELECT $1, $2, $3, $4, 0, $5 WHERE (SELECT COUNT(*) FROM outbox) < $6`,
+		SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT), 0, CAST($5 AS BIGINT)
+		WHERE (SELECT COUNT(*) FROM outbox) < $6`,
 		newID("out_"), kind, content, now.UnixMilli(), expires.UnixMilli(), mailQueue)
 	if err != nil {
 		return err

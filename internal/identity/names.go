@@ -28,7 +28,8 @@ func canonicalName(name string) (string, error) {
 		return "", fmt.Errorf("%w: a name has at most %d bytes", ErrInvalid, maxName)
 	}
 	canonical, err := precis.UsernameCaseMapped.String(name)
-	if err != nil || len(canonical) > maxName {
+	again, errAgain := precis.UsernameCaseMapped.String(canonical) // RFC 8264 §7: the rules are not idempotent for every string
+	if err != nil || errAgain != nil || again != canonical || len(canonical) > maxName {
 		return "", fmt.Errorf("%w: a name has letters, digits and visible marks, and no spaces (RFC 8265)", ErrInvalid)
 	}
 	if !oneScript(canonical) {
@@ -47,6 +48,9 @@ func canonicalEmail(address string) (string, error) {
 		return "", refused
 	}
 	domain, err := idna.Lookup.ToASCII(domain)
+	if again, errAgain := idna.Lookup.ToASCII(domain); errAgain != nil || again != domain || !utf8.ValidString(address) {
+		return "", refused // the library takes some domains that it does not take from itself
+	}
 	if err != nil || !strings.Contains(domain, ".") || strings.HasSuffix(domain, ".") || strings.ContainsAny(domain, "_:[]") {
 		return "", refused
 	}

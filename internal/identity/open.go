@@ -142,6 +142,7 @@ func (d *Directory) prune(ctx context.Context) error {
 			{`DELETE FROM revocations WHERE until < $1`, now},
 			{`DELETE FROM codes WHERE expires < $1`, now},
 			{`DELETE FROM throttles WHERE seen < $1`, now.Add(-throttleMemory)},
+			{`DELETE FROM throttles WHERE seen < $1 AND free = 0`, now.Add(-throttleIdle)},
 			{`DELETE FROM familiar WHERE seen < $1`, now.Add(-familiarFor)},
 			{`DELETE FROM sessions WHERE idle < $1`, now},
 			{`DELETE FROM ceremonies WHERE until < $1`, now},

@@ -120,7 +120,7 @@ func setMemberships(ctx context.Context, tx *sql.Tx, u *User) error {
 		return err
 	}
 	for _, name := range u.Groups {
-		done, err := tx.ExecContext(ctx, `INSERT INTO memberships (group_id, user_id) SELECT id, $1 FROM groups WHERE name = $2`, u.ID, name)
+		done, err := tx.ExecContext(ctx, `INSERT INTO memberships (group_id, user_id) SELECT id, CAST($1 AS TEXT) FROM groups WHERE name = $2`, u.ID, name)
 		if err != nil {
 			return err
 		}

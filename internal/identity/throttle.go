@@ -12,6 +12,7 @@ import (
 
 const (
 	throttleMemory = 24 * time.Hour      // an account nobody tried for a day starts anew
+	throttleIdle   = time.Hour           // or for an hour, before anybody had to wait: no more guesses than the longest wait allows
 	familiarFor    = 60 * 24 * time.Hour // an address is forgotten as the owner's after this
 )
 
@@ -116,8 +117,9 @@ const takeStatement = `INSERT INTO throttles (kind, id, failures, since, seen, f
 		seen     = $3,
 		free     = CASE
 			WHEN throttles.%[1]s < $4 OR throttles.failures + 1 < $5 THEN 0
-			WHEN throttles.failures + 1 - $5 >= 12 OR $6 * (1 << (throttles.failures + 1 - $5)) > $7 THEN $3 + $7
-			ELSE $3 + $6 * (1 << (throttles.failures + 1 - $5)) END
+			WHEN throttles.free <= throttles.seen THEN $3 + $6
+			WHEN 2 * (throttles.free - throttles.seen) > $7 THEN $3 + $7
+			ELSE $3 + 2 * (throttles.free - throttles.seen) END
 	WHERE throttles.free <= $3 RETURNING failures`
 
 func take(ctx context.Context, tx *sql.Tx, c counter, now time.Time) error {

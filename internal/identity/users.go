@@ -34,7 +34,7 @@ type NewUser struct {
 	Tenant        string           //
 	ExternalID    string           //
 	Source        string           // the upstream that signs the user in; then there is no password
-	Password      gatehouse.Secret // none: the user sets one by mail, or has a passkey or an upstream
+	Password      gatehouse.Secret // none: the user sets one by mail (to a verified address), or has a passkey or an upstream
 	Inactive      bool             //
 }
 

@@ -19,5 +19,5 @@
 //	go people.Run(ctx, report)
 //	login, err := people.Password(ctx, name, password, address)
 //	cookie, session, err := people.Start(ctx, login, from)
-//	session, err = people.Session(ctx, cookie)
+//	session, user, err := people.Session(ctx, cookie.Reveal())
 package identity

@@ -157,7 +157,8 @@ type insideWriter struct {
 	f        *flight
 	h        http.Header // the service's own; what is in the caller's is ours
 	status   int         // 0: not said yet
-	declared int64       // length the service promised; -1: none
+	head     []http1.Field
+	declared int64 // length the service promised; -1: none
 	held     []byte
 	begun    bool // the head is on its way, the rest is passed on as it comes
 	over     bool // the service has returned
@@ -180,6 +181,10 @@ func (w *insideWriter) WriteHeader(status int) {
 		}
 	default:
 		w.status = status
+		var err error
+		if w.head, err = w.fields(); err != nil { // what is set later comes too late
+			w.fail(err)
+		}
 		if v := w.h["Content-Length"]; len(v) == 1 {
 			if n, err := strconv.ParseInt(v[0], 10, 64); err == nil && n >= 0 {
 				w.declared = n
@@ -199,6 +204,8 @@ func (w *insideWriter) Write(b []byte) (int, error) {
 	}
 	x := w.f.x
 	switch {
+	case w.err != nil:
+		return 0, w.err
 	case w.status == http.StatusNoContent || w.status == http.StatusNotModified:
 		return 0, http.ErrBodyNotAllowed
 	case !w.begun && int64(len(w.held)+len(b)) <= w.room():
@@ -219,6 +226,9 @@ func (w *insideWriter) Flush() {
 	}
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
+	}
+	if w.err != nil {
+		return
 	}
 	if !w.begun && (w.f.x.CheckResponse != nil && !isEventStream(w.h) || !w.begin()) {
 		return
@@ -248,15 +258,10 @@ func (w *insideWriter) begin() bool {
 		})
 		return false
 	}
-	fields, err := w.fields()
-	if err != nil {
-		w.fail(err)
-		return false
-	}
 	w.begun = true
 	w.late.Stop()
 	f.res.Service, f.res.Status = time.Since(w.start), w.status
-	a := answer{status: w.status, fields: fields, length: w.declared}
+	a := answer{status: w.status, fields: w.head, length: w.declared}
 	f.writeFields(f.w.Header(), &a)
 	f.res.Committed, f.x.begun = true, true
 	f.w.WriteHeader(w.status)
@@ -333,12 +338,11 @@ func (w *insideWriter) end(body *insideBody, give *heldAnswer) error {
 		return f.problem(f.ctx.Err())
 	case w.status == 0:
 		w.WriteHeader(http.StatusOK)
+		if w.err != nil {
+			return w.err
+		}
 	}
-	fields, err := w.fields()
-	if err != nil {
-		return err
-	}
-	a := answer{status: w.status, fields: fields, length: int64(len(w.held)), body: &heldBody{w.held}}
+	a := answer{status: w.status, fields: w.head, length: int64(len(w.held)), body: &heldBody{w.held}}
 	if f.x.Request.Method == http.MethodHead {
 		if a.body = new(heldBody); len(w.held) == 0 && w.declared > 0 {
 			a.length = w.declared

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -55,7 +56,7 @@ func newShop(t testing.TB, change func(*oauth.Config)) *shop {
 	t.Cleanup(func() { _ = s.db.Close() })
 	s.seal, err = token.NewSealer()
 	ok(err)
-	s.keys, err = token.NewKeyring(token.ES256, token.RS256, token.EdDSA)
+	s.keys, err = shopKeys()
 	ok(err)
 	s.changes, err = auditlog.OpenChanges(filepath.Join(dir, "log"))
 	ok(err)
@@ -78,6 +79,11 @@ func newShop(t testing.TB, change func(*oauth.Config)) *shop {
 	s.web = s.Handler()
 	return s
 }
+
+// shopKeys are the same for all: an RSA key takes a second to make.
+var shopKeys = sync.OnceValues(func() (*token.Keyring, error) {
+	return token.NewKeyring(token.ES256, token.RS256, token.EdDSA)
+})
 
 // robot is a client that acts for itself.
 func robot() oauth.Metadata {

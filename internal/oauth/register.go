@@ -291,14 +291,19 @@ func (s *Server) checkSector(ctx context.Context, uri string, redirects []string
 
 // registrationError is err in the words of RFC 7591 §3.2.2.
 func registrationError(err error) error {
-	if e, ok := errors.AsType[*metadataError](err); ok {
-		code := "invalid_client_metadata"
-		if slices.ContainsFunc(e.found, func(f Finding) bool { return f.Field == "redirect_uris" }) {
-			code = "invalid_redirect_uri"
-		}
-		return refuse(code, safeText(e.found[0].String())).because(err)
+	e, ok := errors.AsType[*metadataError](err)
+	if !ok {
+		return err
 	}
-	return err
+	// Redirect URIs of a client without a grant that uses them are not what is wrong with it.
+	first, code := e.found[0], "invalid_client_metadata"
+	if i := slices.IndexFunc(e.found, func(f Finding) bool { return f.Field != "redirect_uris" || f.Rule != "unused" }); i >= 0 {
+		first = e.found[i]
+	}
+	if first.Field == "redirect_uris" {
+		code = "invalid_redirect_uri"
+	}
+	return refuse(code, safeText(first.String())).because(err)
 }
 
 // safeText makes a description of s (RFC 6749 §5.2): it may quote what was sent.

@@ -305,7 +305,7 @@ func (h *house) active(client, tok string) bool {
 // eventually waits for what follows the database by a poll.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !is(); {
+	for end := time.Now().Add(10 * time.Second); !is(); {
 		if time.Now().After(end) {
 			t.Fatal(what)
 		}

@@ -24,7 +24,7 @@ func (s *Server) answerError(w http.ResponseWriter, r *http.Request, c *Client, 
 		return err // ours: the user may try again, the client need not know
 	}
 	if !vetted(c) {
-		if _, _, _, sessionErr := s.session(r); sessionErr != nil {
+		if _, _, _, sessionErr := s.pages.Session(r); sessionErr != nil {
 			return err
 		}
 	}

@@ -93,7 +93,7 @@ type flow struct {
 // proceed takes a request one step on: to the sign-in page, to the question, or
 // back to its client with a code or an error.
 func (s *Server) proceed(w http.ResponseWriter, r *http.Request, f *flow) error {
-	session, user, _, err := s.session(r)
+	session, user, _, err := s.pages.Session(r)
 	if errors.Is(err, identity.ErrSession) {
 		session, user, err = nil, nil, nil
 	}
@@ -276,7 +276,7 @@ func (s *Server) Waiting(ctx context.Context, r *http.Request, id string) (*page
 	if err != nil {
 		return nil, err
 	}
-	session, _, _, err := s.session(r)
+	session, _, _, err := s.pages.Session(r)
 	if errors.Is(err, identity.ErrSession) {
 		session, err = nil, nil
 	}

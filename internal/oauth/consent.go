@@ -188,7 +188,7 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	session, _, _, err := s.session(r)
+	session, _, _, err := s.pages.Session(r)
 	switch {
 	case errors.Is(err, identity.ErrSession):
 		to(w, s.Continue(id)) // it ended while the page was open

@@ -139,21 +139,8 @@ func (s *Server) revokeGrant(ctx context.Context, actor, id, why string) error {
 // revokeGrants ends the grants that match where, in the caller's transaction: of
 // a session that ends, of a client that is locked down.
 func (s *Server) revokeGrants(ctx context.Context, tx *sql.Tx, now time.Time, where string, args ...any) error {
-	rows, err := tx.QueryContext(ctx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END
-		WHERE revoked = 0 AND `+where+` RETURNING id`, append([]any{now.UnixMilli()}, args...)...)
+	ids, err := endGrants(ctx, tx, now, where, args...)
 	if err != nil {
-		return err
-	}
-	var ids []string
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			_ = rows.Close()
-			return err
-		}
-		ids = append(ids, id)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return err
 	}
 	for _, id := range ids {
@@ -162,6 +149,23 @@ func (s *Server) revokeGrants(ctx context.Context, tx *sql.Tx, now time.Time, wh
 		}
 	}
 	return nil
+}
+
+func endGrants(ctx context.Context, tx *sql.Tx, now time.Time, where string, args ...any) (ids []string, err error) {
+	args = append([]any{now.UnixMilli()}, args...)
+	rows, err := tx.QueryContext(ctx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE revoked = 0 AND `+where+` RETURNING id`, args...) //nolint:gosec // where is a constant of this package, values go in args
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
 }
 
 // newCode writes an authorization code for a request that a user has granted, and
@@ -214,11 +218,10 @@ func (s *Server) consumeCode(ctx context.Context, c *proven, code string, check 
 			return err
 		}
 		out.Request = &request
-		if out.Err = check(&request); out.Err != nil {
-			out.Grant = &grant{ID: id}
-			return nil // and commit: it is used up
+		out.Grant = &grant{ID: id}
+		if out.Err = check(&request); out.Err == nil { // else it is used up all the same
+			out.Grant, err = s.startGrant(ctx, tx, c, id, now)
 		}
-		out.Grant, err = s.startGrant(ctx, tx, c, id, now)
 		return err
 	})
 	return out, err
@@ -289,10 +292,9 @@ func (s *Server) RevokeGrant(ctx context.Context, actor, id string) error {
 
 func (s *Server) grants(ctx context.Context, where string, args ...any) ([]Grant, error) {
 	var list []Grant
-	now := time.Now()
+	args = append([]any{time.Now().UnixMilli()}, args...)
 	err := s.cfg.DB.Read(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT `+grantColumns+` FROM grants
-			WHERE gen > 0 AND revoked = 0 AND expires > $1 AND idle > $1 AND `+where+` ORDER BY created DESC, id`, append([]any{now.UnixMilli()}, args...)...)
+		rows, err := tx.QueryContext(ctx, `SELECT `+grantColumns+` FROM grants WHERE gen > 0 AND revoked = 0 AND expires > $1 AND idle > $1 AND `+where+` ORDER BY created DESC, id`, args...) //nolint:gosec // where is a constant of this package, values go in args
 		if err != nil {
 			return err
 		}

@@ -63,7 +63,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 		to(w, s.base+"/logout?"+again.Encode())
 		return nil
 	}
-	session, user, _, err := s.session(r)
+	session, user, _, err := s.pages.Session(r)
 	switch {
 	case errors.Is(err, identity.ErrSession):
 		return s.loggedOut(w, r, q)
@@ -99,7 +99,7 @@ func (s *Server) logoutAnswer(w http.ResponseWriter, r *http.Request) error {
 		to(w, s.base+"/account")
 		return nil
 	}
-	session, _, _, err := s.session(r)
+	session, _, _, err := s.pages.Session(r)
 	if errors.Is(err, identity.ErrSession) {
 		return s.loggedOut(w, r, q)
 	}
@@ -154,7 +154,7 @@ func (s *Server) endHere(w http.ResponseWriter, r *http.Request, q *logoutReques
 
 // loggedOut goes back to the client, or says that it is done.
 func (s *Server) loggedOut(w http.ResponseWriter, r *http.Request, q *logoutRequest) error {
-	s.signedOut(w)
+	s.pages.SignedOut(w)
 	if q.back == "" {
 		s.pages.Logout(w, r, pages.LogoutView{Done: true})
 		return nil

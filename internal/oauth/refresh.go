@@ -78,7 +78,7 @@ func splitRefresh(raw string) (id string, gen int64, err error) {
 }
 
 func headOf(b []byte) (id string, gen int64) {
-	return grantPrefix + grantEncoding.EncodeToString(b[:grantBytes]), int64(binary.BigEndian.Uint64(b[grantBytes:]) & (1<<63 - 1)) //nolint:gosec // 63 bits fit
+	return grantPrefix + grantEncoding.EncodeToString(b[:grantBytes]), int64(binary.BigEndian.Uint64(b[grantBytes:]) & (1<<63 - 1))
 }
 
 func refreshBytes(raw string) ([]byte, error) {

@@ -44,7 +44,8 @@ func TestARealDirectory(t *testing.T) {
 	if err := s.root.Modify(change); err != nil {
 		t.Fatal(err)
 	}
-	for _, dn := range []string{"cn=ops,ou=groups,dc=example,dc=com", "cn=admins,ou=groups,ou=partners,dc=example,dc=com"} {
+	s.add(t, "ou=nested,ou=groups,dc=example,dc=com", "objectClass", "organizationalUnit", "ou", "nested")
+	for _, dn := range []string{"cn=admins,ou=nested,ou=groups,dc=example,dc=com", "cn=ops,ou=groups,dc=example,dc=com", "cn=admins,ou=groups,ou=partners,dc=example,dc=com"} {
 		s.add(t, dn, "objectClass", "groupOfNames", "cn", strings.Split(dn[3:], ",")[0], "member", alice)
 	}
 	s.add(t, "cn=others,ou=groups,dc=example,dc=com", "objectClass", "groupOfNames", "cn", "others", "member", must)
@@ -92,6 +93,7 @@ func TestARealDirectory(t *testing.T) {
 		})
 	}
 
+	const nested = "cn=admins,ou=nested,ou=groups,dc=example,dc=com"
 	grouped := func(change func(*upstream.LDAPConfig)) *identity.External {
 		t.Helper()
 		cfg := s.config()
@@ -106,7 +108,7 @@ func TestARealDirectory(t *testing.T) {
 	}
 	t.Run("groups come from an attribute, and a group of another branch is another group", func(t *testing.T) {
 		who := grouped(func(c *upstream.LDAPConfig) { c.GroupsAttribute = "memberOf" })
-		if !slices.Equal(who.Groups, []string{"cn=admins,ou=groups,ou=partners,dc=example,dc=com", "ops"}) || !slices.Equal(who.Roles, []string{"operator"}) {
+		if !slices.Equal(who.Groups, []string{"cn=admins,ou=groups,ou=partners,dc=example,dc=com", nested, "ops"}) || !slices.Equal(who.Roles, []string{"operator"}) {
 			t.Errorf("got %q, %q", who.Groups, who.Roles)
 		}
 		if who.Email != "alice@example.com" || !who.EmailVerified || !who.Create || who.Claims["name"] != "The alice" || who.Claims["given_name"] != "Alice" || !slices.Equal(who.AMR, []string{"pwd"}) {
@@ -115,7 +117,7 @@ func TestARealDirectory(t *testing.T) {
 	})
 	t.Run("groups come from a search", func(t *testing.T) {
 		who := grouped(func(c *upstream.LDAPConfig) { c.GroupFilter = "(&(objectClass=groupOfNames)(member={dn}))" })
-		if !slices.Equal(who.Groups, []string{"ops"}) || !slices.Equal(who.Roles, []string{"operator"}) {
+		if !slices.Equal(who.Groups, []string{nested, "ops"}) || !slices.Equal(who.Roles, []string{"operator"}) {
 			t.Errorf("got %q, %q", who.Groups, who.Roles)
 		}
 	})
@@ -223,10 +225,13 @@ func TestABrokenDirectory(t *testing.T) {
 			}()
 			defer func() { _ = listener.Close() }()
 			cfg := (&slapd{secure: "ldap://" + listener.Addr().String()}).config()
-			cfg.Timeout = 500 * time.Millisecond
+			cfg.Timeout = time.Second
 			who, err := newLDAP(t, cfg).Check(t.Context(), "alice", gatehouse.NewSecret("x"), address)
 			if who != nil || err == nil || errors.Is(err, identity.ErrCredentials) {
 				t.Errorf("got %+v, %v", who, err)
+			}
+			if name == "that never stops talking" && !strings.Contains(err.Error(), "sent more than") {
+				t.Errorf("all of it was read: %v", err)
 			}
 		})
 	}

@@ -336,8 +336,12 @@ func refuse(code string) http.HandlerFunc {
 // What comes back through the browser is a stranger's until it is bound to it.
 func TestALyingBrowser(t *testing.T) {
 	l := newLiar(t)
-	o := connector(t, l, nil)
-	elsewhere := connector(t, l, func(c *upstream.OIDCConfig) { c.Name = "elsewhere" })
+	seal, err := token.NewSealer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := connector(t, l, func(c *upstream.OIDCConfig) { c.Seal = seal })
+	elsewhere := connector(t, l, func(c *upstream.OIDCConfig) { c.Name, c.Seal = "elsewhere", seal })
 	for name, lie := range map[string]func(q url.Values, cookie string) string{
 		"an answer without cookie is refused (login CSRF)": func(url.Values, string) string { return "" },
 		"a cookie that was changed is refused":             func(_ url.Values, c string) string { return c[:len(c)-2] + "AA" },
@@ -348,11 +352,9 @@ func TestALyingBrowser(t *testing.T) {
 			}
 			return c
 		},
-		"another connector's cookie is refused (mix-up)": func(url.Values, string) string {
-			_, c, err := elsewhere.Begin(t.Context(), upstream.Ask{})
-			if err != nil {
-				t.Fatal(err)
-			}
+		"another connector's answer is refused (mix-up)": func(q url.Values, _ string) string {
+			answer, c := begin(t, elsewhere, l, upstream.Ask{})
+			maps.Copy(q, answer)
 			return c
 		},
 		"an answer without state is refused":                  func(q url.Values, c string) string { q.Del("state"); return c },

@@ -165,7 +165,9 @@ type UpstreamLDAP struct {
 
 // SCIM is where another system provisions users.
 type SCIM struct {
-	Base string `yaml:"base" format:"base" doc:"Path it is served under, like /scim/v2; callers need a role that grants gatehouse.scim:write. Default: it is not."`
+	Base      string `yaml:"base" format:"base" doc:"Path it is served under, like /scim/v2; callers need a role that grants gatehouse.scim:read and gatehouse.scim:write. Default: it is not."`
+	Passwords bool   `yaml:"passwords" doc:"Take passwords from the provisioning system. Default: people set their own, or sign in elsewhere."`
+	Believe   bool   `yaml:"trust_email" doc:"Addresses it gives are verified."`
 }
 
 // AdminAPI is the management API.

@@ -103,11 +103,13 @@ func newServer(cfg Config) (*Server, error) {
 	if err := s.openClients(); err != nil {
 		return nil, err
 	}
-	if s.proofs, err = token.NewProofs(token.ProofsConfig{Seal: cfg.Seal, RequireNonce: cfg.RequireNonce}); err != nil {
-		return nil, err
+	if s.proofs = cfg.Proofs; s.proofs == nil {
+		if s.proofs, err = token.NewProofs(token.ProofsConfig{Seal: cfg.Seal, RequireNonce: cfg.RequireNonce}); err != nil {
+			return nil, err
+		}
 	}
 	s.pages, err = pages.New(pages.Config{
-		Issuer: cfg.Issuer, People: cfg.People, Seal: cfg.Seal, Flow: flowPages{s}, Scopes: cfg.Scopes,
+		Issuer: cfg.Issuer, People: cfg.People, Seal: cfg.Seal, Flow: flowPages{s}, Scopes: cfg.Scopes, Keys: cfg.APIKeys, Upstreams: elsewhere(cfg.SignIns),
 		Name: cfg.Pages.Name, Logo: cfg.Pages.Logo, Color: cfg.Pages.Color,
 	})
 	if err != nil {
@@ -279,7 +281,8 @@ func (s *Server) Handler() http.Handler {
 		for m := range strings.FieldsSeq(r.methods) {
 			mux.Handle(m+" "+s.base+r.path, h)
 			if s.base != "" && strings.HasPrefix(r.path, "/.well-known/") {
-				mux.Handle(m+" "+r.path+s.base, h)
+				mux.Handle(m+" "+r.path+s.base, h) // in front of the path (RFC 8414 §3.1)
+				mux.Handle("OPTIONS "+r.path+s.base, h)
 			}
 		}
 	}

@@ -62,7 +62,8 @@ func (p *Plan) OAuth() (*oauth.Config, error) {
 			continue
 		}
 		res := oauth.Resource{ID: r.ID, Name: r.Title, Scopes: r.Scopes, Format: o.AccessToken.Format}
-		if t := f.APIs[r.API].AccessToken; t != nil {
+		if api := f.APIs[r.API]; api != nil && api.AccessToken != nil { // not an API of the house itself
+			t := api.AccessToken
 			if t.Format != "" {
 				res.Format = t.Format
 			}

@@ -90,7 +90,7 @@ func TestTheHouseIsServedThroughItsOwnGateway(t *testing.T) {
 
 func TestAnAPISaysWhereItsTokensComeFrom(t *testing.T) {
 	p := compiled(t, withOAuth)
-	if r := p.Resources(); len(r) != 1 || r[0].ID != "https://api.example.com/v1" || !r[0].Own || strings.Join(r[0].Scopes, " ") != "orders:refund" {
+	if r := p.Resources(); len(r) != 2 || r[1].ID != "https://auth.example.com/scim/v2" || !r[1].Own || r[0].ID != "https://api.example.com/v1" || !r[0].Own || strings.Join(r[0].Scopes, " ") != "orders:refund" {
 		t.Fatalf("resources: %+v", r)
 	}
 	found := false

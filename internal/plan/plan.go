@@ -200,7 +200,7 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 	if api.limits, err = limits(api.name, cfg.Limits); err != nil {
 		errs = append(errs, err)
 	}
-	if api.fsys == nil {
+	if api.fsys == nil || api.grants {
 		if err := p.addResource(c, api); err != nil {
 			errs = append(errs, err)
 		}

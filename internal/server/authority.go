@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path/filepath"
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/egress"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/identity/scim"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/plan"
 	"github.com/gatehouse-api/gatehouse/internal/token"
@@ -165,11 +167,20 @@ func (h *House) proofsFor(which proofs) (*token.Proofs, error) {
 
 // service is the part of the house that answers the operations of one of its own
 // APIs, see plan.OAuthAPI.
-func (a *authority) service(api string) (http.Handler, error) {
+func (a *authority) service(api string, f *config.File) (http.Handler, error) {
 	switch {
 	case a == nil:
 	case api == plan.OAuthAPI || api == plan.DiscoveryAPI:
 		return a.as.Handler(), nil
+	case api == plan.SCIMAPI:
+		issuer, err := url.Parse(f.OAuth.Issuer.Value)
+		if err != nil {
+			return nil, err
+		}
+		s := f.Identity.SCIM
+		return scim.New(scim.Config{
+			Directory: a.people, Base: "https://" + issuer.Host + s.Base, Passwords: s.Passwords, TrustEmail: s.Believe,
+		})
 	}
 	return nil, fmt.Errorf("nothing answers %s", api)
 }

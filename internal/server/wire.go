@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 
 	"github.com/gatehouse-api/gatehouse/internal/authn"
@@ -18,6 +19,19 @@ type wiring struct {
 	snapshot  *gateway.Snapshot
 	keysets   map[string]bool // in use, by what they are
 	authority *authority      // nil: none
+	services  map[string]http.Handler
+}
+
+// service is what answers an API of the house itself.
+func (w *wiring) service(api string, f *config.File) (http.Handler, error) {
+	if h := w.services[api]; h != nil {
+		return h, nil
+	}
+	h, err := w.authority.service(api, f)
+	if err == nil {
+		w.services[api] = h
+	}
+	return h, err
 }
 
 // wire makes a plan's snapshot ready to serve with what the house has. On error
@@ -26,7 +40,7 @@ func (h *House) wire(p *plan.Plan) (_ *wiring, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := p.Snapshot
-	w := &wiring{snapshot: s, keysets: map[string]bool{}}
+	w := &wiring{snapshot: s, keysets: map[string]bool{}, services: map[string]http.Handler{}}
 	defer func() {
 		if err != nil {
 			h.drop(w)
@@ -49,7 +63,7 @@ func (h *House) wire(p *plan.Plan) (_ *wiring, err error) {
 		}
 		if a.House() {
 			if route.Service == nil {
-				if route.Service, err = w.authority.service(a.API); err != nil {
+				if route.Service, err = w.service(a.API, p.File); err != nil {
 					errs = append(errs, err)
 				}
 			}

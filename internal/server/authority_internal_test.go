@@ -1,0 +1,95 @@
+package server
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-api/gatehouse/internal/plan"
+)
+
+const authorityConfig = `gatehouse: 1
+data: ./data
+oauth: {issuer: "https://localhost:8443/id", scopes: {"orders:read": Read your orders}}
+identity: {scim: {base: /scim/v2}}
+roles: {hr: ["gatehouse.scim:read", "gatehouse.scim:write"]}
+`
+
+// A route that leads to nothing, or a handler that no route leads to, is a promise
+// of the discovery document that nobody keeps.
+func TestEveryOperationOfTheHouseHasItsHandler(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "gatehouse.yaml")
+	if err := os.WriteFile(path, []byte(authorityConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.Compile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := OpenHouse(t.Context(), p.File, "n1", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	w, err := h.wire(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.settle(w)
+	seen := map[string]int{}
+	for n, route := range p.Snapshot.Routes {
+		a := p.Access(n)
+		seen[a.API]++
+		mux, ok := route.Service.(*http.ServeMux)
+		if !ok {
+			continue
+		}
+		op := route.Op.Op()
+		target := strings.NewReplacer("{", "", "}", "").Replace(op.Path)
+		if a.API == plan.DiscoveryAPI {
+			target += "/id"
+		}
+		if _, pattern := mux.Handler(httptest.NewRequest(op.Method, target, http.NoBody)); pattern == "" {
+			t.Errorf("%s %s (%s) leads to nothing", op.Method, target, op.ID)
+		}
+	}
+	if seen[plan.OAuthAPI] < 40 || seen[plan.DiscoveryAPI] != 2 || seen[plan.SCIMAPI] < 15 {
+		t.Errorf("operations: %v", seen)
+	}
+	// Nothing has changed: the server at work is kept, with what it remembers.
+	again, err := plan.Compile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w2, err := h.wire(again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w2.authority != w.authority {
+		t.Error("a reload that changes nothing made another authorization server")
+	}
+	h.settle(w2)
+	if err := os.WriteFile(path, []byte(strings.Replace(authorityConfig, "Read your", "Look at your", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again, err = plan.Compile(path); err != nil {
+		t.Fatal(err)
+	}
+	w3, err := h.wire(again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w3.authority == w.authority {
+		t.Error("a changed scope is not at work")
+	}
+	h.settle(w3)
+}

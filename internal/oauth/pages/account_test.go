@@ -318,6 +318,13 @@ func TestKeysPage(t *testing.T) {
 	})
 }
 
+// office is a directory in which nobody is found.
+func office(name string) pages.Upstream {
+	return pages.Upstream{Name: name, Check: func(context.Context, string, gatehouse.Secret, netip.Addr) (*identity.External, error) {
+		return nil, identity.ErrCredentials
+	}}
+}
+
 func TestUpstreams(t *testing.T) {
 	var s *site
 	asked, down := 0, false
@@ -354,7 +361,7 @@ func TestUpstreams(t *testing.T) {
 		if strings.Contains(v.body, "upstream/office") {
 			t.Error("a button for what has no page")
 		}
-		v = b.get("/signin/upstream/partner?request=r1").leads(t, "https://idp.example.org/authorize")
+		b.get("/signin/upstream/partner?request=r1").leads(t, "https://idp.example.org/authorize")
 		b.get("/signin/upstream/partner/callback?code=good").leads(t, "/continue?request=r1")
 		b.get("/account").says(t, 200, "pat")
 	})

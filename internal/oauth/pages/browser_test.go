@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
 )
@@ -39,7 +40,8 @@ func TestInChromium(t *testing.T) {
 		what string
 		is   bool
 	}{
-		{"node", err != nil}, {"chromium", chromium == ""},
+		{"node", err != nil},
+		{"chromium", chromium == ""},
 		{"playwright-core in .testdeps (tools/test.sh fetches it)", !exists(filepath.Join(modules, "node_modules/playwright-core"))},
 		{"axe-core in .testdeps (tools/test.sh fetches it)", !exists(filepath.Join(modules, "node_modules/axe-core"))},
 	} {
@@ -52,6 +54,13 @@ func TestInChromium(t *testing.T) {
 	alice := s.alice(t)
 	for _, name := range []string{"tom", "pia", "cora", "stella", "keith"} {
 		s.create(t, identity.NewUser{Name: name, Email: name + "@example.com", Roles: []string{"editor", "viewer"}, Password: secret(goodPassword)})
+	}
+	long := s.create(t, identity.NewUser{
+		Name: strings.Repeat("l", 60), Email: strings.Repeat("m", 60) + "@" + strings.Repeat("n", 60) + ".example.com", Roles: []string{strings.Repeat("role", 20)},
+		Claims: map[string]any{"name": strings.Repeat("Wolfeschlegelsteinhausen", 5)}, Password: secret(goodPassword),
+	})
+	if _, _, err := s.keys.Create(t.Context(), long.ID, authn.NewKey{Owner: long.ID, Roles: long.Roles, Note: strings.Repeat("note", 40)}); err != nil {
+		t.Fatal(err)
 	}
 	s.flow.owner, s.flow.grants = alice.ID, []pages.Grant{
 		{ID: "g1", Client: pages.Client{Name: "Orders", URI: "https://orders.example.net"}, Scopes: []pages.Item{{Name: "orders:read", Text: "See your orders"}}, Offline: true, Created: time.Now().AddDate(0, -1, 0), Used: time.Now()},
@@ -80,13 +89,17 @@ func TestInChromium(t *testing.T) {
 	}
 	scenarios := 0
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var r struct{ Name, Error string }
+		var r struct {
+			Name, Error string
+			Seconds     float64
+		}
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			t.Errorf("said %q", lines.Text())
 			continue
 		}
 		scenarios++
 		t.Run(r.Name, func(t *testing.T) {
+			t.Logf("%.1f s", r.Seconds)
 			if r.Error != "" {
 				t.Error(r.Error)
 			}

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -20,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/html"
+
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
@@ -27,7 +30,6 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
 	"github.com/gatehouse-api/gatehouse/internal/store"
 	"github.com/gatehouse-api/gatehouse/internal/token"
-	"golang.org/x/net/html"
 )
 
 const (
@@ -49,6 +51,7 @@ type site struct {
 	log    *auditlog.Changes
 	mails  *mails
 	events *events
+	cfg    pages.Config
 }
 
 // flow is the authorization server as far as the pages see it.
@@ -167,6 +170,7 @@ func newSite(t testing.TB, set func(*pages.Config)) *site {
 	if set != nil {
 		set(&cfg)
 	}
+	s.cfg = cfg
 	if s.pages, err = pages.New(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -186,6 +190,9 @@ func (s *site) serve(t testing.TB) {
 	mux.HandleFunc("GET /start", func(w http.ResponseWriter, r *http.Request) {
 		id, value := r.FormValue("id"), s.pages.Browser(w, r)
 		wait := &pages.Waiting{Client: pages.Client{Name: "Orders", URI: "https://orders.example.net"}, RedirectURI: appRedirect, Reauth: r.FormValue("again") != ""}
+		if r.FormValue("client") == "long" {
+			wait.Client.Name = strings.Repeat("Application", 12)
+		}
 		if acr := r.FormValue("acr"); acr != "" {
 			wait.ACR = []string{acr}
 		}
@@ -402,9 +409,7 @@ func (b *browser) submit(v *view, action string, fill url.Values) *view {
 		b.t.Fatalf("%s (%d) has no form to %s:\n%s", v.at, v.status, action, v.body)
 	}
 	values := fieldsOf(form)
-	for name, all := range fill {
-		values[name] = all
-	}
+	maps.Copy(values, fill)
 	return b.post(action, values)
 }
 

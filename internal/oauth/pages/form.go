@@ -36,7 +36,7 @@ func (p *Pages) Browser(w http.ResponseWriter, r *http.Request) string {
 	_, _ = rand.Read(b[:]) // never fails, crypto/rand
 	v := base64.RawURLEncoding.EncodeToString(b[:])
 	// The rest of this request sees the cookie, too: two renderers agree.
-	r.AddCookie(&http.Cookie{Name: cookieBrowser, Value: v})
+	r.AddCookie(&http.Cookie{Name: cookieBrowser, Value: v}) //nolint:gosec // of a request: it has no attributes
 	setCookie(w, cookieBrowser, v, 0)
 	return v
 }

@@ -9,10 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/net/html"
+
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
-	"golang.org/x/net/html"
 )
 
 // posts are the paths of all forms there are, so that a new one is tested, too.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -130,9 +131,8 @@ func (p *Pages) removePasskey(w http.ResponseWriter, r *http.Request, m *me) err
 // enrolment is what an authenticator app is being set up with. It comes back
 // sealed, so that a mistyped code shows the same QR code again.
 type enrolment struct {
-	Secret string `json:"secret"`
-	URI    string `json:"uri"`
-	State  string `json:"state"`
+	URI   string `json:"uri"` // otpauth:, with the secret
+	State string `json:"state"`
 }
 
 type totpView struct {
@@ -147,11 +147,11 @@ func (p *Pages) getTOTP(w http.ResponseWriter, r *http.Request, m *me) error {
 	if stale, err := p.stale(w, r, m, "/account/totp"); stale || err != nil {
 		return err
 	}
-	secret, uri, state, err := p.cfg.People.NewTOTP(r.Context(), m.user.ID)
+	_, uri, state, err := p.cfg.People.NewTOTP(r.Context(), m.user.ID)
 	if err != nil {
 		return err
 	}
-	return p.showTOTP(w, r, m, enrolment{secret.Reveal(), uri.Reveal(), state}, page{})
+	return p.showTOTP(w, r, m, enrolment{uri.Reveal(), state}, page{})
 }
 
 func (p *Pages) showTOTP(w http.ResponseWriter, r *http.Request, m *me, e enrolment, pg page) error {
@@ -171,8 +171,12 @@ func (p *Pages) showTOTP(w http.ResponseWriter, r *http.Request, m *me, e enrolm
 	if err != nil {
 		return err
 	}
+	uri, err := url.Parse(e.URI)
+	if err != nil {
+		return err
+	}
 	pg.V = totpView{
-		Sealed: sealed, Secret: grouped(e.Secret), Code: picture, Again: f.TOTP,
+		Sealed: sealed, Secret: grouped(uri.Query().Get("secret")), Code: picture, Again: f.TOTP,
 		URI: template.URL(e.URI), //nolint:gosec // made by identity, with the scheme otpauth, and sealed since
 	}
 	return p.show(w, r, m, "totp", "security", "Set up an authenticator app", pg)

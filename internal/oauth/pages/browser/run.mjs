@@ -1,5 +1,5 @@
 // Drives a real Chromium through the pages. Started by browser_test.go, which
-// serves them, and reads one line of JSON for each scenario: {"name", "error"}.
+// serves them, and reads one line of JSON for each scenario: {"name", "error", "seconds"}.
 //
 // Environment: PORT and SPKI of the server, CHROMIUM, MODULES (a folder with
 // node_modules); SHOTS, a folder for pictures of every page, may be left out.
@@ -18,7 +18,7 @@ const password = "correct horse battery staple";
 
 const browser = await chromium.launch({
 	executablePath: CHROMIUM,
-	args: [`--host-resolver-rules=MAP * 127.0.0.1:${PORT}`, `--ignore-certificate-errors-spki-list=${SPKI}`, "--no-sandbox", "--disable-background-networking"],
+	args: [`--host-resolver-rules=MAP * 127.0.0.1:${PORT}`, `--ignore-certificate-errors-spki-list=${SPKI}`, "--no-sandbox", "--disable-background-networking", "--disable-component-update"],
 });
 
 const assert = (ok, what) => { if (!ok) throw new Error(what); };
@@ -38,6 +38,7 @@ async function open(options = {}) {
 
 async function scenario(name, options, f) {
 	let error = "";
+	const began = Date.now();
 	const o = await open(options);
 	try {
 		await f(o);
@@ -47,7 +48,7 @@ async function scenario(name, options, f) {
 		if (SHOTS) await o.page.screenshot({ path: join(SHOTS, `failed-${name.slice(0, 30).replace(/\W+/g, "-")}.png`), fullPage: true }).catch(() => {});
 	}
 	await o.context.close();
-	console.log(JSON.stringify({ name, error }));
+	console.log(JSON.stringify({ name, error, seconds: (Date.now() - began) / 1000 }));
 }
 
 async function signIn(page, user, path = "/signin") {
@@ -131,7 +132,8 @@ await scenario("an authenticator app is set up and signs in", {}, async ({ page,
 });
 
 await scenario("a passkey is added, signs in by the button, and is removed", {}, async ({ page, context }) => {
-	await authenticator(context, page, { automaticPresenceSimulation: true });
+	const { cdp, authenticatorId } = await authenticator(context, page);
+	const touch = (enabled) => cdp.send("WebAuthn.setAutomaticPresenceSimulation", { authenticatorId, enabled });
 	await signIn(page, "pia");
 	await at(page, "/account");
 	await page.goto(`${site}/account/security`);
@@ -141,9 +143,11 @@ await scenario("a passkey is added, signs in by the button, and is removed", {},
 	// The same authenticator is told to refuse a second one.
 	await page.getByRole("button", { name: "Add a passkey" }).click();
 	await page.getByText("This device has a passkey for your account already.").waitFor();
+	await touch(false); // or autofill is faster than the button
 	await page.getByRole("button", { name: "Sign out" }).first().click();
 	await at(page, "/signin");
-	await page.getByRole("button", { name: "Use a passkey" }).click().catch(() => {}); // autofill may have been faster
+	await page.getByRole("button", { name: "Use a passkey" }).click();
+	await touch(true);
 	await at(page, "/account");
 	await page.goto(`${site}/start?id=phr&acr=phr`);
 	await page.waitForURL("https://app.example.net/callback?code=abc"); // it is phishing-resistant already
@@ -258,6 +262,7 @@ async function faults(page, scheme) {
 
 await look(anonymous);
 await look(account, "alice");
+await look([["long", "/account"], ["long-keys", "/account/keys"], ["long-stepup", "/start?id=pages4&acr=aal2&client=long"], ["long-problem", "/device?state=ask&problem=" + "x".repeat(300)]], "l".repeat(60));
 
 // Pages that are answers to a POST.
 await scenario("a refused sign-in, a new key and a page of codes fit and have no fault", { viewport: { width: 320, height: 640 }, bypassCSP: true }, async ({ page }) => {

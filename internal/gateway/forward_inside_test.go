@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -522,6 +523,33 @@ func TestAServiceInsideSeesTheConnection(t *testing.T) {
 	}
 }
 
+// Rules are asked of a raw route too; what they name and nobody has read denies.
+func TestRulesOnARawRouteDeny(t *testing.T) {
+	s := &seen{}
+	h := newInside(t, s.ServeHTTP, func(c *houseConfig) {
+		c.prepare = func(snap *gateway.Snapshot) {
+			for _, r := range snap.Routes {
+				r.Raw = true
+			}
+		}
+	})
+	for _, c := range []struct{ method, target, body string }{
+		{"POST", "/customers/ann/refunds", `{"amount":7,"reason":"late"}`}, // own names path.customerId, a rule names body.amount
+		{"GET", "/orders?limit=5000", ""},
+	} {
+		s.last = nil
+		w := h.ask(c.method, c.target, c.body, "Authorization", h.token("ann"))
+		if allowed := c.method == "GET"; w.Code == 200 != allowed || s.last != nil != allowed {
+			t.Errorf("%s: %d %s", c.target, w.Code, w.Body)
+		}
+		r := h.request(c.method, c.target, c.body)
+		ann := &gatehouse.Principal{Subject: "ann", Method: gatehouse.MethodJWT, Roles: []string{"support"}, Claims: map[string]any{"sub": "ann"}}
+		if _, err := h.snap.Try(r, ann, netip.MustParseAddr("192.0.2.1")); (err == nil) != (c.method == "GET") {
+			t.Errorf("asked: %v", err)
+		}
+	}
+}
+
 func TestHeadInside(t *testing.T) {
 	doc := strings.NewReplacer("get: {operationId: health", "head: {operationId: health", "operationId: upload\n", "operationId: upload\n      security: []\n").Replace(houseDocument)
 	for name, write := range map[string]string{"short": "abc", "long": strings.Repeat("x", 100<<10)} {
@@ -535,50 +563,3 @@ func TestHeadInside(t *testing.T) {
 		}
 	}
 }
-
-// insideWalks are requests to a service that costs nothing itself.
-func insideWalks(tb testing.TB) map[string]*replay {
-	answer := []byte(`{"access_token":"x","token_type":"Bearer"}`)
-	h := newInside(tb, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		w.Header()["Content-Type"] = []string{"application/json"}
-		_, _ = w.Write(answer)
-	}, func(c *houseConfig) { c.record, c.meter = nowhere{}, nowhere{} })
-	return map[string]*replay{
-		"raw POST": h.replay("PUT", "/uploads", "grant_type=client_credentials&scope=orders%3Aread", "User-Agent", "curl/8.5", "Accept", "*/*", "Authorization", "Basic YTpi"),
-		"GET":      h.replay("GET", "/orders?limit=5", "", "User-Agent", "curl/8.5", "Accept", "*/*", "Authorization", h.token("ann")),
-	}
-}
-
-func BenchmarkInside(b *testing.B) {
-	for name, p := range insideWalks(b) {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if got := p.send(); got != 200 {
-					b.Fatal(got)
-				}
-			}
-		})
-	}
-}
-
-func TestAllocsInside(t *testing.T) {
-	if underRace {
-		t.Skip("the race detector allocates")
-	}
-	const most = 33
-	for name, p := range insideWalks(t) {
-		if got := testing.AllocsPerRun(200, func() { p.send() }); got > most {
-			t.Errorf("%s: %v allocations, budget %d", name, got, most)
-		}
-	}
-}
-
-type nowhere struct{}
-
-func (nowhere) Append(*gatehouse.Event) error { return nil }
-func (nowhere) Err() error                    { return nil }
-func (nowhere) Begin()                        {}
-func (nowhere) Observe(*gatehouse.Event)      {}
-func (nowhere) Refused(*gatehouse.Event)      {}

@@ -119,14 +119,14 @@ func every(ctx context.Context, pause time.Duration, f func(context.Context) err
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
 	for {
+		look, cancel := context.WithTimeout(ctx, pollLimit)
+		err := f(look)
+		cancel()
+		report(err)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			look, cancel := context.WithTimeout(ctx, pollLimit)
-			err := f(look)
-			cancel()
-			report(err)
 		}
 	}
 }

@@ -98,6 +98,49 @@ func TestAnotherProcessKnowsARevocationWithinASecond(t *testing.T) {
 	}
 }
 
+func TestAnotherProcessKnowsThatARevocationIsRenewed(t *testing.T) {
+	h := newHouse(t, nil)
+	first, second := time.Now().Add(-time.Minute), time.Now()
+	revoke := func(at time.Time) {
+		wantErr(t, h.db.Write(t.Context(), func(tx *sql.Tx) error { return h.RevokeTx(t.Context(), tx, "user", "usr_1", at) }), nil)
+	}
+	revoke(first)
+	other := h.open(t, nil)
+	run(t, other, nil)
+	between := claims(first.Add(30 * time.Second))
+	if other.Revoked(between) {
+		t.Fatal("a token issued since is dead")
+	}
+	revoke(second)
+	until(t, "the other process refuses what was issued between", time.Second, func() bool { return other.Revoked(between) })
+	revoke(first) // late, as a clock may say: it takes nothing back
+	last := claims(second)
+	if d := h.open(t, nil); !d.Revoked(last) || !d.Revoked(between) {
+		t.Error("an older time takes the place of a newer one")
+	}
+}
+
+func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
+	h := newHouse(t, func(c *identity.Config) { c.Mail = &letterbox{} })
+	now := time.Now().UnixMilli()
+	const hour, day = 3_600_000, 24 * 3_600_000
+	h.exec(t, `INSERT INTO revocations (kind, id, at, until, seq) VALUES ('token', 'over', 0, $1, 1), ('token', 'kept', 0, $2, 2)`, now-1, now+hour)
+	h.exec(t, `INSERT INTO codes (kind, user_id, sha256, email, expires) VALUES ('verify', 'over', 'a', '', $1), ('verify', 'kept', 'b', '', $2)`, now-1, now+hour)
+	h.exec(t, `INSERT INTO familiar (user_id, source, seen) VALUES ('over', '', $1), ('kept', '', $2)`, now-61*day, now-59*day)
+	h.exec(t, `INSERT INTO throttles (kind, id, failures, since, seen, free) VALUES
+		('account', 'over', 9, 0, $1, $1), ('account', 'kept', 9, 0, $2, $2), ('login', 'over', 3, 0, $3, 0), ('login', 'kept', 3, 0, $4, 0)`,
+		now-25*hour, now-23*hour, now-hour-1000, now-hour/2)
+	run(t, h.Directory, nil)
+	for table, kept := range map[string]int{
+		`revocations WHERE id = `: 1, `codes WHERE user_id = `: 1, `familiar WHERE user_id = `: 1, `throttles WHERE id = `: 2,
+	} {
+		until(t, "what is over is removed from "+table, 5*time.Second, func() bool { return h.count(t, `SELECT COUNT(*) FROM `+table+`'over'`) == 0 })
+		if n := h.count(t, `SELECT COUNT(*) FROM `+table+`'kept'`); n != kept {
+			t.Errorf("%s: %d of %d are kept", table, n, kept)
+		}
+	}
+}
+
 func TestWithoutALookAtTheDatabaseNothingIsBelieved(t *testing.T) {
 	h := newHouse(t, nil)
 	reported := make(chan error, 4)

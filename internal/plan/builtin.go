@@ -166,7 +166,10 @@ func (p *Plan) addResource(c *authz.Compiler, api *planAPI) error {
 	}
 	doc := map[string]any{
 		"resource": id, "resource_name": r.Title, "authorization_servers": servers, "bearer_methods_supported": []string{"header"},
-		"scopes_supported": r.Scopes, "dpop_signing_alg_values_supported": []string{"ES256", "ES384", "EdDSA", "PS256"},
+		"dpop_signing_alg_values_supported": []string{"ES256", "ES384", "EdDSA", "PS256"},
+	}
+	if len(r.Scopes) > 0 {
+		doc["scopes_supported"] = r.Scopes
 	}
 	if t := api.cfg.AccessToken; t != nil && t.Bound {
 		doc["dpop_bound_access_tokens_required"] = true

@@ -106,6 +106,9 @@ func TestAnAPISaysWhereItsTokensComeFrom(t *testing.T) {
 				t.Errorf("the operation's wishes are lost: %+v", w)
 			}
 		case plan.MetadataAPI:
+			if route.Op.Op().ID != "orders" {
+				continue
+			}
 			found = true
 			w := httptest.NewRecorder()
 			route.Service.ServeHTTP(w, httptest.NewRequest("GET", "/", http.NoBody))

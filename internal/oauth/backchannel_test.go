@@ -103,7 +103,7 @@ func (h *house) logoutClaims(raw string) map[string]any {
 	h.t.Helper()
 	var set jose.JSONWebKeySet
 	ok(h.t, json.Unmarshal(h.keys.JWKS(), &set))
-	signed, err := jose.ParseSigned(raw, []jose.SignatureAlgorithm{jose.RS256})
+	signed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.RS256})
 	ok(h.t, err)
 	if typ := signed.Signatures[0].Header.ExtraHeaders["typ"]; typ != "logout+jwt" {
 		h.t.Error("typ:", typ)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -286,5 +287,35 @@ func TestWithoutADatabaseNobodyIsProven(t *testing.T) {
 	}
 	if _, _, err := s.CreateClient(t.Context(), "test", "", robot()); err == nil {
 		t.Fatal("made without a database")
+	}
+}
+
+func TestMetadataNamesWhatClientsMayUse(t *testing.T) {
+	web := &fetcher{}
+	for _, tt := range []struct {
+		name   string
+		change func(*oauth.Config)
+		want   map[string]bool // whether a member is there
+	}{
+		{"what is off is not named", nil, map[string]bool{
+			"pushed_authorization_request_endpoint": true, "device_authorization_endpoint": true, "registration_endpoint": false,
+			"client_id_metadata_document_supported": false, "backchannel_logout_supported": false,
+		}},
+		{"what is on is named", func(c *oauth.Config) { c.Registration, c.MetadataDocs, c.Fetch = "open", []string{"*"}, web }, map[string]bool{
+			"registration_endpoint": true, "client_id_metadata_document_supported": true,
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newShop(t, tt.change)
+			a := s.do(httptest.NewRequestWithContext(t.Context(), http.MethodGet, shopIssuer+"/.well-known/oauth-authorization-server", nil))
+			for name, want := range tt.want {
+				if _, has := a.JSON[name]; has != want {
+					t.Errorf("%s: %v", name, a.JSON[name])
+				}
+			}
+			if grants, _ := a.JSON["grant_types_supported"].([]any); !slices.Contains(grants, any(deviceGrant)) || !slices.Contains(grants, any(exchangeGrant)) {
+				t.Error(grants)
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -102,13 +103,8 @@ func TestDeviceFlow(t *testing.T) {
 		cookies := b.cookies
 		n := parallel(20, func() bool {
 			own := h.browser()
-			for k, c := range cookies {
-				own.cookies[k] = c
-			}
-			yes := url.Values{}
-			for k, x := range v {
-				yes[k] = x
-			}
+			maps.Copy(own.cookies, cookies)
+			yes := maps.Clone(v)
 			yes.Set("decision", "allow")
 			return strings.Contains(own.post(issuer+"/device", yes).Body.String(), "is connected")
 		})

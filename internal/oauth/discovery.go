@@ -88,6 +88,7 @@ func (s *Server) describe() map[string]any {
 		"dpop_signing_alg_values_supported":                        []string{"ES256", "ES384", "EdDSA", "PS256"},
 		"require_pushed_authorization_requests":                    s.cfg.Profile == FAPI2,
 	}
+	s.describeClients(m)
 	if len(s.cfg.DetailTypes) > 0 {
 		m["authorization_details_types_supported"] = s.cfg.DetailTypes
 	}

@@ -16,7 +16,7 @@ import (
 // Token types (RFC 8693 §3).
 const (
 	tokenTypeAccess = "urn:ietf:params:oauth:token-type:access_token" //nolint:gosec // a name, not a credential
-	tokenTypeJWT    = "urn:ietf:params:oauth:token-type:jwt"
+	tokenTypeJWT    = "urn:ietf:params:oauth:token-type:jwt"          //nolint:gosec // likewise
 )
 
 // notExchangeable is what is said of every token that cannot be exchanged (RFC 8693

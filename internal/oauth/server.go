@@ -14,10 +14,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
 	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
 	"github.com/gatehouse-api/gatehouse/internal/token"
+	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
 
 const (
@@ -40,7 +39,7 @@ type Server struct {
 	pages     *pages.Pages
 	registry  *registry
 	documents *documents
-	details   map[string]*jsonschema.Schema // of authorization_details types that have one
+	details   map[string]*validate.Schema // of authorization_details types that have one
 }
 
 // A resource is a [Resource] with what was made of it.

@@ -150,13 +150,14 @@ func TestOfFiftyParallelGuessesFiveAreMade(t *testing.T) {
 			h.alice(t)
 			var made, told atomic.Int64
 			var all sync.WaitGroup
+			begun := time.Now()
 			for i := range 50 {
 				all.Go(func() {
 					err := h.guess(t, login, fmt.Sprint("wrong", i), place(i))
 					switch throttled, ok := errors.AsType[*identity.Throttled](err); {
 					case errors.Is(err, identity.ErrCredentials):
 						made.Add(1)
-					case ok && throttled.Wait > 0 && throttled.Wait < 3*time.Second:
+					case ok && throttled.Wait > 0:
 						told.Add(1)
 					default:
 						t.Errorf("got %v", err)
@@ -164,8 +165,12 @@ func TestOfFiftyParallelGuessesFiveAreMade(t *testing.T) {
 				})
 			}
 			all.Wait()
-			// One more for each second that the machine took over it.
-			if made.Load() < 5 || made.Load() > 6 || made.Load()+told.Load() != 50 {
+			free := int64(5)
+			for wait, passed := time.Second, time.Since(begun); passed >= wait; wait *= 2 { // on a slow machine some waits end
+				passed -= wait
+				free++
+			}
+			if made.Load() < 5 || made.Load() > free || made.Load()+told.Load() != 50 {
 				t.Errorf("%d made, %d told to wait", made.Load(), told.Load())
 			}
 		})

@@ -548,3 +548,14 @@ func FuzzLogin(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkUser(b *testing.B) {
+	h := newHouse(b, nil)
+	u := h.alice(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := h.User(b.Context(), u.ID); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

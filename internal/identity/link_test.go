@@ -76,6 +76,16 @@ func TestWhoSignsInElsewhere(t *testing.T) {
 			}
 		}
 	})
+	t.Run("does not get an address as a name that the upstream has not verified", func(t *testing.T) {
+		h := newHouse(t, nil)
+		u := h.link(t, outside(func(e *identity.External) { e.Name, e.EmailVerified = "victim@example.com", false }))
+		if u.Name == "victim@example.com" || u.Email != "" {
+			t.Errorf("got %+v", u)
+		}
+		if u = h.link(t, outside(func(e *identity.External) { e.Name, e.Subject = "alice@example.com", "00u2" })); u.Name != "alice@example.com" {
+			t.Errorf("got %+v", u)
+		}
+	})
 	t.Run("stays out while locked here", func(t *testing.T) {
 		h := newHouse(t, nil)
 		u := h.link(t, outside(nil))
@@ -136,7 +146,7 @@ func TestAddressesOfUpstreams(t *testing.T) {
 		if c := h.changes(t); c[len(c)-1].Action != "users.link" || c[len(c)-1].Object != alice.ID || c[len(c)-1].Detail["source"] != "corp" {
 			t.Errorf("changes %+v", c)
 		}
-		if again := h.link(t, outside(nil)); again.ID != alice.ID { // linked for good
+		if again := h.link(t, outside(nil)); again.ID != alice.ID || again.Claims["name"] != nil { // linked for good
 			t.Errorf("got %+v", again)
 		}
 		_, err := h.Link(t.Context(), outside(func(e *identity.External) { linking(e); e.Subject = "00u2" }))

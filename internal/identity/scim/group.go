@@ -107,8 +107,3 @@ func member(err error) error {
 	}
 	return err
 }
-
-// replaceGroup is a PUT.
-func replaceGroup(put map[string]any) func(map[string]any) (map[string]any, error) {
-	return func(map[string]any) (map[string]any, error) { return clone(put), nil }
-}

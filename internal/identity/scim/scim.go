@@ -76,20 +76,19 @@ type found struct {
 // A kindOf is what the two kinds of resources do each in their way.
 type kindOf struct {
 	*resourceType
-	read    source
-	get     func(ctx context.Context, id string) (*found, error)
-	create  func(ctx context.Context, actor string, tree map[string]any) (*found, error)
-	update  func(ctx context.Context, actor, id string, version int64, edit func(map[string]any) (map[string]any, error)) (*found, error)
-	replace func(map[string]any) func(map[string]any) (map[string]any, error)
-	remove  func(ctx context.Context, actor, id string) error
+	read   source
+	get    func(ctx context.Context, id string) (*found, error)
+	create func(ctx context.Context, actor string, tree map[string]any) (*found, error)
+	update func(ctx context.Context, actor, id string, version int64, edit func(map[string]any) (map[string]any, error)) (*found, error)
+	remove func(ctx context.Context, actor, id string) error
 }
 
 func (h *handler) kind(name string) (kindOf, bool) {
 	switch name {
 	case "Users":
-		return kindOf{h.users, h.userPage, h.getUser, h.createUser, h.updateUser, replaceUser, h.cfg.Directory.Delete}, true
+		return kindOf{h.users, h.userPage, h.getUser, h.createUser, h.updateUser, h.cfg.Directory.Delete}, true
 	case "Groups":
-		return kindOf{h.groups, h.groupPage, h.getGroup, h.createGroup, h.updateGroup, replaceGroup, h.cfg.Directory.DeleteGroup}, true
+		return kindOf{h.groups, h.groupPage, h.getGroup, h.createGroup, h.updateGroup, h.cfg.Directory.DeleteGroup}, true
 	}
 	return kindOf{}, false
 }
@@ -186,7 +185,7 @@ func (h *handler) serveOne(w http.ResponseWriter, r *http.Request, k kindOf, id 
 		if err := k.required(tree); err != nil {
 			return err
 		}
-		edit = k.replace(tree)
+		edit = func(map[string]any) (map[string]any, error) { return clone(tree), nil }
 	default:
 		body, err := read(r)
 		if err != nil {

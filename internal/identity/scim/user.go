@@ -109,12 +109,12 @@ func mainEmail(emails []any) int {
 	return first
 }
 
-// writeUser makes u what tree says; before is what it was. Only what differs is
-// written: a claim that was changed here by other means stays.
+// writeUser makes u what tree says; before is what it was. The claims of telephone
+// and address follow when theirs differ: what was put there by other means stays.
 func (h *handler) writeUser(u *identity.User, before, tree map[string]any) {
 	u.Name, _ = tree["userName"].(string)
 	u.ExternalID, _ = tree["externalId"].(string)
-	if active, ok := tree["active"].(bool); ok {
+	if active, ok := tree["active"].(bool); ok { // nobody means to lock or unlock by leaving it out
 		u.Active = active
 	}
 	emails, _ := tree["emails"].([]any)
@@ -132,9 +132,7 @@ func (h *handler) writeUser(u *identity.User, before, tree map[string]any) {
 	all := map[string]any{}
 	maps.Copy(all, u.Claims)
 	for _, c := range claims {
-		if v := get(tree, c.attr, c.sub); !same(v, get(before, c.attr, c.sub)) {
-			put(all, c.claim, v)
-		}
+		put(all, c.claim, get(tree, c.attr, c.sub))
 	}
 	if !same(tree["phoneNumbers"], before["phoneNumbers"]) {
 		put(all, "phone_number", phone(tree))
@@ -274,16 +272,4 @@ func (h *handler) updateUser(ctx context.Context, actor, id string, version int6
 		return nil, err
 	}
 	return h.foundUser(ctx, u)
-}
-
-// replaceUser is a PUT: what it does not name goes, but for active and the
-// password, which nobody means to change by leaving them out.
-func replaceUser(put map[string]any) func(map[string]any) (map[string]any, error) {
-	return func(tree map[string]any) (map[string]any, error) {
-		out := clone(put)
-		if out["active"] == nil {
-			out["active"] = tree["active"]
-		}
-		return out, nil
-	}
 }

@@ -68,6 +68,13 @@ func TestAUserFromBirthToDeath(t *testing.T) {
 	if got.at("displayName") != "Alice" || got.header.Get("ETag") == `W/"1"` {
 		t.Errorf("got %s", got.raw)
 	}
+	if _, err := h.Update(t.Context(), "alice", u.ID, 0, func(u *identity.User) error { u.Claims["phone_number"] = "+44 9"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	h.ok(t, http.StatusOK, http.MethodPatch, "/Users/"+u.ID, patch(`{"op":"add","path":"title","value":"Queen"}`))
+	if u, err := h.User(t.Context(), u.ID); err != nil || u.Claims["phone_number"] != "+44 9" {
+		t.Errorf("got %+v, %v", u, err)
+	}
 	put := h.ok(t, http.StatusOK, http.MethodPut, "/Users/"+u.ID, `{"userName":"alice.l","emails":[{"value":"al@example.com"}]}`)
 	if put.at("userName") != "alice.l" || put.at("displayName") != nil || put.at("externalId") != nil || put.at(enterprise) != nil || put.at("active") != true || put.at("name") != nil {
 		t.Errorf("a PUT leaves %s", put.raw)
@@ -89,7 +96,7 @@ func TestAUserFromBirthToDeath(t *testing.T) {
 			t.Errorf("change %+v", c)
 		}
 	}
-	if len(all) != 4 {
+	if len(all) != 6 {
 		t.Errorf("%d changes", len(all))
 	}
 }

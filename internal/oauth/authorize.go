@@ -299,4 +299,4 @@ func shown(c *Client) pages.Client {
 }
 
 // vetted reports whether an operator has looked at a client's redirect URIs.
-func vetted(c *Client) bool { return c.Origin == "operator" }
+func vetted(c *Client) bool { return c.Origin == originOperator }

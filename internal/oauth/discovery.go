@@ -46,12 +46,11 @@ func (s *Server) describe() map[string]any {
 		claims = append(claims, name)
 	}
 	slices.Sort(claims)
-	auth := []string{"client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "none"}
+	auth, assertions := []string{methodBasic, methodPost, methodJWT, methodTLS, methodSelfSigned, methodNone}, assertionAlgorithms()
 	if s.cfg.Profile == FAPI2 {
-		auth = []string{"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"}
+		auth, assertions = slices.DeleteFunc(auth, func(m string) bool { return !strongMethod(m) }), fapiAlgorithms()
 	}
-	confidential := slices.DeleteFunc(slices.Clone(auth), func(m string) bool { return m == "none" })
-	assertions := []string{"ES256", "ES384", "EdDSA", "PS256"}
+	confidential := slices.DeleteFunc(slices.Clone(auth), func(m string) bool { return m == methodNone })
 	m := map[string]any{
 		"issuer":                                                   s.cfg.Issuer,
 		"authorization_endpoint":                                   s.url("/authorize"),
@@ -61,10 +60,12 @@ func (s *Server) describe() map[string]any {
 		"introspection_endpoint":                                   s.url("/introspect"),
 		"revocation_endpoint":                                      s.url("/revoke"),
 		"end_session_endpoint":                                     s.url("/logout"),
+		"pushed_authorization_request_endpoint":                    s.url("/par"),
+		"device_authorization_endpoint":                            s.url("/device_authorization"),
 		"scopes_supported":                                         slices.Sorted(maps.Keys(scopes)),
 		"response_types_supported":                                 []string{"code"},
 		"response_modes_supported":                                 []string{"query", "form_post"},
-		"grant_types_supported":                                    []string{"authorization_code", "refresh_token", "client_credentials"},
+		"grant_types_supported":                                    []string{grantTypeCode, grantTypeRefresh, grantTypeClient, grantTypeDevice, grantTypeExchange},
 		"subject_types_supported":                                  []string{"public"},
 		"acr_values_supported":                                     knownACR,
 		"id_token_signing_alg_values_supported":                    s.algorithms(),
@@ -85,12 +86,21 @@ func (s *Server) describe() map[string]any {
 		"code_challenge_methods_supported":                         []string{"S256"},
 		"authorization_response_iss_parameter_supported":           true,
 		"tls_client_certificate_bound_access_tokens":               true,
-		"dpop_signing_alg_values_supported":                        []string{"ES256", "ES384", "EdDSA", "PS256"},
+		"dpop_signing_alg_values_supported":                        s.proofs.Algorithms(),
 		"require_pushed_authorization_requests":                    s.cfg.Profile == FAPI2,
 	}
 	s.describeClients(m)
 	if len(s.cfg.DetailTypes) > 0 {
 		m["authorization_details_types_supported"] = s.cfg.DetailTypes
+	}
+	if s.cfg.Registration != "" {
+		m["registration_endpoint"] = s.url("/register")
+	}
+	if len(s.cfg.MetadataDocs) > 0 {
+		m["client_id_metadata_document_supported"] = true
+	}
+	if s.cfg.Post != nil {
+		m["backchannel_logout_supported"], m["backchannel_logout_session_supported"] = true, true
 	}
 	return m
 }

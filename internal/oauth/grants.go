@@ -317,18 +317,24 @@ func (s *Server) grants(ctx context.Context, where string, args ...any) ([]Grant
 	return list, nil
 }
 
-// Export writes the grants that live as JSON, one a line. Tokens are not in it:
-// they are nowhere.
+// Export writes the clients, without their secrets, and the grants that live as
+// one JSON object. Tokens are not in it: they are nowhere.
 func (s *Server) Export(ctx context.Context, w io.Writer) error {
-	list, err := s.grants(ctx, `id <> ''`)
-	if err != nil {
+	var out struct {
+		Clients []Client `json:"clients"`
+		Grants  []Grant  `json:"grants"`
+	}
+	var err error
+	if out.Clients, err = s.Clients(ctx); err != nil {
+		return err
+	}
+	if out.Grants, err = s.grants(ctx, `id <> ''`); err != nil {
 		return err
 	}
 	enc := json.NewEncoder(w)
-	for i := range list {
-		if err := enc.Encode(&list[i]); err != nil {
-			return fmt.Errorf("oauth: export: %w", err)
-		}
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(&out); err != nil {
+		return fmt.Errorf("oauth: export: %w", err)
 	}
 	return nil
 }

@@ -309,7 +309,7 @@ func random256() string {
 }
 
 // mayRefresh reports whether a client gets refresh tokens.
-func mayRefresh(c *Client) bool { return slices.Contains(c.GrantTypes, "refresh_token") }
+func mayRefresh(c *Client) bool { return slices.Contains(c.GrantTypes, grantTypeRefresh) }
 
 // OpenToken gives the claims of an opaque access token that we made and that has
 // not expired. Whether it was revoked is for the caller to ask. Every error is a

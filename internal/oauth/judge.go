@@ -63,7 +63,7 @@ func (c *Client) mayRedirect(uri string) bool {
 		return true
 	}
 	m := loopbackURI.FindStringSubmatch(uri)
-	if m == nil || c.ApplicationType != "native" {
+	if m == nil || c.ApplicationType != native {
 		return false
 	}
 	return slices.ContainsFunc(c.RedirectURIs, func(have string) bool {
@@ -102,7 +102,7 @@ func (s *Server) judgeForm(_ context.Context, c *Client, v url.Values, a *authRe
 		return refuse("registration_not_supported", "Clients do not describe themselves in a request.")
 	case v.Get("client_id") != "" && v.Get("client_id") != c.ID:
 		return refuse("invalid_request", "client_id is another client's.")
-	case !slices.Contains(c.GrantTypes, "authorization_code"):
+	case !slices.Contains(c.GrantTypes, grantTypeCode):
 		return refuse("unauthorized_client", "This client is not registered for the code flow.")
 	case (s.cfg.Profile == FAPI2 || c.RequirePAR) && !a.Pushed:
 		return refuse("invalid_request", "This client must push its requests (RFC 9126).")

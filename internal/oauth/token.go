@@ -51,11 +51,11 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 // grant and hybrids have none.
 func (s *Server) grantHandler(grantType string) func(context.Context, *proven, url.Values) (*tokenResponse, error) {
 	switch grantType {
-	case "authorization_code":
+	case grantTypeCode:
 		return s.grantCode
-	case "refresh_token":
+	case grantTypeRefresh:
 		return s.grantRefresh
-	case "client_credentials":
+	case grantTypeClient:
 		return s.grantClient
 	case grantTypeDevice:
 		return s.grantDevice

@@ -387,8 +387,9 @@ type clientKeys struct {
 }
 
 const (
-	clientKeysFor = 10 * time.Minute // fetched keys are used
-	clientKeysGap = 30 * time.Second // between two fetches, whatever assertions say
+	clientKeysFor  = 10 * time.Minute // fetched keys are used
+	clientKeysGap  = 30 * time.Second // between two fetches, whatever assertions say
+	clientKeysWait = 3 * time.Second
 )
 
 func newClientKeys(c *Client) *clientKeys { return &clientKeys{uri: c.JWKSURI, inline: c.JWKS} }
@@ -430,6 +431,9 @@ func (k *clientKeys) get(ctx context.Context, fetch token.Fetcher, stale time.Ti
 	if fetch == nil {
 		return nil, k.fetched, errors.New("nothing is configured to fetch the client's keys with")
 	}
+	// Others wait meanwhile, and not for ever; nor does it end because the first of them left.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clientKeysWait)
+	defer cancel()
 	doc, _, err := fetch.Fetch(ctx, k.uri)
 	if err == nil {
 		err = checkClientKeys(doc)

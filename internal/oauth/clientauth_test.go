@@ -339,6 +339,12 @@ func (f *fetcher) set(url, body string) {
 	f.at[url] = body
 }
 
+func (f *fetcher) drop(url string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.at, url)
+}
+
 // Fetch implements token.Fetcher.
 func (f *fetcher) Fetch(_ context.Context, url string) ([]byte, http.Header, error) {
 	f.mu.Lock()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/token"
@@ -115,7 +114,7 @@ func (s *Server) ownToken(ctx context.Context, which, raw, kind string) (*token.
 		return nil, nil, notExchangeable(which, err)
 	case err != nil:
 		return nil, nil, err
-	case !user.Active || user.ValidFrom.After(claims.IssuedAt.Add(time.Second)):
+	case !user.Active || user.ValidFrom.After(claims.IssuedAt):
 		return nil, nil, notExchangeable(which, errors.New("its user is locked, or has a new password since"))
 	}
 	if claims.SID != "" {

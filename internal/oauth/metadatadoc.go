@@ -31,8 +31,14 @@ const (
 type documents struct {
 	mu      sync.Mutex
 	flying  map[string]*flight
-	failed  map[string]time.Time // when to ask again
+	failed  map[string]failure
 	expires map[string]time.Time // of documents fetched by this process
+}
+
+// A failure is why a document could not be taken, and when to ask again.
+type failure struct {
+	again time.Time
+	err   error
 }
 
 // A flight is one fetch that all requests for it wait for.
@@ -42,7 +48,7 @@ type flight struct {
 }
 
 func newDocuments() *documents {
-	return &documents{flying: map[string]*flight{}, failed: map[string]time.Time{}, expires: map[string]time.Time{}}
+	return &documents{flying: map[string]*flight{}, failed: map[string]failure{}, expires: map[string]time.Time{}}
 }
 
 // documentURL judges a client id that is an https URL (client-id metadata
@@ -84,9 +90,9 @@ func (s *Server) document(ctx context.Context, id string, c *liveClient) (*liveC
 			return c, nil
 		}
 	}
-	if again, ok := d.failed[id]; ok && now.Before(again) {
+	if f, ok := d.failed[id]; ok && now.Before(f.again) {
 		d.mu.Unlock()
-		return nil, errUnknownClient
+		return c.despite(f.err, now)
 	}
 	f := d.flying[id]
 	if f == nil && len(d.flying) >= maxFlights {
@@ -105,12 +111,25 @@ func (s *Server) document(ctx context.Context, id string, c *liveClient) (*liveC
 		return nil, ctx.Err()
 	}
 	if f.err != nil {
-		if e, ok := errors.AsType[*unavailable](f.err); ok {
-			return nil, e.err
-		}
-		return nil, refuse(errUnknownClient.Code, errUnknownClient.Description).because(errors.Join(errUnknownClient, f.err))
+		return c.despite(f.err, now)
 	}
 	return s.find(ctx, id)
+}
+
+// errAway: the document could not be had, which says nothing about what is in it.
+var errAway = errors.New("the metadata document could not be fetched")
+
+// despite is what a request gets although err kept its client's document from
+// being renewed: the client as it was, for a day at most, when its host is only
+// away; nothing when the document is not good any more.
+func (c *liveClient) despite(err error, now time.Time) (*liveClient, error) {
+	if e, ok := errors.AsType[*unavailable](err); ok {
+		return nil, e.err
+	}
+	if c != nil && errors.Is(err, errAway) && now.Before(c.fetched.Add(documentMax)) {
+		return c, nil
+	}
+	return nil, refuse(errUnknownClient.Code, errUnknownClient.Description).because(errors.Join(errUnknownClient, err))
 }
 
 // fly fetches and keeps one document.
@@ -131,7 +150,7 @@ func (s *Server) fly(ctx context.Context, id string, f *flight) {
 		if len(d.failed) >= maxFailures {
 			clear(d.failed) // strangers choose these ids: memory comes first
 		}
-		d.failed[id] = now.Add(documentFailed)
+		d.failed[id] = failure{now.Add(documentFailed), err}
 	}
 	close(f.done)
 }
@@ -139,7 +158,7 @@ func (s *Server) fly(ctx context.Context, id string, f *flight) {
 func (s *Server) fetchDocument(ctx context.Context, id string) (time.Duration, error) {
 	body, header, err := s.cfg.Fetch.Fetch(ctx, id)
 	if err != nil {
-		return 0, fmt.Errorf("the metadata document: %w", err)
+		return 0, fmt.Errorf("%w: %w", errAway, err)
 	}
 	m, err := s.readDocument(id, body, header)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 )
@@ -432,6 +433,38 @@ func TestMetadataDocuments(t *testing.T) {
 		within(t, "it is fetched again", 2e9, func() bool { return s.known(docID) && web.asked() == 2 })
 		if c, err := s.Client(t.Context(), docID); err != nil || c.ClientName != "New name" {
 			t.Fatal(c, err)
+		}
+	})
+	t.Run("while its host is away it goes on for a day, and a document that is not good any more ends it", func(t *testing.T) {
+		s, web := docs("app.example")
+		web.set(docID, document(nil))
+		s.known(docID)
+		old := func(ago time.Duration) {
+			again, err := oauth.New(t.Context(), oauth.Config{
+				Issuer: shopIssuer, DB: s.db, Keys: s.keys, Seal: s.seal, People: s.people, Log: s.changes, Fetch: web, MetadataDocs: []string{"app.example"},
+				Scopes: map[string]string{"orders.read": ""},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.web = again.Handler()
+			(&house{t: t, db: s.db}).exec(`UPDATE clients SET fetched = $1, version = version + 1`, time.Now().Add(-ago).UnixMilli())
+		}
+		web.drop(docID)
+		old(2 * time.Hour)
+		for range 2 {
+			if !s.known(docID) {
+				t.Fatal("an hour of outage ends it")
+			}
+		}
+		old(25 * time.Hour)
+		if s.known(docID) {
+			t.Fatal("it is believed for ever")
+		}
+		web.set(docID, document(map[string]any{"client_secret": "x"}))
+		old(2 * time.Hour)
+		if s.known(docID) {
+			t.Fatal("a document that is not good is believed")
 		}
 	})
 	t.Run("what cannot be kept is not known", func(t *testing.T) {

@@ -2,12 +2,14 @@ package pages_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 
@@ -123,8 +125,12 @@ func TestSessionFixation(t *testing.T) {
 	t.Run("of two cookies of one name neither is taken", func(t *testing.T) {
 		own := b.cookie("__Host-gatehouse")
 		other := s.browser(t)
-		other.header.Set("Cookie", "__Host-gatehouse="+planted+"; __Host-gatehouse="+own)
-		other.get("/account").leads(t, "/signin?to=")
+		for _, order := range [][2]string{{planted, own}, {own, planted}, {own, own}} {
+			other.header.Set("Cookie", "__Host-gatehouse="+order[0]+"; __Host-gatehouse="+order[1])
+			other.get("/account").leads(t, "/signin?to=")
+		}
+		other.header.Set("Cookie", "__Host-gatehouse="+own)
+		other.get("/account").says(t, 200)
 	})
 	t.Run("a session's value in the query or a header opens nothing", func(t *testing.T) {
 		own := b.cookie("__Host-gatehouse")
@@ -210,6 +216,23 @@ func TestOpenRedirects(t *testing.T) {
 		v := s.browser(t).get("/sign-in-first?user_code=BCDF-GHJK").leads(t, "/signin?to=")
 		b.get(v.to()).leads(t, "/sign-in-first?user_code=BCDF-GHJK")
 		b.get(newSite(t, nil).browser(t).get("/sign-in-first").to()).says(t, 400, "damaged or too old")
+	})
+	t.Run("a sealed path that is old, or not one of ours, leads nowhere", func(t *testing.T) {
+		for path, want := range map[string]int{"/account": 303, "//evil.example.org": 400, "https://evil.example.org/": 400, `/\evil.example.org`: 400, "": 400} {
+			for late, want := range map[time.Duration]int{time.Minute: want, -time.Minute: 400} {
+				seal, err := json.Marshal(map[string]any{"path": path, "until": time.Now().Add(late)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				to, err := s.cfg.Seal.Seal("page after sign-in", seal)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if v := b.get("/signin?to=" + to); v.status != want {
+					t.Errorf("%q, %v: %d to %q", path, late, v.status, v.to())
+				}
+			}
+		}
 	})
 	t.Run("the Host of a request is in no link and no cookie", func(t *testing.T) {
 		for _, path := range []string{"/signin", "/account", "/account/security"} {

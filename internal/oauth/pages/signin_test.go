@@ -218,12 +218,16 @@ func TestReset(t *testing.T) {
 	session := s.browser(t)
 	session.signIn("alice", goodPassword)
 
+	b.signIn("alice", goodPassword)
 	b.get(link).says(t, 200, "Choose a new password")
 	v := b.get(link).says(t, 200)
 	b.submit(v, "/reset/new", url.Values{"password": {"short"}}).says(t, 422, "This password is not good enough", "characters")
 	v = b.submit(v, "/reset/new", url.Values{"password": {"a new long password of mine"}}).leads(t, "/signin?done=reset")
 	b.follow(v).says(t, 200, "Your new password is set")
 	session.get("/account").leads(t, "/signin") // ended
+	if b.cookie("__Host-gatehouse") != "" {
+		t.Error("the cookie of a session that has ended stays")
+	}
 	b.submit(b.get(link), "/reset/new", url.Values{"password": {"yet another long password"}}).says(t, 404, "used already or is too old", "01TESTDECISION")
 	s.browser(t).signIn("alice", goodPassword).says(t, 403)
 	s.browser(t).signIn("alice", "a new long password of mine").leads(t, "/account")

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -76,6 +77,7 @@ type LDAP struct {
 	tls   bool
 	base  *ldap.DN // of groups
 	slots chan struct{}
+	took  atomic.Int64 // nanoseconds that the last bind of somebody who exists took
 }
 
 // NewLDAP checks cfg. It calls nobody.
@@ -132,7 +134,10 @@ func NewLDAP(cfg LDAPConfig) (*LDAP, error) {
 	if p := u.Port(); p != "" {
 		port = p
 	}
-	return &LDAP{cfg, net.JoinHostPort(u.Hostname(), port), u.Hostname(), u.Scheme == "ldaps", base, make(chan struct{}, ldapAtOnce)}, nil
+	return &LDAP{
+		cfg: cfg, host: net.JoinHostPort(u.Hostname(), port), name: u.Hostname(), tls: u.Scheme == "ldaps", base: base,
+		slots: make(chan struct{}, ldapAtOnce),
+	}, nil
 }
 
 // Name returns the connector's name.
@@ -188,8 +193,15 @@ func (l *LDAP) check(ctx context.Context, login string, password gatehouse.Secre
 			return nil, err
 		}
 	}
-	// Who does not exist is tried too, so that it takes as many round trips.
+	// Who does not exist is tried too, and waited for as long as a directory hashes
+	// the password of who does: the time must not tell names.
+	began := time.Now()
 	err = l.bindUser(c, dn, password)
+	if took := time.Since(began); entry != nil {
+		l.took.Store(int64(took))
+	} else {
+		pause(ctx, time.Duration(l.took.Load())-took)
+	}
 	proven := err == nil && entry != nil
 	if errDone := done(ctx, proven); errDone != nil {
 		return nil, errDone
@@ -215,6 +227,16 @@ func (l *LDAP) check(ctx context.Context, login string, password gatehouse.Secre
 	who.Groups = slices.Compact(who.Groups)
 	l.cfg.apply(who)
 	return who, nil
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // dial connects. Every wait on the connection ends with ctx.

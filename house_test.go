@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"internal/gateway", "internal/monitor", "internal/oauth"},
 	{"internal/plan"},
 	{}, // posture
-	{}, // admin
+	{"internal/admin"},
 	{"internal/server"},
 	{"cmd/gatehouse", "bench"},
 }

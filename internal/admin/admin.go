@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,7 +149,7 @@ func (a *api) write(w http.ResponseWriter, ans *answer) {
 		h.Set("Location", a.Base+ans.location)
 	}
 	if ans.body == nil {
-		w.WriteHeader(max(ans.status, http.StatusNoContent))
+		w.WriteHeader(cmp.Or(ans.status, http.StatusNoContent))
 		return
 	}
 	b, err := json.Marshal(ans.body)
@@ -157,7 +158,7 @@ func (a *api) write(w http.ResponseWriter, ans *answer) {
 		return
 	}
 	h.Set("Content-Type", "application/json")
-	w.WriteHeader(max(ans.status, http.StatusOK))
+	w.WriteHeader(cmp.Or(ans.status, http.StatusOK))
 	_, _ = w.Write(append(b, '\n'))
 }
 
@@ -173,9 +174,6 @@ func refuse(w http.ResponseWriter, p *gatehouse.Problem) {
 
 // problemOf says to the caller what it may know of an error.
 func problemOf(err error) *gatehouse.Problem {
-	if p, ok := errors.AsType[*gatehouse.Problem](err); ok {
-		return p
-	}
 	if t, ok := errors.AsType[*identity.Throttled](err); ok {
 		return &gatehouse.Problem{Kind: gatehouse.RateLimited, Reason: "rate_limited", Detail: "Too many mails or attempts.", RetryAfter: t.Wait, Err: err}
 	}
@@ -209,7 +207,7 @@ func problemOf(err error) *gatehouse.Problem {
 // sentence is the text of an error that is about what the caller sent.
 func sentence(err error) string {
 	const most = 1000
-	text := err.Error()
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	if len(text) > most {
 		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}

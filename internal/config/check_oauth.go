@@ -64,6 +64,9 @@ func (c *checker) withoutOAuth() {
 	if f.Identity.SCIM.Base != "" {
 		c.errorf(f.Identity.Place, "identity.scim: there are no users without oauth")
 	}
+	if f.Admin.API.Base != "" {
+		c.errorf(f.Admin.Place, "admin.api: there is nothing to administer without oauth")
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.APIs)) {
 		if a := f.APIs[name]; a.AccessToken != nil {
 			c.errorf(a.Place, "apis.%s: access_token is of our own authorization server, but there is no oauth", name)

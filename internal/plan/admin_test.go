@@ -22,6 +22,9 @@ func TestEveryOperationOfTheAdminAPIWantsAGrant(t *testing.T) {
 				grants++
 			}
 		}
+		if w := p.Access(i).Ways; len(w.Audience) != 1 || w.Audience[0] != "https://auth.example.com/gatehouse/v1" {
+			t.Errorf("%s takes tokens for %v", op.ID, w.Audience)
+		}
 		if route.Policy.Public() || route.Raw || grants != 1 {
 			t.Errorf("%s %s: public %t, raw %t, %d grants", op.Method, op.Path, route.Policy.Public(), route.Raw, grants)
 		}

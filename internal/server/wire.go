@@ -49,6 +49,11 @@ func (h *House) wire(p *plan.Plan) (_ *wiring, err error) {
 	if w.authority, err = h.authorityFor(p); err != nil {
 		return nil, err
 	}
+	if w.authority != nil && p.File.Admin.API.Base != "" {
+		if w.services[plan.AdminAPI], err = h.adminAPI(p, w.authority); err != nil {
+			return nil, err
+		}
+	}
 	if s.Authn, err = h.authenticator(p, w); err != nil {
 		return nil, err
 	}

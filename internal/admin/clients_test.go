@@ -135,7 +135,9 @@ func TestTheExportHasEverythingButSecrets(t *testing.T) {
 
 type brokenLog struct{}
 
-func (brokenLog) Append(context.Context, auditlog.Change) error { return errors.New("the disk is full") }
+func (brokenLog) Append(context.Context, auditlog.Change) error {
+	return errors.New("the disk is full")
+}
 
 func TestWhatCannotBeLoggedIsNotDone(t *testing.T) {
 	h := newHouse(t)

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,6 +114,50 @@ func (s *Server) judgeDetail(c *Client, d map[string]any) error {
 		return fmt.Errorf("not as the schema of %q wants it: %w", kind, err)
 	}
 	return nil
+}
+
+// placedWithin refuses details that name a location which is none of the
+// resources the same request asks for: its token would not be for there.
+func placedWithin(details json.RawMessage, resource []string) error {
+	if details == nil {
+		return nil
+	}
+	var list []map[string]any
+	if err := json.Unmarshal(details, &list); err != nil {
+		return err
+	}
+	for _, d := range list {
+		if !subset(detailLocations(d), resource) {
+			return refuse("invalid_authorization_details", "The authorization_details name a location that is not among the resources asked for.")
+		}
+	}
+	return nil
+}
+
+// detailsAt leaves those details that mean something at one of targets: each API
+// reads its own and no other's (RFC 9396 §9).
+func detailsAt(details json.RawMessage, targets []*resource) (json.RawMessage, error) {
+	if details == nil {
+		return nil, nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(details))
+	dec.UseNumber()
+	var list []map[string]any
+	if err := dec.Decode(&list); err != nil {
+		return nil, err
+	}
+	n := len(list)
+	list = slices.DeleteFunc(list, func(d map[string]any) bool {
+		at := detailLocations(d)
+		return len(at) > 0 && !slices.ContainsFunc(targets, func(r *resource) bool { return slices.Contains(at, r.ID) })
+	})
+	switch len(list) {
+	case n:
+		return details, nil
+	case 0:
+		return nil, nil
+	}
+	return json.Marshal(list)
 }
 
 // detailLocations are the resources that one entry names.

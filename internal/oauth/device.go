@@ -63,6 +63,9 @@ func (s *Server) authorizeDevice(w http.ResponseWriter, r *http.Request) error {
 	if asked.Details, err = s.judgeDetails(c.Client, form.Get("authorization_details")); err != nil {
 		return err
 	}
+	if err := placedWithin(asked.Details, asked.Resource); err != nil {
+		return err
+	}
 	secret, code, err := s.newDevice(ctx, c.ID, &asked)
 	if err != nil {
 		return err
@@ -285,6 +288,7 @@ func (s *Server) deviceAnswer(w http.ResponseWriter, r *http.Request) error {
 	for _, w := range found.scopes {
 		view.Scopes = append(view.Scopes, s.scopeItem(w))
 	}
+	view.Scopes = append(view.Scopes, detailItems(found.details)...)
 	switch form.Get("decision") {
 	case "allow", "deny":
 		if !s.sameQuestion(form.Get("request"), code, session, u) {

@@ -313,6 +313,23 @@ func TestDevicePage(t *testing.T) {
 	})
 }
 
+func TestADevicesDetailsAreShownAndGranted(t *testing.T) {
+	h := newHouse(t, func(c *oauth.Config) { c.DetailTypes = []string{"payment"} })
+	h.client("tv", func(m *oauth.Metadata) { tv(m); m.DetailTypes = []string{"payment"} })
+	b := h.browser()
+	b.signIn(h.user.ID, identity.ACRPassword)
+	begun := h.start("tv", "authorization_details", `[{"type":"payment","amount":4711}]`)
+	q := b.typeCode(begun.text("user_code"))
+	if !strings.Contains(q.Body.String(), "payment") {
+		t.Fatal("a user agrees to what is not shown:", q.Body)
+	}
+	b.decide(q, "allow")
+	if list, _ := h.poll("tv", begun).json["authorization_details"].([]any); len(list) != 1 || list[0].(map[string]any)["amount"] != 4711.0 {
+		t.Fatal(list)
+	}
+	wantError(t, h.post("/device_authorization", "tv", form("authorization_details", `[{"type":"root"}]`)), 400, "invalid_authorization_details")
+}
+
 func TestADeletedClientsDeviceIsGone(t *testing.T) {
 	h := newHouse(t, nil)
 	h.client("tv", tv)

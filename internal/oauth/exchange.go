@@ -249,7 +249,7 @@ func (s *Server) exchangeResources(c *Client, subject *token.Claims, asked []str
 }
 
 // exchangeDetails are the authorization_details that mean the same at the new
-// token's resources: those that name their locations there, and those without
+// token's resources: those that name one of them as location, and those without
 // any when the resources are the subject token's.
 func exchangeDetails(subject *token.Claims, resource []string) (json.RawMessage, error) {
 	var keep []any
@@ -259,7 +259,7 @@ func exchangeDetails(subject *token.Claims, resource []string) (json.RawMessage,
 			continue
 		}
 		at := detailLocations(d)
-		if len(at) == 0 && subset(resource, subject.Audience) || len(at) > 0 && subset(at, resource) {
+		if len(at) == 0 && subset(resource, subject.Audience) || slices.ContainsFunc(at, func(id string) bool { return slices.Contains(resource, id) }) {
 			keep = append(keep, d)
 		}
 	}

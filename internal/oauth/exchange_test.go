@@ -238,9 +238,13 @@ func TestExchangedDetailsStayWhereTheyWereGranted(t *testing.T) {
 	h := newHouse(t, func(c *oauth.Config) { c.DetailTypes = []string{"note"} })
 	h.client("app", func(m *oauth.Metadata) { m.DetailTypes = []string{"note"} })
 	h.client("mailer", func(m *oauth.Metadata) { service(m); m.Resources = []string{mail, orders}; m.Scope = "orders:read" })
-	details, _ := json.Marshal([]map[string]any{{"type": "note", "n": 1}, {"type": "note", "n": 2, "locations": []string{mail}}})
+	details, _ := json.Marshal([]map[string]any{{"type": "note", "n": 1}, {"type": "note", "n": 2, "locations": []string{orders, mail}}, {"type": "note", "n": 3, "locations": []string{orders}}})
 	h.client("plain", func(m *oauth.Metadata) { service(m); m.Resources = []string{orders} })
-	tok := h.tokens("app", "scope", "orders:read", "resource", orders, "authorization_details", string(details)).text("access_token")
+	v := request("app", "scope", "orders:read", "authorization_details", string(details))
+	v["resource"] = []string{orders, mail}
+	b := h.browser()
+	b.signIn(h.user.ID, identity.ACRPassword)
+	tok := h.token("app", redeem(b.authorize(v).back().Get("code"), "resource", orders)).text("access_token")
 	got := func(client string, pairs ...string) []any {
 		a := h.token(client, exchangeForm(tok, pairs...))
 		if a.Code != 200 {
@@ -249,7 +253,7 @@ func TestExchangedDetailsStayWhereTheyWereGranted(t *testing.T) {
 		list, _ := a.json["authorization_details"].([]any)
 		return list
 	}
-	if list := got("plain"); len(list) != 1 || list[0].(map[string]any)["n"] != 1.0 {
+	if list := got("plain"); len(list) != 3 {
 		t.Error("at the same resource:", list)
 	}
 	if list := got("mailer", "resource", mail); len(list) != 1 || list[0].(map[string]any)["n"] != 2.0 {

@@ -122,7 +122,10 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 		a.Roles, a.Tenant = c.Roles, c.Tenant
 	}
 	if g != nil {
-		a.GrantID, a.Details = g.ID, g.Details
+		a.GrantID = g.ID
+		if a.Details, err = detailsAt(g.Details, targets); err != nil {
+			return nil, err
+		}
 		if !g.Offline {
 			a.SID = g.SID // what was granted for longer than the session must not end with it
 		}

@@ -285,6 +285,9 @@ func (s *Server) judgeClaims(_ context.Context, c *Client, v url.Values, a *auth
 		if err != nil {
 			return err
 		}
+		if err := placedWithin(details, a.Resource); err != nil {
+			return err
+		}
 		a.Details = details
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -204,7 +205,9 @@ func TestFAPI2TakesPushedRequestsOnly(t *testing.T) {
 }
 
 func TestAuthorizationDetails(t *testing.T) {
+	const stock = "https://api.example/stock"
 	h := newHouse(t, func(c *oauth.Config) {
+		c.Resources = append(c.Resources, oauth.Resource{ID: stock, Scopes: []string{"stock"}})
 		c.DetailTypes = []string{"payment", "note"}
 		c.DetailSchemas = map[string]json.RawMessage{"payment": json.RawMessage(`{
 			"type":"object","required":["type","amount"],"additionalProperties":false,
@@ -255,6 +258,36 @@ func TestAuthorizationDetails(t *testing.T) {
 		}
 		if list, _ := h.claims(a.text("access_token"), "at+jwt")["authorization_details"].([]any); len(list) != 1 {
 			t.Fatal(list)
+		}
+	})
+	t.Run("a location outside the resources asked for is refused", func(t *testing.T) {
+		h.client("both", func(m *oauth.Metadata) { m.DetailTypes = []string{"note"} })
+		there := `[{"type":"note","locations":["` + mail + `"]}]`
+		if a := h.post("/par", "both", request("both", "resource", orders, "authorization_details", there)); a.text("error") != "invalid_authorization_details" {
+			t.Fatal(a.Code, a.Body)
+		}
+		if a := h.post("/par", "both", request("both", "resource", mail, "authorization_details", there, "scope", "openid mail")); a.Code != http.StatusCreated {
+			t.Fatal(a.Code, a.Body)
+		}
+	})
+	t.Run("each API's token has its own details only", func(t *testing.T) {
+		h.client("two", func(m *oauth.Metadata) { m.DetailTypes = []string{"note"} })
+		v := request("two", "scope", "openid orders:read", "authorization_details", `[{"type":"note","n":1,"locations":["`+orders+`"]},{"type":"note","n":2,"locations":["`+stock+`"]},{"type":"note","n":3}]`)
+		v["resource"] = []string{orders, stock}
+		b := h.browser()
+		b.signIn(h.user.ID, identity.ACRPassword)
+		a := h.token("two", redeem(b.authorize(v).back().Get("code"), "resource", orders))
+		list, _ := h.claims(a.text("access_token"), "at+jwt")["authorization_details"].([]any)
+		var got []any
+		for _, d := range list {
+			got = append(got, d.(map[string]any)["n"])
+		}
+		if !slices.Equal(got, []any{int64(1), int64(3)}) {
+			t.Fatal(got, a.Body)
+		}
+		a = h.token("two", refresh(a.text("refresh_token"), "resource", stock))
+		if list, _ := a.json["authorization_details"].([]any); len(list) != 2 || list[0].(map[string]any)["n"] != 2.0 {
+			t.Fatal(a.Body)
 		}
 	})
 	for name, c := range map[string]oauth.Config{

@@ -317,7 +317,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		}
 	}
 	route.SetLimits(taken)
-	if api.cfg.Base != "" {
+	if api.cfg.Base != "" && api.fsys == nil { // the house's own services know where they are
 		route.Strip, route.Prefix = len(api.doc.Base()), serverPath(api.doc)
 	}
 	for _, host := range hosts {

@@ -49,6 +49,9 @@ func TestEveryOperationOfTheHouseHasItsHandler(t *testing.T) {
 	for n, route := range p.Snapshot.Routes {
 		a := p.Access(n)
 		seen[a.API]++
+		if route.Strip != 0 || route.Prefix != "" {
+			t.Errorf("%s %s is served under another path than it knows of", route.Op.Op().Method, route.Op.Op().Path)
+		}
 		mux, ok := route.Service.(*http.ServeMux)
 		if !ok {
 			continue

@@ -142,8 +142,9 @@ func (s *Server) missing(ctx context.Context, f *flow, session *identity.Session
 		}
 		return needs{login: true, choose: slices.Contains(a.Prompt, "select_account")}, nil
 	}
-	// Proved since the request began: every demand for a fresh proof is met.
-	fresh := f.id != "" && !session.AuthTime.Before(f.began)
+	// Proved since the request began: every demand for a fresh proof is met. Not in the same
+	// millisecond: that may have been just before.
+	fresh := f.id != "" && session.AuthTime.After(f.began)
 	if a.IDTokenHint != "" && a.IDTokenHint != session.User {
 		if none || fresh {
 			return needs{}, refuse("login_required", "Another user is signed in.")

@@ -108,6 +108,20 @@ func TestPasskeys(t *testing.T) {
 		b.submit(v, "/signin/passkey", phone.sign(t, b, v, "up")).leads(t, "/continue?request=r1")
 		b.get("/signin?request=r1").leads(t, "/continue?request=r1")
 	})
+	t.Run("a password does not renew a session that a passkey made: it makes another, of its own level", func(t *testing.T) {
+		b := s.browser(t)
+		v := b.get("/signin")
+		b.submit(v, "/signin/passkey", phone.sign(t, b, v, ""))
+		strong := b.cookie("__Host-gatehouse")
+		s.wait(b, "r3", pages.Waiting{Reauth: true})
+		b.submit(b.get("/signin?request=r3"), "/signin", url.Values{"password": {goodPassword}}).leads(t, "/continue?request=r3")
+		if _, _, err := s.Session(t.Context(), strong); err == nil {
+			t.Error("the strong session lives on")
+		}
+		if weak, _, err := s.Session(t.Context(), b.cookie("__Host-gatehouse")); err != nil || weak.ACR != identity.ACRPassword {
+			t.Errorf("%+v, %v", weak, err)
+		}
+	})
 	t.Run("another user's passkey does not raise the session, nor take it over", func(t *testing.T) {
 		b := s.browser(t)
 		b.signIn("alice", goodPassword)
@@ -136,6 +150,24 @@ func TestPasskeys(t *testing.T) {
 	})
 
 	enrol(t, b)
+	t.Run("a key that asks for no PIN is a second factor after the password, and none without", func(t *testing.T) {
+		stick := newDevice(alice)
+		stick.auth.Options.UserNotVerified = true
+		stick.add(t, b).leads(t, "/account/security")
+		browser := s.browser(t)
+		v := browser.follow(browser.signIn("alice", goodPassword).leads(t, "/signin/second"))
+		browser.submit(v, "/signin/passkey", stick.sign(t, browser, v, "second")).leads(t, "/account")
+		session, _, err := s.Session(t.Context(), browser.cookie("__Host-gatehouse"))
+		if err != nil || session.ACR != identity.ACRTwo {
+			t.Errorf("%+v, %v", session, err)
+		}
+		alone := s.browser(t)
+		v = alone.get("/signin")
+		alone.submit(v, "/signin/passkey", stick.sign(t, alone, v, "")).leads(t, "/signin/second")
+		if alone.cookie("__Host-gatehouse") != "" {
+			t.Error("signed in by one factor")
+		}
+	})
 	t.Run("another user's passkey is no second factor", func(t *testing.T) {
 		s.forget(t)
 		b := s.browser(t)

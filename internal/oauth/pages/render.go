@@ -175,6 +175,9 @@ func problemWords(problem *gatehouse.Problem) (title, text string) {
 	switch problem.Kind.Status() {
 	case http.StatusNotFound:
 		title = "Page not found"
+		if problem.Err != nil { // there was one
+			title = "This has expired"
+		}
 	case http.StatusTooManyRequests:
 		title = "Too many attempts"
 	case http.StatusInternalServerError, http.StatusServiceUnavailable:

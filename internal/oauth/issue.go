@@ -45,7 +45,8 @@ type issueOptions struct {
 	IDToken  bool
 	Refresh  bool // a refresh token of g at its Gen
 	Act      map[string]any
-	User     *identity.User // as it is now; required when g has one
+	Details  json.RawMessage // authorization_details; nil: those of g
+	User     *identity.User  // as it is now; required when g has one
 }
 
 // accessClaims are those of RFC 9068 §2.2, RFC 8693 §4.1 and ours.
@@ -123,12 +124,15 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 	}
 	if g != nil {
 		a.GrantID = g.ID
-		if a.Details, err = detailsAt(g.Details, targets); err != nil {
-			return nil, err
+		if o.Details == nil {
+			o.Details = g.Details
 		}
 		if !g.Offline {
 			a.SID = g.SID // what was granted for longer than the session must not end with it
 		}
+	}
+	if a.Details, err = detailsAt(o.Details, targets); err != nil {
+		return nil, err
 	}
 	out := &tokenResponse{TokenType: bearerType, ExpiresIn: int64(life / time.Second), Details: a.Details, Scope: a.Scope}
 	switch {

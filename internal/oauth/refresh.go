@@ -144,11 +144,15 @@ func (s *Server) grantRefresh(ctx context.Context, c *proven, form url.Values) (
 			return nil, err
 		}
 	}
+	details, err := s.narrowDetails(c.Client, g.Details, form.Get("authorization_details"))
+	if err != nil {
+		return nil, err
+	}
 	if g, err = s.advance(ctx, c, g, gen); err != nil {
 		return nil, err
 	}
 	return s.issue(ctx, c, g, issueOptions{
-		Scopes: scopes, Resource: resource, IDToken: user != nil && slices.Contains(scopes, scopeOpenID), Refresh: true, User: user,
+		Scopes: scopes, Resource: resource, Details: details, IDToken: user != nil && slices.Contains(scopes, scopeOpenID), Refresh: true, User: user,
 	})
 }
 

@@ -95,6 +95,8 @@ func newServer(cfg Config) (*Server, error) {
 		return nil, errors.New("a negative life")
 	case cfg.AccessLife > maxAccessLife:
 		return nil, fmt.Errorf("access tokens that live %v: at most %v, that is what refresh tokens are for", cfg.AccessLife, maxAccessLife)
+	case cfg.Profile == FAPI2 && cfg.CodeLife > time.Minute:
+		return nil, fmt.Errorf("codes that live %v: at most 1 min in the profile %s (§5.3.2.1)", cfg.CodeLife, FAPI2)
 	case cfg.CodeLife > 10*time.Minute:
 		return nil, fmt.Errorf("codes that live %v: at most 10 min (RFC 6749 §4.1.2)", cfg.CodeLife)
 	}

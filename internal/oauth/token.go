@@ -102,7 +102,7 @@ func (s *Server) grantCode(ctx context.Context, c *proven, form url.Values) (*to
 	case used.Grant == nil:
 		return nil, errCode
 	}
-	out, err := s.issueFirst(ctx, c, used.Grant, used.Request.Nonce, form["resource"])
+	out, err := s.issueFirst(ctx, c, used.Grant, used.Request.Nonce, form["resource"], form.Get("authorization_details"))
 	if err != nil {
 		// The code is used up, so nothing can come of this grant any more.
 		if endErr := s.revokeGrant(context.WithoutCancel(ctx), "", used.Grant.ID, "no token could be made"); endErr != nil {
@@ -114,7 +114,7 @@ func (s *Server) grantCode(ctx context.Context, c *proven, form url.Values) (*to
 }
 
 // issueFirst mints the first tokens of a grant that has just begun to live.
-func (s *Server) issueFirst(ctx context.Context, c *proven, g *grant, nonce string, asked []string) (*tokenResponse, error) {
+func (s *Server) issueFirst(ctx context.Context, c *proven, g *grant, nonce string, asked []string, wanted string) (*tokenResponse, error) {
 	user, err := s.grantor(ctx, c, g)
 	if err != nil {
 		return nil, err
@@ -123,8 +123,12 @@ func (s *Server) issueFirst(ctx context.Context, c *proven, g *grant, nonce stri
 	if err != nil {
 		return nil, err
 	}
+	details, err := s.narrowDetails(c.Client, g.Details, wanted)
+	if err != nil {
+		return nil, err
+	}
 	return s.issue(ctx, c, g, issueOptions{
-		Scopes: g.Scopes, Resource: resource, Nonce: nonce, Code: true,
+		Scopes: g.Scopes, Resource: resource, Details: details, Nonce: nonce, Code: true,
 		IDToken: user != nil && slices.Contains(g.Scopes, scopeOpenID), Refresh: mayRefresh(c.Client), User: user,
 	})
 }
@@ -223,7 +227,11 @@ func (s *Server) grantClient(ctx context.Context, c *proven, form url.Values) (*
 	if err != nil {
 		return nil, err
 	}
-	return s.issue(ctx, c, nil, issueOptions{Scopes: scopes, Resource: form["resource"]})
+	details, err := s.judgeDetails(c.Client, form.Get("authorization_details"))
+	if err != nil {
+		return nil, err
+	}
+	return s.issue(ctx, c, nil, issueOptions{Scopes: scopes, Resource: form["resource"], Details: details})
 }
 
 // clientScopes reads the scope a client asks for itself; none is all it may have,

@@ -116,6 +116,7 @@ func (h *house) logoutClaims(raw string) map[string]any {
 }
 
 func TestBackchannelLogout(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := newRelying(t)
 	h := newHouse(t, func(c *oauth.Config) { c.Post = p.out(t, "127.0.0.1") })
 	h.client("told", func(m *oauth.Metadata) { m.BackchannelLogoutURI = p.URL + "/out"; m.IDTokenAlg = "RS256" })
@@ -206,6 +207,7 @@ func TestBackchannelLogout(t *testing.T) {
 }
 
 func TestBackchannelLogoutStaysOutside(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := newRelying(t)
 	h := newHouse(t, func(c *oauth.Config) { c.Post = p.out(t) }) // nothing inside is allowed
 	h.client("told", func(m *oauth.Metadata) { m.BackchannelLogoutURI = p.URL + "/out" })
@@ -218,6 +220,7 @@ func TestBackchannelLogoutStaysOutside(t *testing.T) {
 }
 
 func TestTwoProcessesTellOnce(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := newRelying(t)
 	h := newHouse(t, func(c *oauth.Config) { c.Post = p.out(t, "127.0.0.1") })
 	h.client("told", func(m *oauth.Metadata) { m.BackchannelLogoutURI = p.URL + "/out" })

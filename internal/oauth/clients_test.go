@@ -224,6 +224,7 @@ func within(t testing.TB, what string, limit time.Duration, ok func() bool) {
 }
 
 func TestAnotherProcessChangesClients(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	s := newShop(t, nil)
 	db, err := store.Open(t.Context(), store.Config{Path: s.path})
 	if err != nil {
@@ -269,6 +270,7 @@ func TestWhatCannotBeLoggedDoesNotHappen(t *testing.T) {
 }
 
 func TestWithoutADatabaseNobodyIsProven(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	s := newShop(t, nil)
 	secret, c := s.client("robot", robot())
 	status, _ := s.works(c.ID, secret.Reveal())

@@ -53,7 +53,7 @@ func newHouse(t testing.TB, change func(*oauth.Config)) *house {
 	t.Cleanup(func() { _ = db.Close() })
 	seal, err := token.NewSealer()
 	ok(t, err)
-	keys, err := token.NewKeyring(token.ES256, token.RS256, token.EdDSA)
+	keys, err := shopKeys()
 	ok(t, err)
 	changes, err := auditlog.OpenChanges(filepath.Join(dir, "log"))
 	ok(t, err)

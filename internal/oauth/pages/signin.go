@@ -201,6 +201,10 @@ func (p *Pages) getSecond(w http.ResponseWriter, r *http.Request) error {
 
 func (p *Pages) showSecond(w http.ResponseWriter, r *http.Request, n *next, l *identity.Login, pg page) error {
 	f, err := p.cfg.People.Factors(r.Context(), l.User)
+	if errors.Is(err, identity.ErrUnknown) { // deleted since the password
+		p.see(w, r, p.base+"/signin"+n.query("done", "expired"), n.target())
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -316,7 +320,11 @@ func (p *Pages) passkeyOptions(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if u == nil {
-			if u, err = p.cfg.People.User(r.Context(), l.User); err != nil {
+			u, err = p.cfg.People.User(r.Context(), l.User)
+			if errors.Is(err, identity.ErrUnknown) {
+				return p.passkeyOver(w)
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -135,6 +135,21 @@ func TestSecondFactor(t *testing.T) {
 		form.Set("code", totp(t, key, time.Now()))
 		other.post("/signin/second", form).leads(t, "/signin?done=expired")
 	})
+	t.Run("who was deleted since the password starts again", func(t *testing.T) {
+		s.forget(t)
+		gone := s.create(t, identity.NewUser{Name: "gone", Password: secret(goodPassword)})
+		b := s.browser(t)
+		b.signIn("gone", goodPassword)
+		enrol(t, b)
+		other := s.browser(t)
+		v := other.follow(other.signIn("gone", goodPassword).leads(t, "/signin/second"))
+		if err := s.Delete(t.Context(), "root", gone.ID); err != nil {
+			t.Fatal(err)
+		}
+		other.get("/signin/second").leads(t, "/signin?done=expired")
+		other.submit(v, "/signin/second", url.Values{"code": {"123456"}}).leads(t, "/signin?done=expired")
+		b.get("/account").leads(t, "/signin?to=")
+	})
 	t.Run("a step that asks to skip the first factor is refused", func(t *testing.T) {
 		b := s.browser(t)
 		v := first(t, b)

@@ -476,3 +476,22 @@ func TestMetadataDocuments(t *testing.T) {
 		}
 	})
 }
+
+func TestWithoutADatabaseNothingIsRegistered(t *testing.T) {
+	s := newShop(t, open)
+	begun := s.send("POST", "/register", "", goodRegistration)
+	if err := s.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path, access := "/register/"+begun.text("client_id"), begun.text("registration_access_token")
+	for name, a := range map[string]*answer{
+		"a new client": s.send("POST", "/register", "", goodRegistration),
+		"its reading":  s.send("GET", path, access, ""),
+		"its change":   s.send("PUT", path, access, goodRegistration),
+		"its end":      s.send("DELETE", path, access, ""),
+	} {
+		if a.Status != http.StatusServiceUnavailable || a.code() != "server_error" {
+			t.Errorf("%s: %d %s", name, a.Status, a.Text)
+		}
+	}
+}

@@ -1,8 +1,9 @@
 // Package pages is what people see of the authorization server: signing in,
 // consent, their account; practice 6 and the attack row CSRF.
 //
-// It owns the HTML, the two cookies of a browser ("__Host-gatehouse" is the
-// session, "__Host-gatehouse-flow" the browser before there is one), the check
+// It owns the HTML, the cookies of a browser ("__Host-gatehouse" is the
+// session, "__Host-gatehouse-flow" the browser before there is one, two more last
+// for the minutes of a sign-in that has two steps or leads elsewhere), the check
 // that a form was sent from a page of ours, and the security headers. It hides
 // templates, style and script: everything is rendered here, works without
 // JavaScript except passkeys, and loads nothing from elsewhere.

@@ -28,6 +28,19 @@ if [ ! -e "$deps/oidc-provider/node_modules/oidc-provider" ]; then
 		echo "tools/test.sh: oidc-provider not available (npm): the tests against it are left out"
 	fi
 fi
+# A client of every standard the authorization server speaks.
+if [ ! -e "$deps/openid-client/node_modules/openid-client" ]; then
+	mkdir -p "$deps/openid-client"
+	if ! { command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps/openid-client" openid-client@6.8.9 >/dev/null 2>&1; }; then
+		echo "tools/test.sh: openid-client not available (npm): the test with it is left out"
+	fi
+fi
+# Apache with Debian's OpenID Connect module, another client.
+if [ ! -e /usr/lib/apache2/modules/mod_auth_openidc.so ]; then
+	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends apache2 libapache2-mod-auth-openidc || { apt-get update -q && apt-get install -y -q --no-install-recommends apache2 libapache2-mod-auth-openidc; }; } >/dev/null 2>&1; }; then
+		echo "tools/test.sh: mod_auth_openidc not available (apt-get install libapache2-mod-auth-openidc): the test with it is left out"
+	fi
+fi
 if [ ! -x /usr/sbin/slapd ]; then
 	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q slapd || { apt-get update -q && apt-get install -y -q slapd; }; } >/dev/null 2>&1; }; then
 		echo "tools/test.sh: slapd not available (apt-get install slapd): the tests against it are left out"

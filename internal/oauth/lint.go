@@ -92,6 +92,9 @@ func (m *Metadata) setDefaults() {
 	if m.SubjectType == "" {
 		m.SubjectType = "public"
 	}
+	if m.TokenEndpointAuthAlg == "Ed25519" {
+		m.TokenEndpointAuthAlg = string(token.EdDSA) // the same, by its name of RFC 9864
+	}
 }
 
 func (l *linter) texts() {

@@ -37,6 +37,15 @@ func Algorithms() []Algorithm {
 	return []Algorithm{RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA}
 }
 
+// algorithmOf reads an alg of a header or a key. Ed25519 is what RFC 9864 §2.2 calls
+// EdDSA with the one curve that is known here; newer libraries write it.
+func algorithmOf(name string) Algorithm {
+	if name == "Ed25519" {
+		return EdDSA
+	}
+	return Algorithm(name)
+}
+
 const (
 	minRSABits = 2048 // RFC 7518 §3.3
 	maxRSABits = 4096 // above it one verification costs more than a stranger should be able to order

@@ -61,6 +61,8 @@ func TestAssertions(t *testing.T) {
 		{"the other audience", assertion(t, token.ES256, nil, edit{"aud": asURL + "/token"}), keys, nil, ""},
 		{"iat and nbf 8 s ahead", assertion(t, token.ES256, nil, edit{"iat": now + 8, "nbf": now + 8}), keys, nil, ""},
 		{"keys without names", assertion(t, token.PS256, edit{"kid": nil}, nil), bare(token.ES256, token.PS256), nil, ""},
+		{"EdDSA by its name of RFC 9864, in the key, too", assertion(t, token.EdDSA, edit{"alg": "Ed25519", "kid": nil}, nil), []byte(text(t, edit{"keys": []any{publicJWK(t, token.EdDSA, edit{"alg": "Ed25519"})}})), nil, ""},
+		{"Ed25519 with a P-256 key", assertion(t, token.ES256, edit{"alg": "Ed25519"}, nil), keys, nil, "no key"},
 		{"no iat", assertion(t, token.ES256, nil, edit{"iat": nil}), keys, nil, ""},
 
 		{"typ at+jwt", assertion(t, token.ES256, edit{"typ": "at+jwt"}, nil), keys, nil, "typ"},

@@ -133,10 +133,10 @@ func (t *table) add(v any, allowed []Algorithm) error {
 	}
 	switch {
 	case alg != "":
-		if !slices.Contains(algs, Algorithm(alg)) {
+		if !slices.Contains(algs, algorithmOf(alg)) {
 			return fmt.Errorf("its alg %q does not fit its type", alg)
 		}
-		algs = []Algorithm{Algorithm(alg)}
+		algs = []Algorithm{algorithmOf(alg)}
 	case len(allowed) == 0:
 		// The custom of issuers that leave alg out of an RSA key is RS256; any
 		// other algorithm must be written, in the key or in the configuration.

@@ -297,7 +297,7 @@ func readHeader(encoded string, jwk func(v any) error) (header, error) {
 		case "alg":
 			var alg string
 			alg, err = r.text(name)
-			h.alg = Algorithm(alg)
+			h.alg = algorithmOf(alg)
 		case "kid":
 			h.kid, err = r.text(name)
 		case "typ":

@@ -188,7 +188,7 @@ func (s *Server) grantDevice(ctx context.Context, c *proven, form url.Values) (*
 		return nil, err
 	}
 	return s.issue(ctx, c, g, issueOptions{
-		Scopes: g.Scopes, Resource: g.Resource, Code: true, IDToken: slices.Contains(g.Scopes, scopeOpenID), Refresh: mayRefresh(c.Client), User: user,
+		Scopes: g.Scopes, Resource: g.Resource, IDToken: slices.Contains(g.Scopes, scopeOpenID), Refresh: mayRefresh(c.Client), User: user,
 	})
 }
 

@@ -41,7 +41,6 @@ type issueOptions struct {
 	Scopes   []string // granted
 	Resource []string // resource indicators granted; none: the default of the client
 	Nonce    string   // of the ID token
-	Code     bool     // a code was redeemed: the whole scope is told
 	IDToken  bool
 	Refresh  bool // a refresh token of g at its Gen
 	Act      map[string]any

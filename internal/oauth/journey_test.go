@@ -2,7 +2,7 @@ package oauth_test
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // RFC 6238 has no other that apps know
+	"crypto/sha1"
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
 // revoke ends a token for the client it was made for (RFC 7009): a refresh token
@@ -48,6 +49,11 @@ func (s *Server) endRefresh(ctx context.Context, c *proven, raw string) error {
 }
 
 func (s *Server) endAccess(ctx context.Context, c *proven, raw string) error {
+	if token.Encrypted(raw) {
+		// Only its service can read which token it is. To say that it has ended would
+		// be a lie (RFC 7009 §2.2.1).
+		return refuse("unsupported_token_type", "An encrypted token cannot be revoked by itself; revoke the refresh token.")
+	}
 	claims, err := s.accessClaimsOf(ctx, raw)
 	if errors.Is(err, errNotOurs) {
 		gatehouse.EventOf(ctx).Cause = err.Error()

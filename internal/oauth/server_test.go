@@ -89,6 +89,7 @@ func TestScriptsOfOtherOrigins(t *testing.T) {
 }
 
 func TestAConfigThatCannotWorkIsRefused(t *testing.T) {
+	h := newHouse(t, nil)
 	for name, change := range map[string]func(*oauth.Config){
 		"an issuer without https":                func(c *oauth.Config) { c.Issuer = "http://id.example" },
 		"an issuer with a query":                 func(c *oauth.Config) { c.Issuer += "?x" },
@@ -108,7 +109,6 @@ func TestAConfigThatCannotWorkIsRefused(t *testing.T) {
 		"a resource of an algorithm without key": func(c *oauth.Config) { c.Resources[0].Algorithm = token.PS512 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t, nil)
 			cfg := oauth.Config{
 				Issuer: issuer, DB: h.db, Keys: h.keys, Seal: h.seal, People: h.people, Log: discard{},
 				Resources: []oauth.Resource{{ID: orders}, {ID: mail}},

@@ -128,7 +128,7 @@ func (s *Server) issueFirst(ctx context.Context, c *proven, g *grant, nonce stri
 		return nil, err
 	}
 	return s.issue(ctx, c, g, issueOptions{
-		Scopes: g.Scopes, Resource: resource, Details: details, Nonce: nonce, Code: true,
+		Scopes: g.Scopes, Resource: resource, Details: details, Nonce: nonce,
 		IDToken: user != nil && slices.Contains(g.Scopes, scopeOpenID), Refresh: mayRefresh(c.Client), User: user,
 	})
 }

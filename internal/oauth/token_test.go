@@ -100,6 +100,10 @@ func TestTokensHaveTheFormOfTheirAPI(t *testing.T) {
 		if h.claims(inner, "at+jwt")["aud"] != sealed {
 			t.Error("for another audience")
 		}
+		if !h.active("robot", inner) || h.active("robot", raw) {
+			t.Error("its service asks with what it has decrypted")
+		}
+		wantError(t, h.post("/revoke", "robot", form("token", raw)), 400, "unsupported_token_type")
 	})
 	t.Run("one of another algorithm", func(t *testing.T) {
 		raw := ask("https://api.example/rsa").text("access_token")

@@ -80,9 +80,6 @@ func (d *Desk) SignOut(ctx context.Context, actor, user string, apps bool) error
 	return nil
 }
 
-// Kinds are what Revoke can end.
-func Kinds() []string { return []string{"user", "client", "grant", "session", "token"} }
-
 // Revoke ends what was issued for id, at every gateway within a second: user and
 // client are lockdowns, which hold until somebody unlocks or enables them; grant,
 // session and token (its jti) end for good.

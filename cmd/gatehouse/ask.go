@@ -25,7 +25,7 @@ type checkCmd struct {
 }
 
 func (checkCmd) Help() string {
-	return "Reads the config and every OpenAPI document it names, compiles every rule and runs the config's own tests. Nothing is started or sent.\n\nExample:\n  gatehouse check --config gatehouse.yaml"
+	return "Reads the config and every OpenAPI document it names, compiles every rule and runs the config's own tests. Clients in the data folder are held against the profile of oauth. Nothing is started, sent or changed.\n\nExample:\n  gatehouse check --config gatehouse.yaml"
 }
 
 // Run prints every error with its place, then every warning.
@@ -33,6 +33,10 @@ func (c *checkCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	p, err := plan.Compile(cli.Config)
 	if err != nil {
 		return err
+	}
+	clients, err := server.LintClients(ctx, p)
+	if err != nil {
+		return &hintError{fmt.Errorf("the clients cannot be read: %w", err), "run as the user who owns the data folder"}
 	}
 	failed := 0
 	tests := p.RunTests(ctx)
@@ -42,17 +46,20 @@ func (c *checkCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 		}
 	}
 	if cli.Output == "json" {
-		if err := printJSON(std.out, map[string]any{"digest": p.Digest, "operations": len(p.Snapshot.Routes), "warnings": p.Warnings, "tests": tests}); err != nil {
+		if err := printJSON(std.out, map[string]any{"digest": p.Digest, "operations": len(p.Snapshot.Routes), "warnings": p.Warnings, "clients": clients, "tests": tests}); err != nil {
 			return err
 		}
 	} else {
 		for _, w := range p.Warnings {
 			say(std.out, "%s: %s %s\n", w.Place, paint(*std, yellow, "warning:"), w.Text)
 		}
+		for _, f := range clients {
+			say(std.out, "%s: %s %s\n", f.Place, paint(*std, red, "error:"), f.Text)
+		}
 		printTests(*std, tests, false)
 		say(std.out, "%s: %d operations, %d warnings, %d tests, %d failed; digest %.12s\n", cli.Config, len(p.Snapshot.Routes), len(p.Warnings), len(tests), failed, p.Digest)
 	}
-	if failed > 0 || c.Strict && len(p.Warnings) > 0 {
+	if failed > 0 || len(clients) > 0 || c.Strict && len(p.Warnings) > 0 {
 		return errFailed
 	}
 	return nil

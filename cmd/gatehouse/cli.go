@@ -36,6 +36,11 @@ type cli struct {
 	Effective    effectiveCmd    `cmd:"" help:"Show everything that is enforced on one operation, and where it was written."`
 	Explain      explainCmd      `cmd:"" help:"Say why a request was allowed or denied, by its decision id."`
 	Keys         keysCmd         `cmd:"" help:"Create, list, rotate and revoke API keys."`
+	Users        usersCmd        `cmd:"" help:"Create, change, lock and sign out the people who sign in."`
+	Groups       groupsCmd       `cmd:"" help:"Give roles to several people at once."`
+	Clients      clientsCmd      `cmd:"" help:"Register the programs that get tokens, and shut them out."`
+	Token        tokenCmd        `cmd:"" help:"Look at tokens, end them, rotate the keys that sign them."`
+	Export       exportCmd       `cmd:"" help:"Print users, groups, clients and grants as JSON, without secrets."`
 	Schema       schemaCmd       `cmd:"" help:"Print the JSON Schema of the config file, for editors."`
 	Completion   completionCmd   `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 	Version      versionCmd      `cmd:"" help:"Print the version."`

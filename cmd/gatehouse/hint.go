@@ -5,6 +5,10 @@ import (
 	"io/fs"
 	"path/filepath"
 	"syscall"
+
+	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/oauth"
+	"github.com/gatehouse-api/gatehouse/internal/server"
 )
 
 // A hintError is an error with a way out, printed on a line of its own.
@@ -24,6 +28,12 @@ func hintFor(err error, config string) string {
 	}
 	path, _ := errors.AsType[*fs.PathError](err)
 	switch {
+	case errors.Is(err, server.ErrNoOAuth):
+		return "say under which URL people and programs reach it: oauth: {issuer: \"https://…\"} in " + config
+	case errors.Is(err, identity.ErrChanged), errors.Is(err, oauth.ErrClientChanged):
+		return "somebody else was faster; look at it again and repeat"
+	case errors.Is(err, identity.ErrLast):
+		return "give the user a password first: gatehouse users password NAME"
 	case errors.Is(err, fs.ErrNotExist) && path != nil && sameFile(path.Path, config):
 		return "write one for your API with 'gatehouse init openapi.yaml --upstream URL', or name yours with --config; 'gatehouse demo' needs none"
 	case errors.Is(err, syscall.EADDRINUSE):

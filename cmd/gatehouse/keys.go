@@ -42,58 +42,76 @@ func (c *keysCreateCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 		if err := k.Known(c.Role); err != nil {
 			return err
 		}
-		return handOver(cli, std, c.Save, func() (gatehouse.Secret, *authn.Key, error) {
-			return k.Create(ctx, actor, authn.NewKey{
+		return handOver(cli, std, c.Save, func() (*handed, error) {
+			return handedKey(k.Create(ctx, actor, authn.NewKey{
 				Owner: c.Owner, Tenant: c.Tenant, Roles: c.Role, Scopes: c.Scope, Note: c.Note, Life: c.Life,
-			})
+			}))
 		})
 	})
 }
 
-// handOver gives the key that do makes to whoever asked, once. The file is there
-// before the key is: a rotation that has nowhere to put the successor would end
-// the old key for nothing.
-func handOver(cli *cli, std *stdio, file string, do func() (gatehouse.Secret, *authn.Key, error)) (err error) {
+// A handed is a secret on its way to whoever asked.
+type handed struct {
+	secret gatehouse.Secret
+	what   string                 // "key k7f2m9q4xw of billing"
+	view   func(shown string) any // as JSON
+	undo   string                 // what to do when it reached nobody
+}
+
+// handOver gives the secret that do makes to whoever asked, once. The file is there
+// before the secret is: a rotation that has nowhere to put the successor would end
+// the old one for nothing.
+func handOver(cli *cli, std *stdio, file string, do func() (*handed, error)) (err error) {
 	var f *os.File
 	if file != "" {
 		if f, err = os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
-			return fmt.Errorf("no key was made, there is no file for it: %w", err)
+			return fmt.Errorf("nothing was made, there is no file for it: %w", err)
 		}
 	}
-	secret, key, err := do()
+	h, err := do()
 	if err != nil {
 		if f != nil {
 			err = errors.Join(err, f.Close(), os.Remove(file))
 		}
 		return err
 	}
-	shown := secret.Reveal()
+	shown := h.secret.Reveal()
 	if f != nil {
 		_, err = f.WriteString(shown + "\n")
 		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-			return lost(key, err)
+			return h.lost(err)
 		}
 		shown = ""
 	}
 	if cli.Output == "json" {
-		if err := printJSON(std.out, keyView{view(key), shown}); err != nil {
-			return lost(key, err)
+		if err := printJSON(std.out, h.view(shown)); err != nil {
+			return h.lost(err)
 		}
 		return nil
 	}
-	say(std.err, "key %s of %s%s\n", key.ID, key.Owner, until(key))
+	say(std.err, "%s\n", h.what)
 	if shown != "" {
 		say(std.err, "It is shown this once; only its hash is kept. A running gateway takes it within a second.\n")
 		if _, err := fmt.Fprintln(std.out, shown); err != nil {
-			return lost(key, err)
+			return h.lost(err)
 		}
 	}
 	return nil
 }
 
-// lost is the error of a key that was made and reached nobody.
-func lost(key *authn.Key, err error) error {
-	return fmt.Errorf("key %s was made but not handed over: %w; revoke it and try again", key.ID, err)
+// lost is the error of a secret that was made and reached nobody.
+func (h *handed) lost(err error) error {
+	return fmt.Errorf("%s was made but not handed over: %w; %s", h.what, err, h.undo)
+}
+
+func handedKey(secret gatehouse.Secret, key *authn.Key, err error) (*handed, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &handed{
+		secret: secret, what: fmt.Sprintf("key %s of %s%s", key.ID, key.Owner, until(key)), undo: "revoke it and try again",
+		view: func(shown string) any { return keyView{view(key), shown} },
+	}, nil
 }
 
 type keyView struct {
@@ -186,8 +204,8 @@ func (keysRotateCmd) Help() string {
 // Run makes the successor.
 func (c *keysRotateCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	return withKeys(ctx, cli, func(k *server.KeyRing, actor string) error {
-		return handOver(cli, std, c.Save, func() (gatehouse.Secret, *authn.Key, error) {
-			return k.Rotate(ctx, actor, c.ID, c.Overlap)
+		return handOver(cli, std, c.Save, func() (*handed, error) {
+			return handedKey(k.Rotate(ctx, actor, c.ID, c.Overlap))
 		})
 	})
 }
@@ -213,17 +231,21 @@ func (c *keysRevokeCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	})
 }
 
-// withKeys opens the keys for as long as do runs. The actor in the record is the
-// operating system's user: whoever can write the database needs no other right.
+// withKeys opens the keys for as long as do runs.
 func withKeys(ctx context.Context, cli *cli, do func(*server.KeyRing, string) error) (err error) {
-	actor := fmt.Sprintf("os:%d", os.Getuid())
-	if u, err := user.Current(); err == nil {
-		actor = "os:" + u.Username
-	}
 	k, err := server.OpenKeyRing(ctx, cli.Config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	return do(k, actor)
+	return do(k, actor())
+}
+
+// actor is who does it, in the record: the operating system's user. Whoever can
+// write the database needs no other right.
+func actor() string {
+	if u, err := user.Current(); err == nil {
+		return "os:" + u.Username
+	}
+	return fmt.Sprintf("os:%d", os.Getuid())
 }

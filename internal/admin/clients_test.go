@@ -114,13 +114,15 @@ func TestTheExportHasEverythingButSecrets(t *testing.T) {
 	var doc struct {
 		Version int
 		People  struct{ Users, Groups, Links []map[string]any }
-		Clients []oauth.Client
-		Grants  []oauth.Grant
+		OAuth   struct {
+			Clients []oauth.Client
+			Grants  []oauth.Grant
+		}
 	}
 	if err := json.Unmarshal(a.Body.Bytes(), &doc); err != nil {
 		t.Fatalf("%v\n%s", err, a.Body)
 	}
-	if doc.Version != 1 || len(doc.People.Users) != 1 || len(doc.People.Groups) != 1 || len(doc.Clients) != 2 || doc.Grants == nil {
+	if doc.Version != 1 || len(doc.People.Users) != 1 || len(doc.People.Groups) != 1 || len(doc.OAuth.Clients) != 2 || doc.OAuth.Grants == nil {
 		t.Errorf("%s", a.Body)
 	}
 	for _, s := range []string{secret, "argon2", "gcs_", "sha256"} {

@@ -2,9 +2,7 @@ package admin
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -118,8 +116,8 @@ func (d *Desk) RotateSigningKeys(ctx context.Context, actor string) error {
 }
 
 // Export writes everything as one JSON object: {"version": 1, "exported": time,
-// "people": {users, groups, links}, "clients": […], "grants": […]}. There is no
-// secret in it, nor the hash of one. Who takes it along is in the log of changes.
+// "people": {users, groups, links}, "oauth": {clients, grants}}. There is no secret
+// in it, nor the hash of one. Who takes it along is in the log of changes.
 func (d *Desk) Export(ctx context.Context, actor string, w io.Writer) error {
 	if err := d.Log.Append(ctx, auditlog.Change{Actor: actor, Action: "export", Object: "all"}); err != nil {
 		return fmt.Errorf("admin: nothing is exported because it could not be logged: %w", err)
@@ -129,39 +127,13 @@ func (d *Desk) Export(ctx context.Context, actor string, w io.Writer) error {
 	if err := d.People.Export(ctx, out, identity.ExportOptions{}); err != nil {
 		return err
 	}
-	clients, err := d.OAuth.Clients(ctx)
-	if err != nil {
+	_, _ = out.WriteString(",\n\"oauth\": ")
+	if err := d.OAuth.Export(ctx, out); err != nil {
 		return err
 	}
-	_, _ = out.WriteString(",\n\"clients\": [")
-	for i := range clients {
-		b, err := json.Marshal(&clients[i])
-		if err != nil {
-			return fmt.Errorf("admin: export: %w", err)
-		}
-		element(out, i, b)
-	}
-	var grants bytes.Buffer
-	if err := d.OAuth.Export(ctx, &grants); err != nil {
-		return err
-	}
-	_, _ = out.WriteString("],\n\"grants\": [")
-	n := 0
-	for line := range bytes.Lines(grants.Bytes()) {
-		element(out, n, bytes.TrimSpace(line))
-		n++
-	}
-	_, _ = out.WriteString("]}\n")
+	_, _ = out.WriteString("}\n")
 	if err := out.Flush(); err != nil { // the first error of all the writes
 		return fmt.Errorf("admin: export: %w", err)
 	}
 	return nil
-}
-
-func element(out *bufio.Writer, n int, b []byte) {
-	if n > 0 {
-		_ = out.WriteByte(',')
-	}
-	_ = out.WriteByte('\n')
-	_, _ = out.Write(b)
 }

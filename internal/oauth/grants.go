@@ -331,6 +331,7 @@ func (s *Server) Export(ctx context.Context, w io.Writer) error {
 	if out.Grants, err = s.grants(ctx, `id <> ''`); err != nil {
 		return err
 	}
+	out.Grants = append([]Grant{}, out.Grants...) // a list also when it is empty
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(&out); err != nil {

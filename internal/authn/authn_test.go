@@ -97,6 +97,8 @@ func TestAuthenticate(t *testing.T) {
 		{"a token bound to a certificate is refused with another", ways(byMain), over(bearer(bound), stranger), no200, un, "certificate_mismatch"},
 		{"a token bound to a certificate is refused without", ways(byMain), bearer(bound), no200, un, "certificate_mismatch"},
 		{"a token bound to a DPoP key is refused", ways(byMain), bearer(w.token(t, map[string]any{"cnf": map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}})), no200, un, "dpop_unsupported"},
+		{"a token bound to a certificate that nobody has signed for is accepted", all, unverified(over(bearer(bound), billing)), "alice", 0, ""},
+		{"with another certificate it is refused", all, unverified(over(bearer(bound), stranger)), no200, un, "certificate_mismatch"},
 		{"a token bound to both is refused", ways(byMain), over(bearer(w.token(t, map[string]any{"cnf": map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I", "x5t#S256": x5t(billing)}})), billing), no200, un, "dpop_unsupported"},
 		{"a token bound by something unknown is refused", ways(byMain), over(bearer(w.token(t, map[string]any{"cnf": map[string]any{"moon": "full"}})), billing), no200, un, "token_invalid"},
 

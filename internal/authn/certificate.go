@@ -67,6 +67,16 @@ func leaf(state *tls.ConnectionState) *x509.Certificate {
 	return state.VerifiedChains[0][0]
 }
 
+// presented returns the certificate whose key the connection has proven, whoever
+// signed it: enough for a token that is bound to this very certificate, self-signed
+// or not (RFC 8705 §3), and for nothing else.
+func presented(state *tls.ConnectionState) *x509.Certificate {
+	if state == nil || !state.HandshakeComplete || len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	return state.PeerCertificates[0]
+}
+
 // thumbprint is x5t#S256 (RFC 8705 §3.1).
 func thumbprint(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)

@@ -132,7 +132,7 @@ func (a *Authenticator) onRequest(r *http.Request, acc *Accept, is *acceptIssuer
 	if acc.bound && !c.Cnf.Bound() {
 		return nil, acc.unbound(s.kind, errors.New("only tokens bound to a key are taken here, and this one is not"))
 	}
-	if c.Cnf.X5T != "" && !holds(leaf(r.TLS), c.Cnf.X5T) {
+	if c.Cnf.X5T != "" && !holds(presented(r.TLS), c.Cnf.X5T) {
 		return nil, acc.denial(s.kind, invalidToken, gatehouse.Problem{
 			Reason: "certificate_mismatch", Detail: "The access token is bound to another client certificate.",
 			Err: errors.New("cnf.x5t#S256 is not the connection's certificate (RFC 8705 §3)"),

@@ -70,6 +70,9 @@ func (c *checker) listeners() {
 		if l.ClientCertificates != nil && l.Plaintext != "" {
 			c.errorf(l.ClientCertificates.Place, "listeners: %s asks for client certificates without tls", l.Address)
 		}
+		if cc := l.ClientCertificates; cc != nil && (cc.Mode == "any") != (cc.CA == nil) {
+			c.errorf(cc.Place, "listeners: %s: client_certificates needs a ca, or mode: any and none", l.Address)
+		}
 	}
 }
 
@@ -173,7 +176,9 @@ func (c *checker) certificates() {
 
 // asked refuses certificates that no caller could ever show.
 func (c *checker) asked(at Place, of string) {
-	if !slices.ContainsFunc(c.f.Listeners, func(l Listener) bool { return l.ClientCertificates != nil }) {
+	if !slices.ContainsFunc(c.f.Listeners, func(l Listener) bool {
+		return l.ClientCertificates != nil && l.ClientCertificates.CA != nil
+	}) {
 		c.errorf(at, "%s: no listener asks for client certificates; give one client_certificates: {ca: file}", of)
 	}
 }

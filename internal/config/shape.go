@@ -66,8 +66,8 @@ type TLS struct {
 
 // ClientAuth is what a listener asks callers for in the TLS handshake.
 type ClientAuth struct {
-	Mode  string `yaml:"mode" default:"optional" enum:"optional required" doc:"required: no handshake without a certificate."`
-	CA    Path   `yaml:"ca" required:"true" doc:"PEM file with the CA certificates that sign callers' certificates."`
+	Mode  string `yaml:"mode" default:"optional" enum:"optional required any" doc:"required: no handshake without a certificate; any: whoever signed it, for tokens and OAuth clients bound to a self-signed certificate (RFC 8705): it proves a key, never a name."`
+	CA    *Path  `yaml:"ca" doc:"PEM file with the CA certificates that sign callers' certificates; unless mode is any."`
 	Place Place  `yaml:"-"`
 }
 

@@ -24,6 +24,7 @@ const (
 	ClientsOff      ClientMode = "off"      // none is asked for
 	ClientsOptional ClientMode = "optional" // one that is shown must be good
 	ClientsRequired ClientMode = "required" // no handshake without a good one
+	ClientsAny      ClientMode = "any"      // whoever signed it: it proves a key, never a name (RFC 8705 §2.2, §3)
 )
 
 // Clients says which client certificates a listener accepts.
@@ -55,12 +56,18 @@ func ServerConfig(source Source, clients Clients) (*tls.Config, error) {
 	switch clients.Mode {
 	case ClientsOff:
 		return c, nil
+	case ClientsAny:
+		if clients.Pool != nil {
+			return nil, errors.New("pki: with any client certificate taken, no CA is asked")
+		}
+		c.ClientAuth = tls.RequestClientCert
+		return c, nil
 	case ClientsOptional:
 		c.ClientAuth = tls.VerifyClientCertIfGiven
 	case ClientsRequired:
 		c.ClientAuth = tls.RequireAndVerifyClientCert
 	default:
-		return nil, fmt.Errorf("pki: client certificates must be %q, %q or %q, not %q", ClientsOff, ClientsOptional, ClientsRequired, clients.Mode)
+		return nil, fmt.Errorf("pki: client certificates must be %q, %q, %q or %q, not %q", ClientsOff, ClientsOptional, ClientsRequired, ClientsAny, clients.Mode)
 	}
 	if clients.Pool == nil || clients.Pool.Equal(x509.NewCertPool()) {
 		// crypto/tls would fall back to the system's CAs: anyone with a public certificate would be a client.

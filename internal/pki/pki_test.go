@@ -125,6 +125,8 @@ func TestHandshakes(t *testing.T) {
 		{"required: a good certificate is fine", required, trusting(with(billing)), true},
 		{"required: an expired certificate is refused", required, trusting(with(expired)), false},
 		{"optional: an expired certificate is refused", optional, trusting(with(expired)), false},
+		{"any: no certificate is fine", pki.Clients{Mode: pki.ClientsAny}, trusting(func(*tls.Config) {}), true},
+		{"any: a certificate of anybody's is fine", pki.Clients{Mode: pki.ClientsAny}, trusting(with(foreign)), true},
 		{"required: a server's certificate is not a client's", required, trusting(with(*served)), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -158,6 +160,7 @@ func TestServerConfigRefuses(t *testing.T) {
 	}{
 		"no certificate":                      {nil, pki.Clients{Mode: pki.ClientsOff}},
 		"an undecided client mode":            {source, pki.Clients{}},
+		"any, and a CA that nobody asks":      {source, pki.Clients{Mode: pki.ClientsAny, Pool: ca.Pool()}},
 		"a misspelt client mode":              {source, pki.Clients{Mode: "Required", Pool: ca.Pool()}},
 		"required without a CA":               {source, pki.Clients{Mode: pki.ClientsRequired}},
 		"optional with an empty list of CAs":  {source, pki.Clients{Mode: pki.ClientsOptional, Pool: x509.NewCertPool()}},

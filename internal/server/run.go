@@ -208,7 +208,7 @@ func sameListener(x, y config.Listener) bool {
 	if (x.ClientCertificates == nil) != (y.ClientCertificates == nil) {
 		return false
 	}
-	if c, d := x.ClientCertificates, y.ClientCertificates; c != nil && (c.Mode != d.Mode || c.CA.Value != d.CA.Value) {
+	if c, d := x.ClientCertificates, y.ClientCertificates; c != nil && (c.Mode != d.Mode || pathOf(c.CA) != pathOf(d.CA)) {
 		return false
 	}
 	return x.Address == y.Address && (x.Plaintext == "") == (y.Plaintext == "") && sameTLS(x.TLS, y.TLS) &&
@@ -314,8 +314,10 @@ func (r *runner) tls(ctx context.Context, l *config.Listener) (*tls.Config, *pki
 	clients := pki.Clients{Mode: pki.ClientsOff}
 	if c := l.ClientCertificates; c != nil {
 		clients.Mode = pki.ClientMode(c.Mode)
-		if clients.Pool, err = pki.ReadPool(c.CA.Value); err != nil {
-			return nil, nil, err
+		if c.CA != nil {
+			if clients.Pool, err = pki.ReadPool(c.CA.Value); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	conf, err := pki.ServerConfig(source, clients)

@@ -3,7 +3,9 @@ package gatehouse_test
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -195,4 +197,123 @@ func newAuthority(ts *testscript.TestScript) *authority {
 
 func pemOf(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// proof is the script command proof: proof bot POST /token token=… nonce=… sets what
+// RFC 9449 §4.2 wants in a DPoP proof; iat=-600 dates it ten minutes back.
+func proof(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 3 {
+		ts.Fatalf("usage: proof NAME METHOD PATH [token=TOKEN] [nonce=NONCE] [iat=SECONDS]")
+	}
+	w := worldOf(ts)
+	if w.proofs == nil {
+		w.proofs = map[string]*ecdsa.PrivateKey{}
+	}
+	key := w.proofs[args[0]]
+	if key == nil {
+		var err error
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		ts.Check(err)
+		w.proofs[args[0]] = key
+	}
+	claims := map[string]any{"htm": args[1], "htu": absolute(ts, args[2]).String(), "jti": rand.Text(), "iat": time.Now().Unix()}
+	for _, a := range args[3:] {
+		switch k, v, _ := strings.Cut(a, "="); k {
+		case "token":
+			sum := sha256.Sum256([]byte(v))
+			claims["ath"] = base64.RawURLEncoding.EncodeToString(sum[:])
+		case "nonce":
+			claims["nonce"] = v
+		case "iat":
+			d, err := time.ParseDuration(v + "s")
+			ts.Check(err)
+			claims["iat"] = time.Now().Add(d).Unix()
+		default:
+			ts.Fatalf("proof: what is %s?", a)
+		}
+	}
+	payload, err := json.Marshal(claims)
+	ts.Check(err)
+	compact, err := signed(key, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"), payload)
+	ts.Check(err)
+	ts.Check(os.WriteFile(filepath.Join(w.dir, args[0]+".dpop"), []byte("DPoP: "+compact), 0o600))
+}
+
+// tamper is the script command tamper: tamper FORGED $TOKEN none. What it makes of a
+// good token of the gateway's has its claims, and a signature that is not the
+// gateway's: none at all; an HMAC with the public key as its secret (hs256); one of a
+// key that the header points to as a file (kid) or brings along (jwk). With roles the
+// claims are changed below the good signature, with cut a byte is missing.
+func tamper(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: tamper NAME TOKEN none|hs256|kid|jwk|roles|cut")
+	}
+	parts := strings.Split(args[1], ".")
+	if len(parts) != 3 {
+		ts.Fatalf("no JWT: %d parts", len(parts))
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	ts.Check(err)
+	public := gateKey(ts, parts[0])
+	var out string
+	switch args[2] {
+	case "none":
+		out, err = sign("none", "at+jwt", nil, payload)
+	case "hs256":
+		out, err = sign("HS256", "at+jwt", public, payload)
+	case "kid":
+		// The library refuses so short a secret as an empty file's, an attacker's does not.
+		b := base64.RawURLEncoding
+		out = b.EncodeToString([]byte(`{"alg":"HS256","typ":"at+jwt","kid":"../../../../dev/null"}`)) + "." + parts[1]
+		mac := hmac.New(sha256.New, nil)
+		_, _ = mac.Write([]byte(out))
+		out += "." + b.EncodeToString(mac.Sum(nil))
+	case "jwk":
+		var own *ecdsa.PrivateKey
+		own, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		ts.Check(err)
+		out, err = signed(own, (&jose.SignerOptions{EmbedJWK: true}).WithType("at+jwt"), payload)
+	case "roles":
+		var claims map[string]any
+		ts.Check(json.Unmarshal(payload, &claims))
+		claims["roles"] = []string{"manager"}
+		payload, err = json.Marshal(claims)
+		out = parts[0] + "." + base64.RawURLEncoding.EncodeToString(payload) + "." + parts[2]
+	case "cut":
+		out = args[1][:len(args[1])-1]
+	default:
+		ts.Fatalf("tamper: what is %s?", args[2])
+	}
+	ts.Check(err)
+	ts.Setenv(args[0], out)
+}
+
+func signed(key *ecdsa.PrivateKey, o *jose.SignerOptions, payload []byte) (string, error) {
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, o)
+	if err != nil {
+		return "", err
+	}
+	jws, err := signer.Sign(payload)
+	if err != nil {
+		return "", err
+	}
+	return jws.CompactSerialize()
+}
+
+// gateKey is the public key that the header of a token names.
+func gateKey(ts *testscript.TestScript, head string) *jose.JSONWebKey {
+	b, err := base64.RawURLEncoding.DecodeString(head)
+	ts.Check(err)
+	var h struct{ Kid string }
+	ts.Check(json.Unmarshal(b, &h))
+	resp, err := browserOf(ts, "anybody").client.Get(ts.Getenv("GATE") + "/jwks.json")
+	ts.Check(err)
+	defer func() { _ = resp.Body.Close() }()
+	var keys jose.JSONWebKeySet
+	ts.Check(json.NewDecoder(resp.Body).Decode(&keys))
+	found := keys.Key(h.Kid)
+	if len(found) != 1 {
+		ts.Fatalf("%d keys of id %q", len(found), h.Kid)
+	}
+	return &found[0]
 }

@@ -91,15 +91,8 @@ func (d *Directory) Session(ctx context.Context, cookie string) (*Session, *User
 	if err != nil {
 		return nil, nil, sessionError("reading a session", err)
 	}
-	if now.Sub(s.Seen) >= seenEvery {
-		s.Seen, s.Idle = now, d.idle(s, now)
-		err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
-			// It may have ended since it was read, and must not be seen again then.
-			return one(tx.ExecContext(ctx, `UPDATE sessions SET seen = $1, idle = $2 WHERE cookie = $3`, millis(s.Seen), millis(s.Idle), sum))
-		})
-		if err != nil {
-			return nil, nil, sessionError("keeping a session", err)
-		}
+	if err := d.seen(ctx, s, now, `cookie = $3`, sum); err != nil {
+		return nil, nil, err
 	}
 	return s, u, nil
 }
@@ -107,14 +100,45 @@ func (d *Directory) Session(ctx context.Context, cookie string) (*Session, *User
 // SessionAlive says nil of a session that would still be taken with its cookie,
 // and [ErrSession] of every other: who refreshes a token asks.
 func (d *Directory) SessionAlive(ctx context.Context, sid string) error {
-	err := d.cfg.DB.Read(ctx, func(tx *sql.Tx) error {
+	_, err := d.session(ctx, sid)
+	return err
+}
+
+// SessionUsed is SessionAlive of a session whose user a client acts for right now:
+// who works in an application and never comes back to our pages is not idle.
+func (d *Directory) SessionUsed(ctx context.Context, sid string) error {
+	s, err := d.session(ctx, sid)
+	if err != nil {
+		return err
+	}
+	return d.seen(ctx, s, time.Now(), `id = $3`, sid)
+}
+
+func (d *Directory) session(ctx context.Context, sid string) (s *Session, err error) {
+	err = d.cfg.DB.Read(ctx, func(tx *sql.Tx) error {
 		list, err := selectSessions(ctx, tx, time.Now(), `AND s.id = $2`, sid)
 		if err == nil && len(list) != 1 {
 			err = ErrSession
 		}
+		if err == nil {
+			s = &list[0]
+		}
 		return err
 	})
-	return sessionError("reading a session", err)
+	return s, sessionError("reading a session", err)
+}
+
+// seen notes once a minute that s is in use, which moves the end it has without.
+func (d *Directory) seen(ctx context.Context, s *Session, now time.Time, where string, which any) error {
+	if now.Sub(s.Seen) < seenEvery {
+		return nil
+	}
+	s.Seen, s.Idle = now, d.idle(s, now)
+	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
+		// It may have ended since it was read, and must not be seen again then.
+		return one(tx.ExecContext(ctx, `UPDATE sessions SET seen = $1, idle = $2 WHERE `+where, millis(s.Seen), millis(s.Idle), which)) //nolint:gosec // where is a constant of this file
+	})
+	return sessionError("keeping a session", err)
 }
 
 // Raise adds what the user of a session proved just now, for a step-up or to sign

@@ -213,10 +213,28 @@ func TestASessionEndsWhenItIdlesAndAtTheLatestAfterItsLife(t *testing.T) {
 	if got, _, err := h.Session(t.Context(), cookie); err != nil || time.Until(got.Idle) < 29*time.Minute {
 		t.Errorf("a request did not put the idle end off: %+v, %v", got, err)
 	}
+	// A client that acts for the user keeps the session in use; a look at it does not.
+	idle := func() time.Duration {
+		list, err := h.SessionsOf(t.Context(), alice.ID)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%d sessions, %v", len(list), err)
+		}
+		return time.Until(list[0].Idle)
+	}
+	age(10*time.Minute, time.Hour)
+	wantErr(t, h.SessionAlive(t.Context(), s.ID), nil)
+	if left := idle(); left > 11*time.Minute {
+		t.Errorf("a look put the idle end off to %v from now", left)
+	}
+	wantErr(t, h.SessionUsed(t.Context(), s.ID), nil)
+	if left := idle(); left < 29*time.Minute {
+		t.Errorf("its use did not put the idle end off: %v from now", left)
+	}
 	age(-time.Millisecond, time.Hour)
 	if _, _, err := h.Session(t.Context(), cookie); !errors.Is(err, identity.ErrSession) {
 		t.Errorf("an idle session: %v", err)
 	}
+	wantErr(t, h.SessionUsed(t.Context(), s.ID), identity.ErrSession)
 	wantErr(t, h.SessionAlive(t.Context(), s.ID), identity.ErrSession)
 	if _, _, err := h.Raise(t.Context(), cookie, byPassword(alice)); !errors.Is(err, identity.ErrSession) {
 		t.Errorf("an idle session was raised: %v", err)

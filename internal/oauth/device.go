@@ -183,7 +183,7 @@ func (s *Server) grantDevice(ctx context.Context, c *proven, form url.Values) (*
 	case refused != nil:
 		return nil, refused
 	}
-	user, err := s.grantor(ctx, c, g)
+	user, err := s.grantor(ctx, c, g, s.cfg.People.SessionUsed)
 	if err != nil {
 		return nil, err
 	}

@@ -123,7 +123,7 @@ func (s *Server) introspectRefresh(ctx context.Context, c *proven, raw string, o
 	if g.Gen != gen {
 		return nil // used: what comes next is the token endpoint's business
 	}
-	if _, err := s.grantor(ctx, c, g); err != nil {
+	if _, err := s.grantor(ctx, c, g, s.cfg.People.SessionAlive); err != nil {
 		if e, ok := errors.AsType[*Error](err); ok && e.Code == "invalid_grant" {
 			return nil
 		}

@@ -127,7 +127,7 @@ func (s *Server) grantRefresh(ctx context.Context, c *proven, form url.Values) (
 	}
 	// Everything that can refuse comes first: a mistake of the client's must not
 	// cost it the token.
-	user, err := s.grantor(ctx, c, g)
+	user, err := s.grantor(ctx, c, g, s.cfg.People.SessionUsed)
 	if err != nil {
 		return nil, err
 	}

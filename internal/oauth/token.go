@@ -115,7 +115,7 @@ func (s *Server) grantCode(ctx context.Context, c *proven, form url.Values) (*to
 
 // issueFirst mints the first tokens of a grant that has just begun to live.
 func (s *Server) issueFirst(ctx context.Context, c *proven, g *grant, nonce string, asked []string, wanted string) (*tokenResponse, error) {
-	user, err := s.grantor(ctx, c, g)
+	user, err := s.grantor(ctx, c, g, s.cfg.People.SessionUsed)
 	if err != nil {
 		return nil, err
 	}
@@ -175,8 +175,9 @@ func (e *Error) again(cause string) *Error {
 
 // grantor returns the user of g as it is now, nil when g is of a client alone, and
 // refuses what somebody has put an end to: the user, the client, the session, a new
-// password, a lockdown.
-func (s *Server) grantor(ctx context.Context, c *proven, g *grant) (*identity.User, error) {
+// password, a lockdown. How its session is asked is the caller's: tokens that are
+// made keep it from being idle, a look at them does not.
+func (s *Server) grantor(ctx context.Context, c *proven, g *grant, session func(ctx context.Context, sid string) error) (*identity.User, error) {
 	dead := refuse("invalid_grant", "The grant has ended.")
 	if !g.live(time.Now()) || g.Client != c.ID {
 		return nil, dead.again("revoked or expired")
@@ -196,7 +197,7 @@ func (s *Server) grantor(ctx context.Context, c *proven, g *grant) (*identity.Us
 		return nil, dead.again("the user has a new password or was locked since")
 	}
 	if !g.Offline && g.SID != "" {
-		switch err := s.cfg.People.SessionAlive(ctx, g.SID); {
+		switch err := session(ctx, g.SID); {
 		case errors.Is(err, identity.ErrSession):
 			return nil, dead.again("its session has ended")
 		case err != nil:

@@ -91,7 +91,7 @@ func LintClients(ctx context.Context, p *plan.Plan) (found []plan.Finding, err e
 	if _, err := os.Stat(name); p.File.OAuth == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	db, err := store.Open(ctx, store.Config{Path: name})
+	db, err := store.Look(ctx, store.Config{Path: name})
 	if err != nil {
 		return nil, err
 	}

@@ -209,12 +209,23 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) error {
 		f.allowed = true
 		return s.proceed(w, r, f)
 	case "deny":
-		if err := s.cfg.DB.Write(r.Context(), func(tx *sql.Tx) error { return s.consume(r.Context(), tx, f.id, time.Now()) }); err != nil {
+		if err := s.refuseRequest(r.Context(), f); err != nil {
 			return err
 		}
 		return s.answerError(w, r, f.client, f.request.to(), refuse("access_denied", "The user said no."))
 	}
 	return refuse("invalid_request", "The answer is neither yes nor no.")
+}
+
+// refuseRequest uses a request up that its user has said no to.
+func (s *Server) refuseRequest(ctx context.Context, f *flow) error {
+	return s.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
+		now := time.Now()
+		if err := s.consume(ctx, tx, f.id, now); err != nil {
+			return err
+		}
+		return s.answered(ctx, tx, f.request, now)
+	})
 }
 
 // consume uses a waiting request up; errWaiting when somebody was faster.
@@ -245,6 +256,9 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, f *flow, sessi
 			if err := s.consume(ctx, tx, f.id, now); err != nil {
 				return err
 			}
+		}
+		if err := s.answered(ctx, tx, a, now); err != nil {
+			return err
 		}
 		if f.allowed {
 			if err := s.rememberConsent(ctx, tx, session.User, a, now); err != nil {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+
+	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
 // jwks publishes the keys that tokens are signed with (RFC 7517 §5).
@@ -115,6 +117,9 @@ func (s *Server) algorithms() []string {
 	_ = json.Unmarshal(s.cfg.Keys.JWKS(), &set) // ours
 	var list []string
 	for _, k := range set.Keys {
+		if s.cfg.Profile == FAPI2 && !slices.Contains(fapiAlgorithms(), token.Algorithm(k.Alg)) {
+			continue // no client may ask for it
+		}
 		if k.Alg != "" && !slices.Contains(list, k.Alg) {
 			list = append(list, k.Alg)
 		}

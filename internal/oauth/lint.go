@@ -455,6 +455,14 @@ func strongMethod(method string) bool {
 	return method == methodJWT || method == methodTLS || method == methodSelfSigned
 }
 
+// ProofAlgorithms are those of DPoP proofs in a profile; nil: the usual ones.
+func ProofAlgorithms(p Profile) []token.Algorithm {
+	if p == FAPI2 {
+		return fapiAlgorithms()
+	}
+	return nil
+}
+
 // fapiAlgorithms are those of FAPI 2.0 Security Profile §5.4.1.
 func fapiAlgorithms() []token.Algorithm {
 	return []token.Algorithm{token.PS256, token.ES256, token.EdDSA}

@@ -57,7 +57,7 @@ type Config struct {
 	Pages         Look
 	SignIns       []SignIn         // where else people sign in
 	APIKeys       *authn.Keys      // that people may make on their account page; nil: none
-	Proofs        *token.Proofs    // DPoP proofs seen, kept over reloads; nil: our own memory of them
+	Proofs        *token.Proofs    // DPoP proofs seen, kept over reloads, see ProofAlgorithms; nil: our own memory of them
 	Decrypter     *token.Decrypter // opens encrypted tokens whose one reader is this gateway; nil: introspection cannot
 }
 
@@ -231,6 +231,7 @@ type authRequest struct {
 	JKT          string          `json:"jkt,omitempty"`           // dpop_jkt or the PAR proof's (RFC 9449 §10)
 	ResponseMode string          `json:"response_mode,omitempty"` // query (default), form_post
 	Pushed       bool            `json:"pushed,omitempty"`
+	Reference    string          `json:"reference,omitempty"` // digest of the request_uri it was brought by
 }
 
 // A tokenResponse is the answer of the token endpoint (RFC 6749 §5.1).

@@ -67,22 +67,24 @@ func (s *Server) pushRequest(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// pushed takes the request out that client pushed: once, one statement decides
-// for all browsers that bring it. Another client's attempt changes nothing.
+var errPushed = refuse("invalid_request_uri", "The request_uri is unknown, used or expired.") // RFC 9101 §6.2
+
+// pushed reads the request that client pushed. Coming here with it does not use it
+// up: whoever reloads the page, or has a program look at the link before, would
+// stand there with nothing (FAPI 2.0 §5.3.2.2, note 3). An answer does, see
+// answered.
 func (s *Server) pushed(ctx context.Context, requestURI, client string) (*authRequest, error) {
-	gone := refuse("invalid_request_uri", "The request_uri is unknown, used or expired.") // RFC 9101 §6.2
 	id, ok := strings.CutPrefix(requestURI, requestURN)
 	if !ok || len(id) != maxPushedID {
-		return nil, gone
+		return nil, errPushed
 	}
 	var text string
-	now := time.Now().UnixMilli()
-	err := s.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `UPDATE requests SET consumed = $1 WHERE sha256 = $2 AND kind = $3 AND client = $4 AND consumed = 0 AND expires > $1 RETURNING request`,
-			now, digest(id), kindPushed, client).Scan(&text)
+	err := s.cfg.DB.Read(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT request FROM requests WHERE sha256 = $1 AND kind = $2 AND client = $3 AND consumed = 0 AND expires > $4`,
+			digest(id), kindPushed, client, time.Now().UnixMilli()).Scan(&text)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, gone
+		return nil, errPushed
 	}
 	if err != nil {
 		return nil, err
@@ -91,5 +93,23 @@ func (s *Server) pushed(ctx context.Context, requestURI, client string) (*authRe
 	if err := json.Unmarshal([]byte(text), &request); err != nil {
 		return nil, err
 	}
+	request.Reference = digest(id)
 	return &request, nil
+}
+
+// answered uses up the pushed request a came from, in the transaction of the user's
+// answer: of all browsers that brought it, one gets a code. The row may be swept
+// away while its user signs in, so what decides is a row of its own that outlives
+// every browser still waiting.
+func (s *Server) answered(ctx context.Context, tx *sql.Tx, a *authRequest, now time.Time) error {
+	if a.Reference == "" {
+		return nil
+	}
+	res, err := tx.ExecContext(ctx, `INSERT INTO once (kind, sha256, expires) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+		kindPushed, a.Reference, now.Add(waitingLife+pushedLife).UnixMilli())
+	if err := oneRow(res, err, errPushed); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE requests SET consumed = $1 WHERE sha256 = $2 AND kind = $3`, now.UnixMilli(), a.Reference, kindPushed)
+	return err
 }

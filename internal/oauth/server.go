@@ -105,7 +105,7 @@ func newServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	if s.proofs = cfg.Proofs; s.proofs == nil {
-		if s.proofs, err = token.NewProofs(token.ProofsConfig{Seal: cfg.Seal, RequireNonce: cfg.RequireNonce}); err != nil {
+		if s.proofs, err = token.NewProofs(token.ProofsConfig{Algorithms: ProofAlgorithms(cfg.Profile), Seal: cfg.Seal, RequireNonce: cfg.RequireNonce}); err != nil {
 			return nil, err
 		}
 	}

@@ -101,7 +101,7 @@ func (h *House) build(ctx context.Context, p *plan.Plan, a *authority) error {
 	}
 	cfg.DB, cfg.Keys, cfg.Seal, cfg.People, cfg.Log = h.db, h.secrets.keys, h.secrets.seal, a.people, h.changes
 	cfg.Decrypter, cfg.Fetch, cfg.Post = h.secrets.decrypter, out, out
-	if cfg.Proofs, err = h.proofsFor(proofs{"token", f.OAuth.DPoP.Nonce}); err != nil {
+	if cfg.Proofs, err = h.proofsFor(proofs{"token", f.OAuth.DPoP.Nonce, cfg.Profile}); err != nil {
 		return err
 	}
 	if f.APIKeys.Enabled {
@@ -146,6 +146,7 @@ func accessTokens(f *config.File) map[string]*config.APIToken {
 type proofs struct {
 	at    string // "token" or "gate"
 	nonce bool   // they must carry one
+	rules oauth.Profile
 }
 
 // proofsFor gives a memory of DPoP proofs. It outlives reloads: a proof that was
@@ -154,7 +155,7 @@ func (h *House) proofsFor(which proofs) (*token.Proofs, error) {
 	if p := h.proofs[which]; p != nil {
 		return p, nil
 	}
-	cfg := token.ProofsConfig{RequireNonce: which.nonce}
+	cfg := token.ProofsConfig{RequireNonce: which.nonce, Algorithms: oauth.ProofAlgorithms(which.rules)}
 	if h.secrets != nil {
 		cfg.Seal = h.secrets.seal
 	}

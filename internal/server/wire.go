@@ -142,7 +142,7 @@ func (h *House) authenticator(p *plan.Plan, w *wiring) (*authn.Authenticator, er
 		cfg.Opaque, cfg.Decrypter, cfg.Revocations = a.as, h.secrets.decrypter, a.people
 	}
 	var err error
-	if cfg.Proofs, err = h.proofsFor(proofs{"gate", nonce}); err != nil {
+	if cfg.Proofs, err = h.proofsFor(proofs{at: "gate", nonce: nonce}); err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Issuers)) {

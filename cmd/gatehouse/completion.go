@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -44,11 +45,16 @@ func (c *completionCmd) Run(std *stdio) error {
 	}
 	table := words(c.model.Node, "")
 	takes := strings.Join(valueFlags(c.model.Node, nil), "|")
+	var paths []string
+	for _, row := range table[1:] {
+		paths = append(paths, strconv.Quote(row[0]))
+	}
+	commands := strings.Join(paths, "|")
 	var b strings.Builder
 	switch c.Shell {
 	case "bash":
 		b.WriteString("_gatehouse() {\n  local at=\"\" before=\"\" w\n  for w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n")
-		fmt.Fprintf(&b, completionWalk, takes)
+		fmt.Fprintf(&b, completionWalk, takes, commands)
 		b.WriteString("  done\n  case \"$at\" in\n")
 		for _, row := range table {
 			fmt.Fprintf(&b, "    %q) COMPREPLY=($(compgen -W %q -- \"${COMP_WORDS[COMP_CWORD]}\")) ;;\n", row[0], row[1])
@@ -56,7 +62,7 @@ func (c *completionCmd) Run(std *stdio) error {
 		b.WriteString("    *) COMPREPLY=() ;;\n  esac\n}\ncomplete -o default -F _gatehouse gatehouse\n")
 	case "zsh":
 		b.WriteString("#compdef gatehouse\n_gatehouse() {\n  local at=\"\" before=\"\" w\n  for w in ${words[2,CURRENT-1]}; do\n")
-		fmt.Fprintf(&b, completionWalk, takes)
+		fmt.Fprintf(&b, completionWalk, takes, commands)
 		b.WriteString("  done\n  case \"$at\" in\n")
 		for _, row := range table {
 			fmt.Fprintf(&b, "    %q) compadd -- %s; _files ;;\n", row[0], row[1])
@@ -66,7 +72,7 @@ func (c *completionCmd) Run(std *stdio) error {
 		for _, row := range table {
 			cond := "__fish_use_subcommand"
 			if row[0] != "" {
-				cond = "__fish_seen_subcommand_from " + row[0][strings.LastIndexByte(row[0], ' ')+1:]
+				cond = "__fish_seen_subcommand_from " + strings.ReplaceAll(row[0], " ", "; and __fish_seen_subcommand_from ")
 			}
 			for w := range strings.FieldsSeq(row[1]) {
 				if long, ok := strings.CutPrefix(w, "--"); ok {
@@ -82,12 +88,15 @@ func (c *completionCmd) Run(std *stdio) error {
 }
 
 // completionWalk finds, in bash and in zsh, the command that the words before the
-// cursor name: flags are left out, and so is the word after a flag that takes one.
+// cursor name: flags are left out, and so is the word after a flag that takes one,
+// and what is no command, like a user's name.
 const completionWalk = `    case "$w" in
       -*) ;;
       *) case "$before" in
         %s) ;;
-        *) at="$at${at:+ }$w" ;;
+        *) case "$at${at:+ }$w" in
+          %s) at="$at${at:+ }$w" ;;
+        esac ;;
       esac ;;
     esac
     before="$w"

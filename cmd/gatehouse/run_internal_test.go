@@ -358,6 +358,7 @@ func TestCompletionScriptsAreOfTheirShell(t *testing.T) {
 	script, _ := good(t, "completion", "bash")
 	for line, want := range map[string]string{
 		"gatehouse ke": "keys", "gatehouse keys r": "rotate revoke", "gatehouse keys revoke --conf": "--config", "gatehouse -c x check --st": "--strict",
+		"gatehouse users set ada --ext": "--external-id", "gatehouse clients secret a": "add", "gatehouse token keys li": "list",
 	} {
 		words := strings.Fields(line)
 		ask := script + "\nCOMP_WORDS=(" + line + "); COMP_CWORD=" + string(rune('0'+len(words)-1)) + "; _gatehouse; echo \"${COMPREPLY[@]}\"\n"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -201,5 +202,38 @@ func TestListsGoOnByCursorsOfTheirOwn(t *testing.T) {
 	}
 	if a := h.must(200, root, "GET", "/clients?search=nt3", ""); len(a.items()) != 1 || a.json()["total"] != 1.0 {
 		t.Errorf("%s", a.Body)
+	}
+}
+
+func TestTwoAdministratorsLoseNothing(t *testing.T) {
+	h := newHouse(t)
+	root := as("root")
+	made := h.must(201, root, "POST", "/users", `{"name":"ada"}`)
+	at, version := "/users/"+made.text("id"), made.Header().Get("Etag")
+	var wg sync.WaitGroup
+	codes := make([]int, 4)
+	for i, body := range []string{`{"tenant":"acme"}`, `{"external_id":"x1"}`, `{"email":"ada@example.org"}`, `{"claims":{"given_name":"Ada"}}`} {
+		wg.Go(func() { codes[i] = h.ask(root, "PATCH", at, body).Code })
+	}
+	wg.Wait()
+	u := h.must(200, root, "GET", at, "")
+	for i, name := range []string{"tenant", "external_id", "email", "claims"} {
+		if done := u.json()[name] != nil; codes[i] != 200 || !done {
+			t.Errorf("%s: %d, done %t", name, codes[i], done)
+		}
+	}
+	won := 0
+	for i := range codes {
+		version := u.Header().Get("Etag")
+		wg.Go(func() { codes[i] = h.ask(root, "PATCH", at, fmt.Sprintf(`{"tenant":"t%d"}`, i), "If-Match", version).Code })
+	}
+	wg.Wait()
+	for _, code := range codes {
+		if code == 200 {
+			won++
+		}
+	}
+	if won != 1 || u.Header().Get("Etag") == version {
+		t.Errorf("of four who read the same version %d changed it: %v", won, codes)
 	}
 }

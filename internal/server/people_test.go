@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
@@ -141,7 +143,7 @@ func TestTheCommandLineWorksBesideARunningGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := string(o.Keyring.JWKS())
-	until(t, "the gateway publishes the new keys", 5e9, func() bool {
+	until(t, "the gateway publishes the new keys", 5*time.Second, func() bool {
 		q := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), "GET", r.url+"/jwks.json", nil))
 		q.Host = "localhost"
 		res := must[*http.Response](t)(http.DefaultTransport.RoundTrip(q))
@@ -185,4 +187,57 @@ func TestClientsAreHeldAgainstTheProfile(t *testing.T) {
 	if len(found) < 2 || !strings.Contains(found[0].Text, "robot") || !strings.Contains(found[0].Text, "gatehouse clients set robot") || found[0].Place == "" {
 		t.Errorf("%v", found)
 	}
+}
+
+func TestTheAdminAPITakesOnlyTokensThatAreForIt(t *testing.T) {
+	s, _ := newOffice(t)
+	r := s.run(s.path())
+	o, err := server.OpenOffice(t.Context(), s.path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	secret, _, err := o.OAuth.CreateClient(t.Context(), "test", "robot", oauth.Metadata{GrantTypes: []string{"client_credentials"}, Roles: []string{"root"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := func(resource string) string {
+		t.Helper()
+		q := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), "POST", r.url+"/token",
+			strings.NewReader("grant_type=client_credentials&resource="+url.QueryEscape(resource))))
+		q.Host = "localhost"
+		q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		q.SetBasicAuth("robot", secret.Reveal())
+		res := must[*http.Response](t)(http.DefaultTransport.RoundTrip(q))
+		defer res.Body.Close()
+		var a struct {
+			Token string `json:"access_token"`
+		}
+		b := must[[]byte](t)(io.ReadAll(res.Body))
+		if err := json.Unmarshal(b, &a); err != nil || a.Token == "" {
+			t.Fatalf("%d %s", res.StatusCode, b)
+		}
+		return "Bearer " + a.Token
+	}
+	mine := token("https://localhost/gatehouse/v1")
+	made := r.manage("", "POST", "/users", `{"name":"ada"}`, "Authorization", mine)
+	if made.StatusCode != 201 {
+		t.Fatalf("%d %s", made.StatusCode, made.text)
+	}
+	if a := r.manage("", "GET", "/users", "", "Authorization", token("https://localhost/")); a.StatusCode != 401 || a.body["reason"] != "token_audience" {
+		t.Errorf("a token for the orders: %d %s", a.StatusCode, a.text)
+	}
+	look := r.manage("", "POST", "/tokens/inspect", must[string](t)(jsonOf(map[string]string{"token": strings.TrimPrefix(mine, "Bearer ")})), "Authorization", mine)
+	if look.body["active"] != true || look.body["client_id"] != "robot" {
+		t.Errorf("%s", look.text)
+	}
+	if a := r.manage("", "POST", "/revocations", `{"kind":"client","id":"robot"}`, "Authorization", mine); a.StatusCode != 204 {
+		t.Fatalf("%d %s", a.StatusCode, a.text)
+	}
+	until(t, "the token is refused", time.Second, func() bool { return r.manage("", "GET", "/users", "", "Authorization", mine).StatusCode == 401 })
+}
+
+func jsonOf(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
 }

@@ -225,7 +225,9 @@ func TestTwoAdministratorsLoseNothing(t *testing.T) {
 	won := 0
 	for i := range codes {
 		version := u.Header().Get("Etag")
-		wg.Go(func() { codes[i] = h.ask(root, "PATCH", at, fmt.Sprintf(`{"tenant":"t%d"}`, i), "If-Match", version).Code })
+		wg.Go(func() {
+			codes[i] = h.ask(root, "PATCH", at, fmt.Sprintf(`{"tenant":"t%d"}`, i), "If-Match", version).Code
+		})
 	}
 	wg.Wait()
 	for _, code := range codes {

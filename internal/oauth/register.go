@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
 const (
@@ -238,6 +239,9 @@ func (s *Server) narrowStranger(m *Metadata) error {
 		case grantTypeClient, grantTypeExchange, grantTypeDevice:
 			return &metadataError{[]Finding{{"grant_types", "operator", fmt.Sprintf("%s is given by an operator only", g)}}}
 		}
+	}
+	if m.IDTokenAlg == "" && s.cfg.Profile != FAPI2 && slices.Contains(s.algorithms(), string(token.RS256)) {
+		m.IDTokenAlg = string(token.RS256) // what a client that names none expects (OpenID Connect Registration §2)
 	}
 	if m.Scope == "" {
 		// RFC 7591 §2: the default set; each user decides what of it is granted.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -86,6 +87,15 @@ func dsn(path string, readOnly bool) string {
 		q.Set("_query_only", "1")
 	}
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+}
+
+// pool makes connections with these settings when they are needed.
+func pool(dsn string, fault func(string) error) (*sql.DB, error) {
+	c, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(&connector{c, fault}), nil
 }
 
 func isBusy(err error) bool {

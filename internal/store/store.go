@@ -14,6 +14,11 @@ import (
 // Config says where the database is.
 type Config struct {
 	Path string // the SQLite file; it and its folder are made when missing
+
+	// Fault is for tests of what becomes of others when the database fails: it is
+	// asked before each statement with its text and at the Point constants. Its
+	// error is what fails. Nil in every other use.
+	Fault func(point string) error
 }
 
 // writeWait bounds how long a Write waits for other writers when its context
@@ -46,11 +51,11 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	db := &DB{path: path, file: file}
-	if db.writer, err = sql.Open("sqlite", dsn(path, false)); err != nil {
+	if db.writer, err = pool(dsn(path, false), cfg.Fault); err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
 	}
 	db.writer.SetMaxOpenConns(1)
-	if db.reader, err = sql.Open("sqlite", dsn(path, true)); err != nil {
+	if db.reader, err = pool(dsn(path, true), cfg.Fault); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: open %s: %w", path, err), db.Close())
 	}
 	readers := max(4, 2*runtime.GOMAXPROCS(0)) + 1 // one of them is held by Version

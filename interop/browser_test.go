@@ -48,6 +48,7 @@ func (b *browser) visit(address, home string) (*page, error) {
 		if strings.HasPrefix(req.URL.String(), home) {
 			return &page{URL: req.URL.String()}, nil
 		}
+		req.Header.Set("Accept", "text/html")
 		resp, err := b.http.Do(req)
 		if err != nil {
 			return nil, err

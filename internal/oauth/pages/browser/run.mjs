@@ -3,10 +3,10 @@
 //
 // Environment: PORT and SPKI of the server, CHROMIUM, MODULES (a folder with
 // node_modules); SHOTS, a folder for pictures of every page, may be left out.
-import { createHmac } from "node:crypto";
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { authenticator, code } from "./factors.mjs";
 
 const { PORT, SPKI, CHROMIUM, MODULES, SHOTS } = process.env;
 const require = createRequire(join(MODULES, "x.js"));
@@ -59,26 +59,6 @@ async function signIn(page, user, path = "/signin") {
 }
 
 const at = (page, path) => page.waitForURL((u) => u.pathname === path);
-
-// code is RFC 6238; ahead counts half-minutes, for a code that was not used yet.
-function code(secret, ahead = 0) {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-	let bits = "";
-	for (const c of secret.replace(/\s/g, "")) bits += alphabet.indexOf(c).toString(2).padStart(5, "0");
-	const key = Buffer.from(bits.match(/.{8}/g).map((b) => parseInt(b, 2)));
-	const step = Buffer.alloc(8);
-	step.writeBigInt64BE(BigInt(Math.floor(Date.now() / 30000) + ahead));
-	const sum = createHmac("sha1", key).update(step).digest();
-	return String((sum.readUInt32BE(sum[19] & 15) & 0x7fffffff) % 1000000).padStart(6, "0");
-}
-
-async function authenticator(context, page) {
-	const cdp = await context.newCDPSession(page);
-	await cdp.send("WebAuthn.enable", { enableUI: false });
-	await cdp.send("WebAuthn.addVirtualAuthenticator", {
-		options: { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
-	});
-}
 
 await scenario("a password signs in and leads back to the application, past form-action", {}, async ({ page }) => {
 	await page.goto(`${site}/start?id=b1`);

@@ -32,8 +32,10 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Examples that need what no test has: a running gateway, a key's or decision's id, the whole machine.
-	elsewhere := map[string]bool{"serve": true, "demo": true, "explain": true, "completion": true, "init": true, "keys create": true, "keys rotate": true, "keys revoke": true, "access-matrix": true,
-		"users password": true, "users delete": true, "token inspect": true, "token revoke": true, "clients secret revoke": true}
+	elsewhere := map[string]bool{
+		"serve": true, "demo": true, "explain": true, "completion": true, "init": true, "keys create": true, "keys rotate": true, "keys revoke": true, "access-matrix": true,
+		"users password": true, "users delete": true, "token inspect": true, "token revoke": true, "clients secret revoke": true,
+	}
 	for _, c := range commands {
 		t.Run(c[1], func(t *testing.T) {
 			out, errs, code := gatehouse(t, dir, append(strings.Fields(c[1]), "--help")...)

@@ -136,3 +136,42 @@ func TestReadmeTourIsTheDemosTour(t *testing.T) {
 		t.Errorf("the README's tour has %d lines, not ten", found)
 	}
 }
+
+// TestOperationsCommandsWork runs, in order, what the section on people and clients
+// tells the reader to type.
+func TestOperationsCommandsWork(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("bash is not installed: docs/operations.md is left out")
+	}
+	dir := ordersFolder(t)
+	if _, errs, code := gatehouse(t, dir, "init", "openapi.yaml", "--upstream", "http://127.0.0.1:8080"); code != 0 {
+		t.Fatal(errs)
+	}
+	config := filepath.Join(dir, "gatehouse.yaml")
+	b, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, append(b, "\noauth: {issuer: \"https://auth.example.com\"}\nadmin: {api: {base: /gatehouse/v1}}\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	name, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, block := range blocksOf(t, "../../docs/operations.md", "sh") {
+		for line := range strings.Lines(block + "gatehouse effective gatehouse-admin.createUser\n") {
+			ran++
+			cmd := exec.CommandContext(t.Context(), bash, "-c", `gatehouse() { "$GATEHOUSE" "$@"; }; `+line)
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "GATEHOUSE="+name)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s%v\n%s", line, err, out)
+			}
+		}
+	}
+	if ran < 15 {
+		t.Errorf("only %d commands were tried", ran)
+	}
+}

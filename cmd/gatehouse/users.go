@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -77,9 +78,7 @@ func (c *usersCreateCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 // claims adds texts to the claims of a profile; an empty one removes it.
 func claims(old map[string]any, add map[string]string) map[string]any {
 	out := map[string]any{}
-	for name, v := range old {
-		out[name] = v
-	}
+	maps.Copy(out, old)
 	for name, text := range add {
 		if out[name] = text; text == "" {
 			delete(out, name)

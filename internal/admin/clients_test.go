@@ -160,8 +160,13 @@ func TestABrokenDatabaseIsAnErrorAndNothingElse(t *testing.T) {
 	made := h.must(201, root, "POST", "/users", `{"name":"ada"}`)
 	ok(t, h.db.Close())
 	for _, c := range [][3]string{
-		{"GET", "/users", ""}, {"GET", "/users/" + made.text("id"), ""}, {"POST", "/users", `{"name":"bob"}`}, {"GET", "/clients", ""},
-		{"POST", "/keys", `{"owner":"me"}`}, {"POST", "/revocations", `{"kind":"token","id":"x"}`}, {"GET", "/export", ""},
+		{"GET", "/users", ""},
+		{"GET", "/users/" + made.text("id"), ""},
+		{"POST", "/users", `{"name":"bob"}`},
+		{"GET", "/clients", ""},
+		{"POST", "/keys", `{"owner":"me"}`},
+		{"POST", "/revocations", `{"kind":"token","id":"x"}`},
+		{"GET", "/export", ""},
 	} {
 		if a := h.ask(root, c[0], c[1], c[2]); a.Problem == nil || a.Code < 500 || strings.Contains(a.Problem.Detail, "sql") {
 			t.Errorf("%v: %d %s %+v", c, a.Code, a.Body, a.Problem)

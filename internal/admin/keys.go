@@ -9,6 +9,7 @@ import (
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/oauth"
 )
 
 var errKeysOff = errors.New("API keys are switched off in the config: api_keys.enabled")
@@ -133,14 +134,21 @@ func (a *api) mayKey(c *call, owner, tenant string, roles, scopes []string) erro
 			}
 		}
 	}
-	switch u, err := a.People.User(c.Context(), owner); {
-	case errors.Is(err, identity.ErrUnknown):
-		return nil // a service's
-	case err != nil:
-		return err
-	default:
+	u, err := a.People.User(c.Context(), owner)
+	if err == nil {
 		return a.may(c, u.Effective...)
 	}
+	if !errors.Is(err, identity.ErrUnknown) {
+		return err
+	}
+	client, err := a.OAuth.Client(c.Context(), owner)
+	if err == nil {
+		return a.may(c, client.Roles...)
+	}
+	if !errors.Is(err, oauth.ErrClientUnknown) {
+		return err
+	}
+	return nil // a service's that is known nowhere else
 }
 
 func (a *api) rotateKey(c *call) (answer, error) {

@@ -111,6 +111,7 @@ func TestNobodyHandsOutMoreThanTheyHave(t *testing.T) {
 		{"a key with a role", "POST", "/keys", `{"owner":"me","roles":["billing"]}`},
 		{"a key with a scope", "POST", "/keys", `{"owner":"me","scopes":["bills"]}`},
 		{"a key of who has more", "POST", "/keys", `{"owner":"` + bossID + `"}`},
+		{"a key of a client that has more", "POST", "/keys", `{"owner":"robot"}`},
 		{"the next key of who has more", "POST", key + "/rotate", `{"overlap":60}`},
 		{"the next key with a scope", "POST", scoped + "/rotate", `{"overlap":60}`},
 	} {
@@ -132,7 +133,7 @@ func TestNobodyHandsOutMoreThanTheyHave(t *testing.T) {
 	t.Run("what one has one may give", func(*testing.T) {
 		h.must(200, desk, "PATCH", clerk, `{"roles":["helpdesk","lead"]}`)
 		h.must(201, desk, "POST", "/groups", `{"name":"Desk","roles":["helpdesk"]}`)
-		h.must(201, desk, "POST", "/keys", `{"owner":"robot","roles":["helpdesk"]}`)
+		h.must(201, desk, "POST", "/keys", `{"owner":"printer","roles":["helpdesk"]}`)
 	})
 }
 

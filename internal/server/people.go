@@ -37,7 +37,9 @@ func (h *House) adminAPI(p *plan.Plan, a *authority) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return admin.New(admin.Config{Desk: h.desk(p, a), Seal: h.secrets.seal, Roles: roles, Base: p.File.Admin.API.Base})
+	base := p.File.Admin.API.Base
+	api, err := admin.New(admin.Config{Desk: h.desk(p, a), Seal: h.secrets.seal, Roles: roles, Base: base})
+	return http.StripPrefix(base, api), err
 }
 
 // An Office is the desk of a config for the command line. It works beside a
@@ -89,7 +91,7 @@ func LintClients(ctx context.Context, p *plan.Plan) (found []plan.Finding, err e
 	if _, err := os.Stat(name); p.File.OAuth == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	db, err := store.Open(ctx, store.Config{Path: name})
+	db, err := store.Look(ctx, store.Config{Path: name})
 	if err != nil {
 		return nil, err
 	}

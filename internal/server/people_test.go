@@ -95,7 +95,7 @@ func TestTheAdminAPIIsServedThroughTheGateway(t *testing.T) {
 		{"nor looks at clients", keys["reader"], "GET", "/clients", "", 403, "forbidden"},
 		{"nor takes everything along", keys["reader"], "GET", "/export", "", 403, "forbidden"},
 		{"what the schema does not know", root, "POST", "/users", `{"name":"x","admin":true}`, 422, "invalid_body"},
-		{"a parameter nobody knows", root, "GET", "/users?seach=x", "", 400, "unknown_parameter"},
+		{"a parameter nobody knows", root, "GET", "/users?who=x", "", 400, "unknown_parameter"},
 		{"too large a page", root, "GET", "/users?limit=1001", "", 422, "invalid_query"},
 		{"an operation there is not", root, "PUT", "/users", "", 405, "method_not_allowed"},
 		{"the API's own refusals look like the gateway's", root, "GET", "/users/usr_none", "", 404, "object_not_found"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -76,6 +77,30 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	return db, nil
 }
 
+// Look opens a database that is there, for reading only: what [DB.Write] is asked
+// for fails, and nothing is made, migrated or waited for. It works beside a process
+// that writes.
+func Look(ctx context.Context, cfg Config) (*DB, error) {
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	file, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	db := &DB{path: path, file: file}
+	if db.reader, err = sql.Open("sqlite", dsn(path, true)+"&mode=ro"); err == nil {
+		err = db.reader.PingContext(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("store: look at %s: %w", path, err), db.Close())
+	}
+	return db, nil
+}
+
+var errLook = errors.New("store: the database is open for reading only")
+
 // Close closes every connection. Transactions still open fail.
 func (db *DB) Close() error {
 	db.mu.Lock()
@@ -107,6 +132,9 @@ func (db *DB) Read(ctx context.Context, f func(*sql.Tx) error) error {
 // at most 15 s; f may therefore run more than once and must have no effect
 // outside its transaction. Write must not be called inside f.
 func (db *DB) Write(ctx context.Context, f func(*sql.Tx) error) error {
+	if db.writer == nil {
+		return errLook
+	}
 	start := time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		err := transact(ctx, db.writer, nil, f)

@@ -90,7 +90,7 @@ func Look(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	db := &DB{path: path, file: file}
-	if db.reader, err = sql.Open("sqlite", dsn(path, true)+"&mode=ro"); err == nil {
+	if db.reader, err = pool(dsn(path, true)+"&mode=ro", nil); err == nil {
 		err = db.reader.PingContext(ctx)
 	}
 	if err != nil {

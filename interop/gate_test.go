@@ -25,6 +25,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,8 +114,9 @@ type gate struct {
 	log    *buffer
 }
 
-// startGate starts one of profile, with a service that answers every call.
-func startGate(t *testing.T, profile string) *gate {
+// startGate starts one of profile, with a service that answers every call. Replace
+// are pairs of old and new text of its configuration.
+func startGate(t *testing.T, profile string, replace ...string) *gate {
 	t.Helper()
 	bin, err := binary()
 	if err != nil {
@@ -130,7 +132,7 @@ func startGate(t *testing.T, profile string) *gate {
 	g.cert = g.callers(t)
 	config := filepath.Join(g.dir, "gatehouse.yaml")
 	g.write(t, "orders.yaml", document)
-	g.write(t, "gatehouse.yaml", fmt.Sprintf(configuration, port, admin, profile, service.URL))
+	g.write(t, "gatehouse.yaml", fmt.Sprintf(strings.NewReplacer(replace...).Replace(configuration), port, admin, profile, service.URL))
 
 	cmd := exec.Command(bin, "serve", "--config", config)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = g.dir, g.log, g.log

@@ -79,6 +79,9 @@ func Lint(p Profile, m *Metadata) []Finding {
 func (m *Metadata) setDefaults() {
 	if m.ApplicationType == "" {
 		m.ApplicationType = "web"
+		if len(m.RedirectURIs) > 0 && !slices.ContainsFunc(m.RedirectURIs, func(u string) bool { return !loopbackURI.MatchString(u) }) {
+			m.ApplicationType = native // many such clients, of MCP above all, do not say so
+		}
 	}
 	if m.TokenEndpointAuthMethod == "" {
 		m.TokenEndpointAuthMethod = methodBasic

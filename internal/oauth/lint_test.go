@@ -171,7 +171,7 @@ func FuzzLintRedirect(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, uri string) {
 		m := webApp()
-		m.RedirectURIs = []string{uri}
+		m.ApplicationType, m.RedirectURIs = "web", []string{uri}
 		if len(oauth.Lint(oauth.OAuth21, &m)) > 0 {
 			return
 		}

@@ -117,7 +117,7 @@ type Metadata struct {
 	Contacts                []string        `json:"contacts,omitempty"`
 	SoftwareID              string          `json:"software_id,omitempty"`
 	SoftwareVersion         string          `json:"software_version,omitempty"`
-	ApplicationType         string          `json:"application_type,omitempty"` // web (default), native
+	ApplicationType         string          `json:"application_type,omitempty"` // web, native; "": native when all redirect URIs are on the user's machine
 	RedirectURIs            []string        `json:"redirect_uris,omitempty"`
 	PostLogoutRedirectURIs  []string        `json:"post_logout_redirect_uris,omitempty"`
 	BackchannelLogoutURI    string          `json:"backchannel_logout_uri,omitempty"`

@@ -71,6 +71,8 @@ func TestRegistration(t *testing.T) {
 		{"a redirect URI with a wildcard is refused", `{"redirect_uris":["https://*.app.example/cb"]}`, "invalid_redirect_uri"},
 		{"no redirect URI is refused", `{}`, "invalid_redirect_uri"},
 		{"loopback of a native app is taken", `{"redirect_uris":["http://127.0.0.1/cb"],"application_type":"native","token_endpoint_auth_method":"none"}`, ""},
+		{"loopback of an app that does not say it is native is taken", `{"redirect_uris":["http://127.0.0.1:33418/","http://localhost:33418/"],"token_endpoint_auth_method":"none"}`, ""},
+		{"loopback beside a site is not", `{"redirect_uris":["http://127.0.0.1/cb","https://app.example/cb"],"token_endpoint_auth_method":"none"}`, "invalid_redirect_uri"},
 		{"a scheme of a native app is taken", `{"redirect_uris":["com.example.app:/cb"],"application_type":"native","token_endpoint_auth_method":"none"}`, ""},
 		{"logo, policy and terms are taken [RegistrationLogoUri, PolicyUri, TosUri]", `{"redirect_uris":["https://app.example/cb"],"logo_uri":"https://app.example/l.png","policy_uri":"https://app.example/p","tos_uri":"https://app.example/t"}`, ""},
 		{"a logo that is a script is refused", `{"redirect_uris":["https://app.example/cb"],"logo_uri":"javascript:x"}`, "invalid_client_metadata"},

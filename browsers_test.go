@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // RFC 6238 as every authenticator app has it
+	"crypto/sha1" // RFC 6238 as every authenticator app has it
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"mime/quotedprintable"
 	"net/http"
@@ -98,10 +99,7 @@ func submit(ts *testscript.TestScript, _ bool, args []string) {
 
 // filled is what f sends once args are filled in; false if it has no such fields.
 func (f form) filled(args []string) (url.Values, bool) {
-	out := url.Values{}
-	for k, v := range f.fields {
-		out[k] = v
-	}
+	out := maps.Clone(f.fields)
 	for _, a := range args {
 		k, v, isField := strings.Cut(a, "=")
 		switch {
@@ -164,9 +162,7 @@ func plant(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: plant NAME OTHER")
 	}
 	into, from := browserOf(ts, args[0]), browserOf(ts, args[1])
-	for k, v := range from.cookies {
-		into.cookies[k] = v
-	}
+	maps.Copy(into.cookies, from.cookies)
 }
 
 // pretend makes all requests of a browser say something that is not so:
@@ -207,11 +203,11 @@ func (b *browser) visit(ts *testscript.TestScript, method string, to *url.URL, f
 		if err != nil {
 			return err
 		}
-		next, err := resp.Location()
-		if err != nil { // a page
+		next, leads := resp.Location()
+		if leads != nil { // a page
 			b.at = to
 		}
-		if err != nil || next.Host != to.Host {
+		if away := leads != nil || next.Host != to.Host; away {
 			_, _ = io.WriteString(ts.Stdout(), answer)
 			return nil
 		}
@@ -343,7 +339,7 @@ func inbox(ts *testscript.TestScript, _ bool, args []string) {
 			m, err := mail.ReadMessage(f)
 			ts.Check(err)
 			if strings.Contains(m.Header.Get("To"), args[0]) && strings.Contains(m.Header.Get("Subject"), args[1]) {
-				var body io.Reader = m.Body
+				body := m.Body
 				if strings.EqualFold(m.Header.Get("Content-Transfer-Encoding"), "quoted-printable") {
 					body = quotedprintable.NewReader(m.Body)
 				}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,8 +17,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/demo"
+	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/pki"
 	"github.com/gatehouse-api/gatehouse/internal/server"
 	"github.com/gatehouse-api/gatehouse/internal/token"
@@ -78,11 +82,15 @@ func (c *demoCmd) Run(ctx context.Context, _ *cli, std *stdio) (err error) {
 	if err := c.furnish(ctx, dir, service); err != nil {
 		return err
 	}
+	people, err := seedPeople(ctx, dir)
+	if err != nil {
+		return err
+	}
 	return server.Run(ctx, server.Options{
 		Config: filepath.Join(dir, "gatehouse.yaml"), Node: "demo", Version: version,
 		Log: slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Ready: func(bound []server.Bound) {
-			tour(*std, dir, bound[0].URL, "http://"+service, "http://"+c.Admin)
+			tour(*std, dir, bound[0].URL, "http://"+service, "http://"+c.Admin, people)
 		},
 	})
 }
@@ -187,7 +195,7 @@ func (c *demoCmd) furnish(ctx context.Context, dir, service string) error {
 		"ca.pem":              root,
 		"orders.openapi.yaml": spec,
 		"issuer/jwks.json":    issuer.JWKS(),
-		"gatehouse.yaml":      []byte(demoConfig(c.Address, c.Admin, "http://"+service)),
+		"gatehouse.yaml":      []byte(demoConfig(c.Address, c.Admin, "http://"+service, "https://localhost:"+portOf("https://"+c.Address))),
 	}
 	now := time.Now()
 	for _, u := range demoUsers {
@@ -223,6 +231,72 @@ func seedKey(ctx context.Context, dir string) error {
 		err = os.WriteFile(filepath.Join(dir, "partner.header"), []byte("X-API-Key: "+secret.Reveal()+"\n"), 0o600)
 	}
 	return errors.Join(err, ring.Close())
+}
+
+// demoPeople can sign in at the demo's authorization server.
+var demoPeople = []struct{ name, role string }{
+	{"alice", "customer"},
+	{"olga", "operator"},
+}
+
+// demoClients are the programs it knows.
+var demoClients = []struct {
+	id   string
+	what oauth.Metadata
+}{
+	{"robot", oauth.Metadata{ClientName: "Night robot", GrantTypes: []string{"client_credentials"}, Scope: "orders:read", Roles: []string{"reader"}}},
+	{"console", oauth.Metadata{ClientName: "Console", GrantTypes: []string{"client_credentials"}, Roles: []string{"operator"}}},
+	{"television", oauth.Metadata{
+		ClientName: "Television", TokenEndpointAuthMethod: "none", Scope: "openid profile orders:read",
+		GrantTypes: []string{"urn:ietf:params:oauth:grant-type:device_code", "refresh_token"},
+	}},
+}
+
+// A demoPerson is somebody to sign in as. The password is shown once, on the
+// terminal of who started the demo; what is kept is its hash.
+type demoPerson struct{ name, role, password string }
+
+// seedPeople makes the people and the clients of the demo's authorization server, or
+// new passwords and secrets for those of an earlier run.
+func seedPeople(ctx context.Context, dir string) (people []demoPerson, err error) {
+	office, err := server.OpenOffice(ctx, filepath.Join(dir, "gatehouse.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, office.Close()) }()
+	for _, p := range demoPeople {
+		word := strings.ToLower(rand.Text())
+		password := strings.Join([]string{word[:4], word[4:8], word[8:12], word[12:16]}, "-") // 80 bits
+		_, err := office.People.Create(ctx, "demo", identity.NewUser{Name: p.name, Roles: []string{p.role}, Password: gatehouse.NewSecret(password)})
+		if errors.Is(err, identity.ErrTaken) {
+			var u *identity.User
+			if u, err = office.People.FindUser(ctx, p.name); err == nil {
+				err = office.People.SetPassword(ctx, "demo", u.ID, gatehouse.NewSecret(password))
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		people = append(people, demoPerson{p.name, p.role, password})
+	}
+	for _, c := range demoClients {
+		secret, _, err := office.OAuth.CreateClient(ctx, "demo", c.id, c.what)
+		if errors.Is(err, oauth.ErrClientTaken) && c.what.TokenEndpointAuthMethod != "none" {
+			secret, _, err = office.OAuth.AddSecret(ctx, "demo", c.id, 0)
+		}
+		if err != nil && !errors.Is(err, oauth.ErrClientTaken) {
+			return nil, err
+		}
+		if secret.Reveal() == "" {
+			continue
+		}
+		// A file for curl -K: on the command line everybody on this machine could read it.
+		err = os.WriteFile(filepath.Join(dir, c.id+".curl"), []byte("user = \""+c.id+":"+secret.Reveal()+"\"\n"), 0o600)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return people, nil
 }
 
 func portOf(rawURL string) string {

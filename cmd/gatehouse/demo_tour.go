@@ -14,7 +14,7 @@ const demoIssuer = "https://issuer.gatehouse.demo"
 
 // demoConfig is the demo's gatehouse.yaml: short, and with one example of each
 // thing a first reader looks for.
-func demoConfig(address, admin, service string) string {
+func demoConfig(address, admin, service, issuer string) string {
 	return fmt.Sprintf(`gatehouse: 1
 environment: demo
 data: ./data
@@ -22,8 +22,13 @@ listeners:
   - address: %q
     tls: {self: [localhost, 127.0.0.1, "::1"]}
     client_certificates: {mode: optional, ca: ./data/ca/ca.pem}
-admin: {address: %q}
+admin: {address: %q, api: {base: /gatehouse/v1}}
 
+oauth:
+  issuer: %s
+  scopes:
+    "orders:read": See orders and customers.
+  look: {name: Gatehouse demo}
 issuers:
   demo:
     issuer: %s
@@ -39,6 +44,7 @@ roles:
   customer: [orders:create, customers:read, customers:write]
   support: {inherits: [reader], grants: [orders:refund, customers:any, customers:read]}
   manager: {inherits: [support], grants: [orders:any, admin:export]}
+  operator: {inherits: [reader], grants: [gatehouse.users:read, gatehouse.users:write, gatehouse.clients:read]}
 guardrails:
   - id: known-roles
     deny: '!principal.anonymous && size(principal.roles) == 0'
@@ -95,7 +101,7 @@ tests:
     expect: deny
     rule: amount
   - {name: nobody exports, call: orders.exportAll, expect: 401}
-`, address, admin, demoIssuer, service)
+`, address, admin, issuer, demoIssuer, service)
 }
 
 // A tourStep is one thing the tour shows.
@@ -121,6 +127,10 @@ func tourSteps(gate, bare, admin, program string) []tourStep {
 	)
 	ask := "curl --cacert ca.pem "
 	as := func(name string) string { return ask + "-H @" + name + ".header" }
+	// A program's secret and its token stay in files: a command line is for all to see.
+	tokenFor := func(client, more string) string {
+		return ask + "-K " + client + ".curl -d grant_type=client_credentials" + more + " " + gate + `/token | sed 's/.*"access_token":"\([^"]*\)".*/Authorization: Bearer \1/' > ` + client + ".header"
+	}
 	return []tourStep{
 		{"Nobody gets in by default", []tourLine{
 			{"curl " + bare + "/admin/export", "200, password_hash", "the bare API gives everything away"},
@@ -164,6 +174,30 @@ func tourSteps(gate, bare, admin, program string) []tourStep {
 			{as("partner") + " '" + gate + "/orders?limit=1'", `200, "count":1`, ""},
 			{ask + "--cert partner.pem '" + gate + "/orders?limit=1'", `200, "count":1`, ""},
 		}},
+		{"Where do tokens come from? Any client finds out from a refusal", []tourLine{
+			{ask + "-i " + gate + "/orders", "401, resource_metadata", ""},
+			{ask + gate + "/.well-known/oauth-protected-resource", `200, "` + gate + `"]`, "RFC 9728: the authorization servers of this API"},
+			{ask + gate + "/.well-known/oauth-authorization-server", `200, "token_endpoint":"` + gate + `/token"`, "RFC 8414"},
+		}},
+		{"A program gets a token, uses it and gives it back: refused within a second, though it is a JWT", []tourLine{
+			{tokenFor("robot", ""), "200", "client credentials"},
+			{as("robot") + " '" + gate + "/orders?limit=1'", `200, "count":1`, ""},
+			{"sed 's/.* /token=/' robot.header | " + ask + "-K robot.curl -d @- " + gate + "/revoke", "200", ""},
+			{"sleep 1; " + as("robot") + " '" + gate + "/orders?limit=1'", "401, token_revoked", ""},
+		}},
+		{"A device without a keyboard: open the URI it shows, sign in as alice, connect it", []tourLine{
+			{ask + "-o device.json -d client_id=television -d 'scope=openid profile orders:read' " + gate + "/device_authorization && cat device.json", `200, "verification_uri_complete":"` + gate + `/device?user_code=`, ""},
+			{
+				ask + "-d grant_type=urn:ietf:params:oauth:grant-type:device_code -d client_id=television" +
+					` -d "device_code=$(sed 's/.*"device_code":"\([^"]*\)".*/\1/' device.json)" ` + gate + "/token",
+				"400, authorization_pending", "once alice has said yes: 200 and her tokens",
+			},
+		}},
+		{"The house has an API of its own, behind the same gateway: who is here?", []tourLine{
+			{tokenFor("console", " -d resource="+gate+"/gatehouse/v1"), "200", "its role is operator"},
+			{as("console") + " " + gate + "/gatehouse/v1/users", `200, "name":"alice"`, ""},
+			{program + " users sessions alice", "ID", "the same at the command line: where alice is signed in"},
+		}},
 		{"A limit: five refunds a minute", []tourLine{
 			{
 				as("tom") + asJSON + `'{"amount":1,"reason":"late"}' -o /dev/null -w '%{http_code} ' '` + gate + "/orders/ord_100[1-7]/refunds'",
@@ -187,7 +221,7 @@ func tourSteps(gate, bare, admin, program string) []tourStep {
 
 // tour prints what to try. What comes of a line is a comment on a line of its
 // own: zsh does not take comments behind a command.
-func tour(std stdio, dir, gate, bare, admin string) {
+func tour(std stdio, dir, gate, bare, admin string, people []demoPerson) {
 	gate = "https://localhost:" + portOf(gate)
 	say(std.out, "\n%s\n", paint(std, bold, "Gatehouse demo"))
 	say(std.out, "  gateway   %s\n", gate)
@@ -202,6 +236,14 @@ func tour(std stdio, dir, gate, bare, admin string) {
 		say(std.out, "  %s%-8s%s\n", lead, u.name, u.about)
 	}
 	say(std.out, "            %-8s%s\n", "partner", "a company with an API key and a certificate")
+	for i, p := range people {
+		lead := "          "
+		if i == 0 {
+			lead = "sign in   "
+		}
+		say(std.out, "  %s%-8s%s, %s\n", lead, p.name, p.password, p.role)
+	}
+	say(std.out, "            at %s/account; no browser knows its certificate\n", gate)
 	say(std.out, "\nIn another terminal, first:\n  cd %s\n", shellWord(dir))
 	for i, step := range tourSteps(gate, bare, admin, program()) {
 		say(std.out, "\n%s\n", paint(std, bold, fmt.Sprintf("%d. %s", i+1, step.title)))

@@ -40,7 +40,7 @@ type Limiter struct {
 // schedule must change as one, or an evicted key's debt falls on its successor.
 type shard struct {
 	mu    sync.Mutex
-	slots []slot
+	slots []slot   // made for the first key: who has few callers does not pay for many
 	_     [64]byte // its own cache line
 }
 
@@ -60,9 +60,6 @@ func New(cfg Config) (*Limiter, error) {
 	}
 	perShard := 1 << bits.Len(uint(cfg.Entries/shards-1))
 	l := &Limiter{seed: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, start: time.Now(), mask: uint64(perShard - 1)}
-	for i := range l.shard {
-		l.shard[i].slots = make([]slot, perShard)
-	}
 	return l, nil
 }
 
@@ -121,6 +118,9 @@ func (l *Limiter) Take(limit *Limit, key Key, cost, now int64) Result {
 	}
 	s := &l.shard[hash[0]%shards]
 	s.mu.Lock()
+	if s.slots == nil {
+		s.slots = make([]slot, l.mask+1)
+	}
 	at, found := s.find(hash, l.mask)
 	entry := &s.slots[at]
 	if !found {

@@ -135,7 +135,7 @@ func TestDynamicModules(t *testing.T) {
 		}},
 		{name: "OIDCCEnsureClientAssertionWithIssAudSucceeds", run: func(t *testing.T) {
 			key := newSigningKey(t)
-			c := p.registers(t, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": json.RawMessage(key.jwks())})
+			c := p.registers(t, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": key.jwks()})
 			c.key = key
 			c.identity(c.tokens(c.code(p.agent(t))))
 		}},

@@ -164,6 +164,14 @@ type agent struct {
 	http   *http.Client
 	asked  []string // what the pages asked for: signin, consent
 	refuse bool     // the person does not allow anything
+	trail  []step   // what the browser has seen
+}
+
+// A step is one answer a browser got.
+type step struct {
+	method string
+	at     *url.URL
+	*reply
 }
 
 func (p *provider) agent(t *testing.T) *agent {
@@ -189,6 +197,7 @@ func (a *agent) open(r *http.Request) *screen {
 	a.t.Helper()
 	for range 12 {
 		answer := wire(a.t, a.http, r)
+		a.trail = append(a.trail, step{r.Method, r.URL, answer})
 		if answer.Code/100 != 3 {
 			return readScreen(a.t, answer)
 		}

@@ -36,20 +36,20 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	}
 	gatehouse.EventOf(ctx).Client = c.ID
 	var a *authRequest
-	var to *redirect
+	var where *redirect
 	if uri := v.Get("request_uri"); strings.HasPrefix(uri, requestURN) {
 		// RFC 9126 §4: what else is in the query counts for nothing.
 		if a, err = s.pushed(ctx, uri, c.ID); err != nil {
 			return err
 		}
-	} else if a, to, err = s.judge(ctx, c, v, false); err == nil && repeated != "" {
+	} else if a, where, err = s.judge(ctx, c, v, false); err == nil && repeated != "" {
 		err = refuse("invalid_request", "The parameter "+repeated+" is repeated.")
 	}
 	if err != nil {
-		if to == nil {
+		if where == nil {
 			return err
 		}
-		return s.answerError(w, r, c, to, err)
+		return s.answerError(w, r, c, where, err)
 	}
 	if r.Method == http.MethodPost {
 		// A POST from another site comes without our cookies, its answer's redirect
@@ -58,7 +58,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		http.Redirect(w, r, s.Continue(id), http.StatusSeeOther)
+		to(w, s.Continue(id))
 		return nil
 	}
 	return s.proceed(w, r, &flow{client: c, request: a})

@@ -46,9 +46,15 @@ type house struct {
 
 func newHouse(t testing.TB, change func(*oauth.Config)) *house {
 	t.Helper()
+	return newFaultyHouse(t, nil, change)
+}
+
+// newFaultyHouse makes one whose database fails when fault says so.
+func newFaultyHouse(t testing.TB, fault func(string) error, change func(*oauth.Config)) *house {
+	t.Helper()
 	ctx := t.Context()
 	dir := t.TempDir()
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, "gatehouse.db")})
+	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, "gatehouse.db"), Fault: fault})
 	ok(t, err)
 	t.Cleanup(func() { _ = db.Close() })
 	seal, err := token.NewSealer()

@@ -140,8 +140,10 @@ func view(k *authn.Key) keyRow {
 	switch {
 	case !k.Revoked.IsZero():
 		state = "revoked"
-	case !k.Live(time.Now()):
+	case k.Ended(time.Now()):
 		state = "expired"
+	case k.Suspended: // its owner is a user who can not act now
+		state = "suspended"
 	}
 	return keyRow{k.ID, k.Lineage, state, k.Owner, k.Tenant, k.Roles, k.Scopes, k.Note, k.Created, k.CreatedBy, k.Expires, k.LastUsed}
 }

@@ -95,7 +95,7 @@ type Factors struct {
 type Key struct {
 	ID       string     `json:"id"`
 	Line     string     `json:"line"`
-	State    string     `json:"state"` // live, revoked, expired
+	State    string     `json:"state"` // live, revoked, expired, suspended
 	Owner    string     `json:"owner"`
 	Tenant   string     `json:"tenant,omitempty"`
 	Roles    []string   `json:"roles"`
@@ -112,8 +112,10 @@ func viewKey(k *authn.Key, now time.Time) Key {
 	switch {
 	case !k.Revoked.IsZero():
 		state = "revoked"
-	case !k.Live(now):
+	case k.Ended(now):
 		state = "expired"
+	case k.Suspended:
+		state = "suspended" // while its owner can not act
 	}
 	return Key{
 		ID: k.ID, Line: k.Lineage, State: state, Owner: k.Owner, Tenant: k.Tenant, Roles: list(k.Roles), Scopes: list(k.Scopes), Note: k.Note,

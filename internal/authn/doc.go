@@ -17,13 +17,18 @@
 // this DPoP proof, is the sign-in strong and recent enough, does it carry the
 // authorization details. Who asks for these of an operation takes no API keys there.
 //
+// A key that belongs to a user (its owner begins with usr_) can do what that user
+// can: it loses the roles the owner loses, and is refused while the owner is locked,
+// in another tenant, or gone. Who the users are is asked of [Owners].
+//
 // It trusts the issuers' key sets (token), the listener's verification of
 // certificates (pki) and the table api_keys (store). Who can write the table can
 // be anybody; who can only read it learns owners and scopes, not keys: each is
 // 256 random bits of which only the SHA-256 is kept (a slow hash protects
 // guessable passwords and would only slow these down). Losing the table refuses
 // all keys. A database that can not be read for five seconds does, too: a
-// revoked key must not live on because nobody could ask. Of our own server's
+// revoked key must not live on because nobody could ask. So do owners that can not
+// be asked. Of our own server's
 // opener and revocations it believes every word, and refuses while they fail; the
 // memory of DPoP proofs is bounded, and refuses when it is full.
 //
@@ -33,6 +38,7 @@
 // a revoked and an expired key; the cause is in Err, for the operator.
 //
 //	keys, err := authn.NewKeys(ctx, authn.KeysConfig{DB: db, Environment: "live", Log: log})
+//	keys.Follow(ctx, owners)
 //	go keys.Run(ctx, report)
 //	a, err := authn.New(authn.Config{Realm: "orders", Issuers: issuers, Keys: keys, Roles: roles})
 //	ways, err := authn.WaysOf(operation.Security, schemes, configured)

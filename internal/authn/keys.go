@@ -53,8 +53,12 @@ type Keys struct {
 	cfg   KeysConfig
 	start time.Time // origin of checked
 
-	mu      sync.Mutex // guards version and the loading of live
-	version uint64
+	mu      sync.Mutex // guards what follows but for live and checked
+	version uint64     // of the database at the last look; 0: look in any case
+	seq     int64      // the newest change of a key seen
+	owners  Owners     // nil: no user is known
+	people  people     // what owners said, at version stood
+	stood   int64
 	live    atomic.Pointer[map[string]*liveKey]
 	checked atomic.Int64 // nanoseconds since start when live was last known to be what the database says
 }
@@ -75,13 +79,19 @@ type Key struct {
 	Revoked     time.Time // zero: it is not
 	RevokedBy   string
 	LastUsed    time.Time // to the minute; zero: never
+	Suspended   bool      // its owner is a user who is locked, gone or in another tenant now; only List says so
 
 	digest [32]byte
 }
 
 // Live reports whether the key opens anything at now.
 func (k *Key) Live(now time.Time) bool {
-	return k.Revoked.IsZero() && (k.Expires.IsZero() || now.Before(k.Expires))
+	return !k.Suspended && !k.Ended(now)
+}
+
+// Ended reports whether the key is out of use for good: revoked or expired.
+func (k *Key) Ended(now time.Time) bool {
+	return !k.Revoked.IsZero() || !k.Expires.IsZero() && !now.Before(k.Expires)
 }
 
 // NewKeys brings the table up to date and reads it. Call Run before the first
@@ -102,7 +112,7 @@ func NewKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	if err := cfg.DB.Migrate(ctx, "authn", files); err != nil {
 		return nil, err
 	}
-	k := &Keys{cfg: cfg, start: time.Now()}
+	k := &Keys{cfg: cfg, start: time.Now(), seq: -1}
 	if err := k.refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -119,9 +129,13 @@ type NewKey struct {
 	Life   time.Duration // 0: until revoked
 }
 
-// Create makes a key and returns it. This is the only time it can be seen.
+// Create makes a key and returns it. This is the only time it can be seen. It may
+// name roles that its owner has not: they are in force while the owner has them.
 func (k *Keys) Create(ctx context.Context, actor string, n NewKey) (gatehouse.Secret, *Key, error) {
 	if err := n.check(); err != nil {
+		return gatehouse.Secret{}, nil, err
+	}
+	if err := k.checkOwner(ctx, &n); err != nil {
 		return gatehouse.Secret{}, nil, err
 	}
 	key := Key{Owner: n.Owner, Tenant: n.Tenant, Roles: n.Roles, Scopes: n.Scopes, Note: n.Note}
@@ -171,7 +185,11 @@ func (k *Keys) Rotate(ctx context.Context, actor, id string, overlap time.Durati
 		}
 		end := now.Add(overlap)
 		if key.Expires.IsZero() || end.Before(key.Expires) {
-			if _, err := tx.ExecContext(ctx, `UPDATE api_keys SET expires = $1 WHERE id = $2`, end.UnixMilli(), id); err != nil {
+			seq, err := nextSeq(ctx, tx)
+			if err != nil {
+				return "", nil, err
+			}
+			if _, err := tx.ExecContext(ctx, `UPDATE api_keys SET expires = $1, seq = $2 WHERE id = $3`, end.UnixMilli(), seq, id); err != nil {
 				return "", nil, err
 			}
 		}
@@ -200,7 +218,11 @@ func (k *Keys) Revoke(ctx context.Context, actor, id string) error {
 		if !keys[0].Revoked.IsZero() {
 			return "", nil, nil
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE api_keys SET revoked = $1, revoked_by = $2 WHERE id = $3`, time.Now().UnixMilli(), actor, id)
+		seq, err := nextSeq(ctx, tx)
+		if err != nil {
+			return "", nil, err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE api_keys SET revoked = $1, revoked_by = $2, seq = $3 WHERE id = $4`, time.Now().UnixMilli(), actor, seq, id)
 		return id, keys[0].detail(), err
 	})
 }
@@ -211,6 +233,11 @@ func (k *Keys) List(ctx context.Context) (keys []Key, err error) {
 		keys, err = selectKeys(ctx, tx, ``)
 		return err
 	})
+	live := *k.live.Load()
+	for i := range keys {
+		l := live[keys[i].ID]
+		keys[i].Suspended = l != nil && l.suspended
+	}
 	return keys, err
 }
 
@@ -311,10 +338,20 @@ func isScopeToken(s string) bool {
 const keyColumns = `id, lineage, environment, sha256, owner, tenant, roles, scopes, note, created, created_by, expires, revoked, revoked_by, last_used`
 
 func insertKey(ctx context.Context, tx *sql.Tx, k *Key) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO api_keys (`+keyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, '', 0)`,
+	seq, err := nextSeq(ctx, tx)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO api_keys (`+keyColumns+`, seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, '', 0, $13)`,
 		k.ID, k.Lineage, k.Environment, hex.EncodeToString(k.digest[:]), k.Owner, k.Tenant, strings.Join(k.Roles, " "), strings.Join(k.Scopes, " "),
-		k.Note, k.Created.UnixMilli(), k.CreatedBy, millis(k.Expires))
+		k.Note, k.Created.UnixMilli(), k.CreatedBy, millis(k.Expires), seq)
 	return err
+}
+
+// nextSeq numbers a change of keys: whoever follows them reads rows with a newer one.
+func nextSeq(ctx context.Context, tx *sql.Tx) (seq int64, err error) {
+	err = tx.QueryRowContext(ctx, `UPDATE api_keys_last SET seq = seq + 1 WHERE one = 1 RETURNING seq`).Scan(&seq)
+	return seq, err
 }
 
 func selectKeys(ctx context.Context, tx *sql.Tx, where string, args ...any) (keys []Key, err error) {

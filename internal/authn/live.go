@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,8 @@ type liveKey struct {
 	environment string
 	expires     int64 // Unix milliseconds, 0: never
 	revoked     bool
+	suspended   bool     // its owner is a user who can not act through it now
+	roles       []string // that it was given; the principal has those its owner still has
 	principal   gatehouse.Principal
 	used        *lastUse
 }
@@ -86,9 +89,8 @@ func (k *Keys) refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("authn: API keys: %w", err)
 	}
-	old := k.live.Load()
-	if old == nil || version != k.version {
-		if err := k.load(ctx, old); err != nil {
+	if version != k.version {
+		if err := k.load(ctx); err != nil {
 			return fmt.Errorf("authn: API keys: %w", err)
 		}
 		k.version = version
@@ -97,36 +99,93 @@ func (k *Keys) refresh(ctx context.Context) error {
 	return nil
 }
 
-func (k *Keys) load(ctx context.Context, old *map[string]*liveKey) error {
-	var keys []Key
-	err := k.cfg.DB.Read(ctx, func(tx *sql.Tx) (err error) {
-		keys, err = selectKeys(ctx, tx, ``)
-		return err
-	})
+// load takes over what is new of keys and of their owners: most commits are about
+// neither.
+func (k *Keys) load(ctx context.Context) error {
+	old := k.live.Load()
+	keys, seq, all, err := k.changed(ctx, old)
 	if err != nil {
 		return err
 	}
-	next := make(map[string]*liveKey, len(keys))
+	who, stood, asked, err := k.standings(ctx)
+	if err != nil {
+		return err
+	}
+	if old != nil && !all && len(keys) == 0 && !asked {
+		return nil
+	}
+	var next map[string]*liveKey
+	if old == nil || all {
+		next = make(map[string]*liveKey, len(keys))
+	} else {
+		next = maps.Clone(*old)
+	}
 	for i := range keys {
-		key := &keys[i]
-		l := &liveKey{
-			digest: key.digest, environment: key.Environment, expires: millis(key.Expires), revoked: !key.Revoked.IsZero(),
-			principal: gatehouse.Principal{
-				Subject: key.Owner, Issuer: keysIssuer, Tenant: key.Tenant, Roles: key.Roles, Scopes: key.Scopes,
-				Method: gatehouse.MethodAPIKey, KeyID: key.ID, Expires: key.Expires,
-			},
+		var before *liveKey
+		if old != nil {
+			before = (*old)[keys[i].ID]
 		}
-		if old != nil && (*old)[key.ID] != nil {
-			l.used = (*old)[key.ID].used
-		} else {
-			l.used = new(lastUse)
-			l.used.seen.Store(millis(key.LastUsed))
-			l.used.kept.Store(millis(key.LastUsed))
-		}
-		next[key.ID] = l
+		next[keys[i].ID] = newLiveKey(&keys[i], before)
+	}
+	if who, err = k.ask(ctx, next, who); err != nil {
+		return err
+	}
+	for id, l := range next {
+		next[id] = l.judged(who)
 	}
 	k.live.Store(&next)
+	k.seq, k.people, k.stood = seq, who, stood
 	return nil
+}
+
+// changed reads the keys that changed since the last look; all of them when there
+// was none, and when the table has another number of rows than it should: a row
+// that somebody removed has no newer number.
+func (k *Keys) changed(ctx context.Context, old *map[string]*liveKey) (keys []Key, seq int64, all bool, err error) {
+	err = k.cfg.DB.Read(ctx, func(tx *sql.Tx) (err error) {
+		var rows int
+		if err := tx.QueryRowContext(ctx, `SELECT (SELECT seq FROM api_keys_last WHERE one = 1), (SELECT COUNT(*) FROM api_keys)`).Scan(&seq, &rows); err != nil {
+			return err
+		}
+		if old != nil && seq == k.seq && rows == len(*old) {
+			return nil
+		}
+		if old != nil && seq > k.seq {
+			keys, err = selectKeys(ctx, tx, `WHERE seq > $1`, k.seq)
+			fresh := 0
+			for i := range keys {
+				if (*old)[keys[i].ID] == nil {
+					fresh++
+				}
+			}
+			if err != nil || len(*old)+fresh == rows {
+				return err
+			}
+		}
+		all = true
+		keys, err = selectKeys(ctx, tx, ``)
+		return err
+	})
+	return keys, seq, all, err
+}
+
+func newLiveKey(key *Key, before *liveKey) *liveKey {
+	l := &liveKey{
+		digest: key.digest, environment: key.Environment, expires: millis(key.Expires), revoked: !key.Revoked.IsZero(),
+		roles: key.Roles, suspended: isUser(key.Owner), // until it is judged
+		principal: gatehouse.Principal{
+			Subject: key.Owner, Issuer: keysIssuer, Tenant: key.Tenant, Roles: key.Roles, Scopes: key.Scopes,
+			Method: gatehouse.MethodAPIKey, KeyID: key.ID, Expires: key.Expires,
+		},
+	}
+	if before != nil {
+		l.used = before.used
+		return l
+	}
+	l.used = new(lastUse)
+	l.used.seen.Store(millis(key.LastUsed))
+	l.used.kept.Store(millis(key.LastUsed))
+	return l
 }
 
 // keepUsed writes when keys were last used, all in one transaction.
@@ -171,6 +230,7 @@ var (
 	errKeyNotFound    = errors.New("no key has this id")
 	errKeyRevoked     = errors.New("the key is revoked")
 	errKeyExpired     = errors.New("the key expired")
+	errKeyOwner       = errors.New("its owner is a user who is locked, gone or in another tenant")
 	errKeyEnvironment = errors.New("the key is for another environment")
 )
 
@@ -205,6 +265,8 @@ func (k *Keys) principal(raw string) (*gatehouse.Principal, error) {
 		err = errKeyRevoked
 	case l.expires != 0 && ms >= l.expires:
 		err = errKeyExpired
+	case l.suspended:
+		err = errKeyOwner
 	default:
 		// A word shared by all requests of a key is written at most once a minute.
 		if ms-l.used.seen.Load() >= int64(usedEvery/time.Millisecond) {

@@ -174,6 +174,11 @@ func (d *Directory) change(ctx context.Context, actor, action string, f func(*sq
 		if err != nil || object == "" {
 			return err
 		}
+		if !strings.HasPrefix(action, "sessions.") { // these alone change nobody's rights
+			if err := stir(ctx, tx); err != nil {
+				return err
+			}
+		}
 		c := auditlog.Change{Actor: actor, Action: action, Object: object, Detail: detail}
 		if err := d.cfg.Log.Append(ctx, c); err != nil {
 			return fmt.Errorf("identity: %s is not done because it could not be logged: %w", action, err)

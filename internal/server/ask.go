@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/identity"
 )
 
 // Explain finds a decision in the record.
@@ -44,6 +45,13 @@ func OpenKeyRing(ctx context.Context, path string) (*KeyRing, error) {
 	db, keys, err := openKeys(ctx, f, changes)
 	if err != nil {
 		return nil, err
+	}
+	if f.OAuth != nil {
+		people, err := identity.OpenStandings(ctx, db)
+		if err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+		keys.Follow(ctx, owners{people})
 	}
 	return &KeyRing{keys, f, db.Close}, nil
 }

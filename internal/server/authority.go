@@ -30,6 +30,7 @@ type authority struct {
 	made   string // what it was made of: a reload that changes none of it keeps it
 	people *identity.Directory
 	as     *oauth.Server
+	owners owners // of API keys
 	stop   func()
 }
 
@@ -89,6 +90,9 @@ func (h *House) build(ctx context.Context, p *plan.Plan, a *authority) error {
 	}
 	who.DB, who.Seal, who.Log = h.db, h.secrets.seal, h.changes
 	if a.people, err = identity.Open(ctx, who); err != nil {
+		return err
+	}
+	if a.owners.people, err = identity.OpenStandings(ctx, h.db); err != nil {
 		return err
 	}
 	cfg, err := p.OAuth()

@@ -71,6 +71,7 @@ func OpenOffice(ctx context.Context, path string) (_ *Office, err error) {
 	o, a := &Office{db: h.db}, &authority{}
 	if h.secrets, err = openSecrets(f); err == nil {
 		if err = h.build(ctx, p, a); err == nil {
+			h.keys.Follow(ctx, a.owners)
 			o.Desk = h.desk(p, a)
 			o.Roles, err = p.Roles()
 		}

@@ -107,10 +107,17 @@ func (h *House) settle(w *wiring) {
 			delete(h.keysets, id)
 		}
 	}
-	if old := h.authority; old != nil && old != w.authority {
+	old := h.authority
+	if old != nil && old != w.authority {
 		old.stop()
 	}
 	h.authority = w.authority
+	switch {
+	case w.authority == nil && old != nil:
+		h.keys.Follow(h.ctx, nil) // without users nobody may act as one
+	case w.authority != nil && old == nil:
+		h.keys.Follow(h.ctx, w.authority.owners)
+	}
 }
 
 // drop gives back what a wiring took that will not serve.

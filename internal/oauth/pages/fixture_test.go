@@ -162,6 +162,11 @@ func newSite(t testing.TB, set func(*pages.Config)) *site {
 	if s.keys, err = authn.NewKeys(t.Context(), authn.KeysConfig{DB: s.db, Environment: "test", Log: s.log}); err != nil {
 		t.Fatal(err)
 	}
+	standings, err := identity.OpenStandings(t.Context(), s.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.keys.Follow(t.Context(), owners{standings})
 	s.flow = &flow{people: s.Directory, waiting: map[string]*pages.Waiting{}, browser: map[string]string{}}
 	cfg := pages.Config{
 		Issuer: origin, People: s.Directory, Seal: seal, Flow: s.flow, Keys: s.keys, Name: "Example & Sons",
@@ -573,4 +578,18 @@ func respond(t testing.TB, h http.HandlerFunc) *view {
 func (s *site) read(t testing.TB, query string, into ...any) error {
 	t.Helper()
 	return s.db.Read(t.Context(), func(tx *sql.Tx) error { return tx.QueryRowContext(t.Context(), query).Scan(into...) })
+}
+
+// owners are the users as keys follow them.
+type owners struct{ *identity.Standings }
+
+func (o owners) OwnersVersion(ctx context.Context) (int64, error) { return o.Version(ctx) }
+
+func (o owners) Owners(ctx context.Context, ids []string) (map[string]authn.Owner, error) {
+	all := map[string]authn.Owner{}
+	found, err := o.Of(ctx, ids)
+	for id, s := range found {
+		all[id] = authn.Owner(s)
+	}
+	return all, err
 }

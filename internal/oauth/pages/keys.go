@@ -32,7 +32,7 @@ type keysView struct {
 
 type keyLine struct {
 	authn.Key
-	Live bool
+	Ended bool
 }
 
 // Has reports whether a box was ticked.
@@ -49,8 +49,8 @@ func (p *Pages) showKeys(w http.ResponseWriter, r *http.Request, m *me, v keysVi
 	}
 	now := time.Now()
 	for _, k := range slices.Backward(mine) {
-		if live := k.Live(now); live || now.Sub(k.Revoked) < 30*24*time.Hour || now.Sub(k.Expires) < 30*24*time.Hour {
-			v.Keys = append(v.Keys, keyLine{k, live})
+		if ended := k.Ended(now); !ended || now.Sub(k.Revoked) < 30*24*time.Hour || now.Sub(k.Expires) < 30*24*time.Hour {
+			v.Keys = append(v.Keys, keyLine{k, ended})
 		}
 	}
 	v.Roles = m.user.Effective
@@ -105,7 +105,7 @@ func (p *Pages) createKey(w http.ResponseWriter, r *http.Request, m *me) error {
 	if err != nil {
 		return err
 	}
-	live := slices.DeleteFunc(mine, func(k authn.Key) bool { return !k.Live(time.Now()) })
+	live := slices.DeleteFunc(mine, func(k authn.Key) bool { return k.Ended(time.Now()) })
 	if len(live) >= maxLiveKeys {
 		return again("note", "You have as many keys as one account can. Revoke one first.")
 	}

@@ -230,10 +230,16 @@ func TestOwnersAreAskedOnlyWhenSomethingOfThemChanged(t *testing.T) {
 	w.keys.Follow(t.Context(), users)
 	w.key(t, authn.NewKey{Owner: "usr_1"})
 	w.key(t, authn.NewKey{Owner: "usr_1"})
+	look := func() {
+		t.Helper()
+		if err := w.keys.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	before := users.asked
 	w.key(t, authn.NewKey{Owner: "robot"})
 	w.commit(t)
-	w.keys.Look(t.Context())
+	look()
 	if users.asked != before {
 		t.Errorf("asked for %d users for nothing", users.asked-before)
 	}
@@ -243,7 +249,7 @@ func TestOwnersAreAskedOnlyWhenSomethingOfThemChanged(t *testing.T) {
 	}
 	users.set("usr_1", active("support"))
 	w.commit(t)
-	w.keys.Look(t.Context())
+	look()
 	if got := users.asked - before; got != 4 {
 		t.Errorf("asked for %d users", got)
 	}

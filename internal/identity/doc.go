@@ -11,6 +11,9 @@
 // codes and sealed TOTP secrets. Losing the tables signs everybody out for good;
 // losing the sealing key costs everybody's authenticator app.
 //
+// What somebody may do now is asked of [Standings] by those who keep things that
+// people handed out in their own name.
+//
 // Refusals of a sign-in say the same for an unknown name, a wrong password and a
 // locked account, and take the same time: see [ErrCredentials]. What is broken or
 // unreachable is another error, and never a sign-in.

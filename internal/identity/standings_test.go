@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"database/sql"
 	"fmt"
 	"slices"
 	"testing"
@@ -106,5 +107,35 @@ func TestStandingsOfMoreThanOneStatementTakes(t *testing.T) {
 	ids[0], ids[1200] = h.create(t, identity.NewUser{Name: "ann"}).ID, h.create(t, identity.NewUser{Name: "ben"}).ID
 	if all, err := s.Of(t.Context(), ids); err != nil || len(all) != 2 {
 		t.Errorf("%d, %v", len(all), err)
+	}
+}
+
+// What is asked after a change of any user, when 10,000 of them own keys.
+func BenchmarkStandings(b *testing.B) {
+	h := newHouse(b, nil)
+	s, err := identity.OpenStandings(b.Context(), h.db)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ids := make([]string, 10_000)
+	err = h.db.Write(b.Context(), func(tx *sql.Tx) error {
+		for i := range ids {
+			ids[i] = fmt.Sprintf("usr_%032x", i*7919)
+			_, err := tx.ExecContext(b.Context(), `INSERT INTO users (id, name, email, email_verified, claims, roles, tenant, external_id, source, active, password,
+				password_changed, valid_from, created, updated, version) VALUES ($1, $1, '', 0, '{}', 'support', '', '', '', 1, '', 0, 0, 1, 1, 1)`, ids[i])
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if all, err := s.Of(b.Context(), ids); err != nil || len(all) != len(ids) {
+			b.Fatal(len(all), err)
+		}
 	}
 }

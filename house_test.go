@@ -30,7 +30,7 @@ var layers = [][]string{
 		"internal/pki", "internal/egress", "internal/identity"}, // keepers
 	{"internal/gateway", "internal/monitor", "internal/oauth"},
 	{"internal/plan"},
-	{}, // posture
+	{"internal/posture"},
 	{"internal/admin"},
 	{"internal/server"},
 	{"cmd/gatehouse", "bench"},

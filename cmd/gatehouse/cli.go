@@ -41,6 +41,7 @@ type cli struct {
 	Clients      clientsCmd      `cmd:"" help:"Register the programs that get tokens, and shut them out."`
 	Token        tokenCmd        `cmd:"" help:"Look at tokens, end them, rotate the keys that sign them."`
 	Export       exportCmd       `cmd:"" help:"Print users, groups, clients and grants as JSON, without secrets."`
+	Prove        proveCmd        `cmd:"" help:"Try attacks on the running gateway, and say what held."`
 	Schema       schemaCmd       `cmd:"" help:"Print the JSON Schema of the config file, for editors."`
 	Completion   completionCmd   `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 	Version      versionCmd      `cmd:"" help:"Print the version."`

@@ -92,7 +92,7 @@ func TestApache(t *testing.T) {
 		if p, err := b.visit(site+"/index.html", "none:"); err != nil || p.Status != http.StatusOK || !strings.Contains(p.Body, "for members") {
 			t.Fatalf("sign-in ended at %+v %v", p, err)
 		}
-		if err := g.people.Lock(t.Context(), "test", ada.ID, "lost laptop"); err != nil {
+		if err := g.office.People.Lock(t.Context(), "test", ada.ID, "lost laptop"); err != nil {
 			t.Fatal(err)
 		}
 		until(t, "Apache has ended the session", func() bool { status, _ := see(t, b.http, site); return status == http.StatusFound })
@@ -120,7 +120,7 @@ func see(t *testing.T, c *http.Client, site string) (status int, user string) {
 func (g *gate) apache(t *testing.T, program string) string {
 	t.Helper()
 	// As root Apache works as another user, who must be able to read this.
-	dir, err := os.MkdirTemp("", "gatehouse-apache")
+	dir, err := os.MkdirTemp("", "gatehouse-apache") //nolint:usetesting // its parents are closed to others
 	if err != nil {
 		t.Fatal(err)
 	}

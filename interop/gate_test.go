@@ -33,12 +33,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gatehouse-api/gatehouse"
-	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
-	"github.com/gatehouse-api/gatehouse/internal/plan"
-	"github.com/gatehouse-api/gatehouse/internal/store"
-	"github.com/gatehouse-api/gatehouse/internal/token"
+	"github.com/gatehouse-api/gatehouse/internal/server"
 )
 
 const (
@@ -105,10 +102,9 @@ func TestMain(m *testing.M) {
 // A gate is a running Gatehouse and what one needs to know of it.
 type gate struct {
 	dir    string
-	issuer string // https://localhost:port/id
-	api    string // resource indicator and base of the API behind it
-	people *identity.Directory
-	as     *oauth.Server // the same data, opened beside the running gateway like the command line does
+	issuer string         // https://localhost:port/id
+	api    string         // resource indicator and base of the API behind it
+	office *server.Office // its people and clients, as the command line reaches them beside it
 	pool   *x509.CertPool
 	cert   tls.Certificate // of a caller, signed by the CA the listener asks for
 	log    *buffer
@@ -165,7 +161,10 @@ func startGate(t *testing.T, profile string, replace ...string) *gate {
 		_ = resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
-	g.open(t, config)
+	if g.office, err = server.OpenOffice(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.office.Close() })
 	ca, err := os.ReadFile(g.ca())
 	if err != nil {
 		t.Fatal(err)
@@ -173,37 +172,6 @@ func startGate(t *testing.T, profile string, replace ...string) *gate {
 	g.pool = x509.NewCertPool()
 	g.pool.AppendCertsFromPEM(ca)
 	return g
-}
-
-// open reaches the people and clients through the same files.
-func (g *gate) open(t *testing.T, config string) {
-	t.Helper()
-	p, err := plan.Compile(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data := p.File.Data.Value
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(data, "gatehouse.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	changes, err1 := auditlog.OpenChanges(p.File.Events.Path.Value)
-	seal, err2 := token.LoadOrCreateSealer(filepath.Join(data, "seal.json"))
-	keys, err3 := token.LoadOrCreateKeyring(filepath.Join(data, "oauth-keys"), token.ES256, token.EdDSA, token.RS256)
-	who, err4 := p.People()
-	cfg, err5 := p.OAuth()
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
-		t.Fatal(err)
-	}
-	who.DB, who.Seal, who.Log = db, seal, changes
-	if g.people, err = identity.Open(t.Context(), who); err != nil {
-		t.Fatal(err)
-	}
-	cfg.DB, cfg.Seal, cfg.Keys, cfg.People, cfg.Log = db, seal, keys, g.people, changes
-	if g.as, err = oauth.New(t.Context(), *cfg); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func (g *gate) ca() string { return filepath.Join(g.dir, "data", "ca", "ca.pem") }
@@ -220,7 +188,7 @@ func (g *gate) write(t *testing.T, name, text string) string {
 // user makes somebody who signs in with the password.
 func (g *gate) user(t *testing.T, name string) *identity.User {
 	t.Helper()
-	u, err := g.people.Create(t.Context(), "test", identity.NewUser{
+	u, err := g.office.People.Create(t.Context(), "test", identity.NewUser{
 		Name: name, Email: name + "@example.com", EmailVerified: true, Roles: []string{"reader"},
 		Password: gatehouse.NewSecret(password), Claims: map[string]any{"name": "Somebody called " + name},
 	})
@@ -233,7 +201,7 @@ func (g *gate) user(t *testing.T, name string) *identity.User {
 // client registers one and gives its secret.
 func (g *gate) client(t *testing.T, id string, m oauth.Metadata) string {
 	t.Helper()
-	secret, _, err := g.as.CreateClient(t.Context(), "test", id, m)
+	secret, _, err := g.office.OAuth.CreateClient(t.Context(), "test", id, m)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -142,9 +143,7 @@ func proof(claims, head map[string]any) edit {
 			}
 		}
 		h := map[string]any{"typ": "dpop+jwt", "jwk": jose.JSONWebKey{Key: key.Public()}}
-		for k, v := range head {
-			h[k] = v
-		}
+		maps.Copy(h, head)
 		if h["jwk"] == "private" {
 			h["jwk"] = jose.JSONWebKey{Key: key}
 		}
@@ -249,9 +248,7 @@ func (p *peer) send(t *testing.T, path string, a *ask) string {
 	if text != "" {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	for name, values := range a.header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, a.header)
 	resp, err := p.http.Do(r)
 	if err != nil {
 		t.Fatalf("%s: %v", p.name, err)

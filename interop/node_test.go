@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -22,6 +24,11 @@ func nodeWith(t *testing.T, folder, want string) (node, modules string) {
 	}
 	if node, err = exec.LookPath("node"); err != nil {
 		t.Skipf("NOT TESTED against %s: there is no node", want)
+	}
+	out, err := exec.CommandContext(t.Context(), node, "--version").Output()
+	major, _, _ := strings.Cut(strings.TrimPrefix(string(out), "v"), ".")
+	if n, convErr := strconv.Atoi(major); err != nil || convErr != nil || n < 20 {
+		t.Skipf("NOT TESTED against %s: it needs node 20 or later, not %s", want, out)
 	}
 	return node, modules
 }

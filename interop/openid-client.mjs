@@ -8,12 +8,11 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { assert, refused, scenario } from "./scenarios.mjs";
 
-const { ISSUER, API, MODULES, USERS, SECRET, CERT, KEY } = process.env;
+const { ISSUER, API, MODULES, USERS, PROFILE, SECRET, CERT, KEY } = process.env;
 const oidc = await import(pathToFileURL(join(MODULES, "openid-client/build/index.js")));
 const issuer = new URL(ISSUER);
 const redirect_uri = "https://app.example/callback";
 
-const web = await oidc.discovery(issuer, "web", undefined, oidc.ClientSecretBasic(SECRET));
 
 // visit has a user's browser do its part, and gives the page where it came to rest.
 async function visit(user, url, home = "https://app.example/") {
@@ -46,6 +45,13 @@ async function keys(alg) {
 	const jwk = await crypto.subtle.exportKey("jwk", pair.publicKey);
 	return { key: pair.privateKey, kid: "k1", jwks: { keys: [{ kty: jwk.kty, crv: jwk.crv, x: jwk.x, y: jwk.y, n: jwk.n, e: jwk.e, alg, use: "sig", kid: "k1" }] } };
 }
+
+if (PROFILE === "fapi2") {
+	await fapi2();
+	process.exit(0);
+}
+
+const web = await oidc.discovery(issuer, "web", undefined, oidc.ClientSecretBasic(SECRET));
 
 await scenario("discovery says what this client needs", async () => {
 	const m = web.serverMetadata();
@@ -210,3 +216,32 @@ await scenario("token exchange narrows a user's token to one API", async () => {
 	});
 	assert(x.issued_token_type === "urn:ietf:params:oauth:token-type:access_token" && (await call(config, x.access_token)).status === 200, "the exchanged token is no good");
 });
+
+// fapi2 is FAPI 2.0: keys instead of secrets, pushed requests, bound tokens, and nothing else.
+async function fapi2() {
+	const k = await keys("ES256");
+	const metadata = {
+		client_name: "Bank", redirect_uris: [redirect_uri], grant_types: ["authorization_code", "refresh_token"], scope: "openid offline_access orders:read",
+		token_endpoint_auth_method: "private_key_jwt", token_endpoint_auth_signing_alg: "ES256", jwks: k.jwks, dpop_bound_access_tokens: true,
+	};
+	const register = (more) => oidc.dynamicClientRegistration(issuer, { ...metadata, ...more }, oidc.PrivateKeyJwt({ key: k.key, kid: k.kid }));
+	await scenario("FAPI 2.0: a pushed request, a key, bound tokens, refresh", async () => {
+		const config = await register({});
+		assert(config.serverMetadata().require_pushed_authorization_requests === true, "pushed requests are not said to be required");
+		const DPoP = oidc.getDPoPHandle(config, await oidc.randomDPoPKeyPair("ES256"));
+		const t = await signIn(config, "nora", { scope: "openid offline_access orders:read", prompt: "consent" }, { par: true, DPoP });
+		assert(t.token_type === "dpop" && (await call(config, t.access_token, DPoP)).status === 200, "the API refuses it");
+		assert((await oidc.refreshTokenGrant(config, t.refresh_token, undefined, { DPoP })).token_type === "dpop", "the refreshed token is not bound");
+	});
+	await scenario("FAPI 2.0: a request that is not pushed, and a token that is not bound, are refused", async () => {
+		const config = await register({});
+		await refused("invalid_request", () => signIn(config, "nora", {}));
+		await refused("invalid_dpop_proof", () => signIn(config, "nora", {}, { par: true }));
+	});
+	await scenario("FAPI 2.0: a client with a secret, without a bound token, or with RS256 cannot register", async () => {
+		const secret = { token_endpoint_auth_method: "client_secret_basic", token_endpoint_auth_signing_alg: undefined, jwks: undefined };
+		for (const more of [secret, { dpop_bound_access_tokens: false }, { token_endpoint_auth_signing_alg: "RS256" }]) {
+			await refused("invalid_client_metadata", () => register(more));
+		}
+	});
+}

@@ -30,3 +30,11 @@ func TestOpenIDClient(t *testing.T) {
 	g.scenarios(t, node, "openid-client.mjs", 13, "MODULES="+modules, "USERS="+g.users(t), "SECRET="+web, "RELAY="+relay,
 		"CERT="+filepath.Join(g.dir, "partner.pem"), "KEY="+filepath.Join(g.dir, "partner.key"))
 }
+
+// TestOpenIDClientFAPI2 is the same client under the profile fapi2.
+func TestOpenIDClientFAPI2(t *testing.T) {
+	node, modules := nodeWith(t, "openid-client", "openid-client")
+	g := startGate(t, "fapi2")
+	g.user(t, "nora")
+	g.scenarios(t, node, "openid-client.mjs", 3, "MODULES="+modules, "USERS="+g.users(t), "PROFILE=fapi2")
+}

@@ -35,6 +35,7 @@ const (
 type house struct {
 	*oauth.Server
 	t       testing.TB
+	path    string // of the database
 	db      *store.DB
 	people  *identity.Directory
 	keys    *token.Keyring
@@ -54,7 +55,8 @@ func newFaultyHouse(t testing.TB, fault func(string) error, change func(*oauth.C
 	t.Helper()
 	ctx := t.Context()
 	dir := t.TempDir()
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, "gatehouse.db"), Fault: fault})
+	path := filepath.Join(dir, "gatehouse.db")
+	db, err := store.Open(ctx, store.Config{Path: path, Fault: fault})
 	ok(t, err)
 	t.Cleanup(func() { _ = db.Close() })
 	seal, err := token.NewSealer()
@@ -82,7 +84,7 @@ func newFaultyHouse(t testing.TB, fault func(string) error, change func(*oauth.C
 	}
 	s, err := oauth.New(ctx, cfg)
 	ok(t, err)
-	h := &house{Server: s, t: t, db: db, people: people, keys: keys, seal: seal, handler: s.Handler(), secrets: map[string]string{}}
+	h := &house{Server: s, t: t, path: path, db: db, people: people, keys: keys, seal: seal, handler: s.Handler(), secrets: map[string]string{}}
 	h.user, err = people.Create(ctx, "test", identity.NewUser{
 		Name: "ada", Email: "ada@example.org", EmailVerified: true, Roles: []string{"clerk"}, Claims: map[string]any{"name": "Ada L.", "given_name": "Ada"},
 	})

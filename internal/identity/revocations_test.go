@@ -19,34 +19,38 @@ func claims(issued time.Time) *token.Claims {
 }
 
 func TestRevocations(t *testing.T) {
-	now := time.Now()
+	const never = time.Duration(-1 << 62)
 	for _, c := range []struct {
 		name     string
 		kind, id string
-		issued   time.Time
+		issued   time.Duration // after the revocation
 		revoked  bool
 	}{
-		{"a token of the user issued before is dead", "user", "usr_1", now.Add(-time.Minute), true},
-		{"a token of the user issued in the same second is dead", "user", "usr_1", now, true},
-		{"a token of the user issued two seconds later lives", "user", "usr_1", now.Add(2 * time.Second), false},
-		{"a token of the user without iat is dead", "user", "usr_1", time.Time{}, true},
-		{"a token of the client issued before is dead", "client", "cli_1", now.Add(-time.Minute), true},
-		{"a token of the client issued two seconds later lives", "client", "cli_1", now.Add(2 * time.Second), false},
-		{"a token of the grant is dead whenever it was issued", "grant", "gra_1", now.Add(time.Hour), true},
-		{"a token of the session is dead whenever it was issued", "session", "ses_1", now.Add(time.Hour), true},
-		{"the token itself is dead", "token", "jti_1", now.Add(time.Hour), true},
-		{"a token of another user lives", "user", "usr_2", now.Add(-time.Minute), false},
-		{"a user's id revoked as a client's kills no user", "client", "usr_1", now.Add(-time.Minute), false},
+		{"a token of the user issued before is dead", "user", "usr_1", -time.Minute, true},
+		{"a token of the user issued in the same second is dead", "user", "usr_1", 0, true},
+		{"a token of the user issued two seconds later lives", "user", "usr_1", 2 * time.Second, false},
+		{"a token of the user without iat is dead", "user", "usr_1", never, true},
+		{"a token of the client issued before is dead", "client", "cli_1", -time.Minute, true},
+		{"a token of the client issued two seconds later lives", "client", "cli_1", 2 * time.Second, false},
+		{"a token of the grant is dead whenever it was issued", "grant", "gra_1", time.Hour, true},
+		{"a token of the session is dead whenever it was issued", "session", "ses_1", time.Hour, true},
+		{"the token itself is dead", "token", "jti_1", time.Hour, true},
+		{"a token of another user lives", "user", "usr_2", -time.Minute, false},
+		{"a user's id revoked as a client's kills no user", "client", "usr_1", -time.Minute, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t, nil)
-			if h.Revoked(claims(c.issued)) {
+			if h.Revoked(claims(time.Now())) {
 				t.Fatal("it is dead before anything was revoked")
 			}
 			if err := h.Revoke(t.Context(), c.kind, c.id); err != nil {
 				t.Fatal(err)
 			}
-			if got := h.Revoked(claims(c.issued)); got != c.revoked {
+			var issued time.Time
+			if c.issued != never {
+				issued = h.RevokedAt(c.kind, c.id).Add(c.issued)
+			}
+			if got := h.Revoked(claims(issued)); got != c.revoked {
 				t.Errorf("got %v", got)
 			}
 			if at := h.RevokedAt(c.kind, c.id); time.Since(at) > time.Minute {
@@ -55,7 +59,7 @@ func TestRevocations(t *testing.T) {
 			if at := h.RevokedAt(c.kind, "another"); !at.IsZero() {
 				t.Errorf("another was revoked at %v", at)
 			}
-			if got := h.open(t, nil).Revoked(claims(c.issued)); got != c.revoked {
+			if got := h.open(t, nil).Revoked(claims(issued)); got != c.revoked {
 				t.Errorf("after a restart: %v", got)
 			}
 		})

@@ -125,6 +125,15 @@ func verifierIsChecked(ctx context.Context, t *trial) error {
 
 // codeIsBound tries all eight combinations of what can be wrong.
 func codeIsBound(ctx context.Context, t *trial) error {
+	code, verifier, err := t.code(ctx, t.main)
+	if err != nil {
+		return err
+	}
+	a, err := t.redeem(ctx, t.main, code, verifier)
+	if err != nil {
+		return err
+	}
+	t.wants(a.text("access_token") != "", a, "with everything right there is no token, so that the refusals prove nothing")
 	for mask := 1; mask < 8; mask++ {
 		code, verifier, err := t.code(ctx, t.main)
 		if err != nil {
@@ -148,15 +157,6 @@ func codeIsBound(ctx context.Context, t *trial) error {
 		}
 		t.refused(a, "with another "+strings.Join(wrong, ", "))
 	}
-	code, verifier, err := t.code(ctx, t.main)
-	if err != nil {
-		return err
-	}
-	a, err := t.redeem(ctx, t.main, code, verifier)
-	if err != nil {
-		return err
-	}
-	t.wants(a.text("access_token") != "", a, "with everything right there is no token, so that the refusals prove nothing")
 	return nil
 }
 

@@ -22,7 +22,7 @@ func endProbes() []probe {
 		{
 			"revoke-token", "RFC 7009, RFC 9700 §4.14", "a revoked token is refused within a second, at introspection and behind the gateway", High, theHouse, fix,
 			func(ctx context.Context, t *trial) error {
-				return t.ended(ctx, "a revoked token", func(_, raw string, _ string) error {
+				return t.ended(ctx, "a revoked token", func(_, raw, _ string) error {
 					return t.revoke(ctx, raw)
 				})
 			},
@@ -30,7 +30,7 @@ func endProbes() []probe {
 		{
 			"revoke-refresh", "RFC 7009 §2.1", "revoking a refresh token ends the access tokens of its grant within a second", High, theHouse, fix,
 			func(ctx context.Context, t *trial) error {
-				return t.ended(ctx, "tokens of a revoked refresh token", func(_, _ string, refresh string) error {
+				return t.ended(ctx, "tokens of a revoked refresh token", func(_, _, refresh string) error {
 					return t.revoke(ctx, refresh)
 				})
 			},
@@ -42,7 +42,7 @@ func endProbes() []probe {
 		{
 			"end-grant", "advisories: refresh ignores revoked consent", "a grant its user takes back ends its tokens within a second", High, theHouse, fix,
 			func(ctx context.Context, t *trial) error {
-				return t.ended(ctx, "tokens of a grant taken back", func(grant, _ string, _ string) error {
+				return t.ended(ctx, "tokens of a grant taken back", func(grant, _, _ string) error {
 					return t.cfg.OAuth.RevokeGrant(ctx, t.cfg.Actor, grant)
 				})
 			},
@@ -165,7 +165,7 @@ func clientEnds(ctx context.Context, t *trial) error {
 
 func userEnds(ctx context.Context, t *trial) error {
 	var kept string
-	err := t.ended(ctx, "tokens of a locked user", func(_, _ string, refresh string) error {
+	err := t.ended(ctx, "tokens of a locked user", func(_, _, refresh string) error {
 		kept = refresh
 		return t.cfg.People.Lock(ctx, t.cfg.Actor, t.user.ID, "the proof locks its own user")
 	})

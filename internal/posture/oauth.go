@@ -49,7 +49,7 @@ type ProofConfig struct {
 // only.
 type KnownClient struct {
 	ID          string `json:"client_id"`
-	Secret      string `json:"client_secret,omitempty"` //nolint:gosec // read from the operator's file
+	Secret      string `json:"client_secret,omitempty"`
 	RedirectURI string `json:"redirect_uri"`
 }
 
@@ -176,6 +176,7 @@ func ProveOAuth(ctx context.Context, cfg ProofConfig) (proof *Proof, err error) 
 	began := time.Now()
 	timed, cancel := context.WithTimeoutCause(ctx, maxTime, fmt.Errorf("the bound of %v is reached", maxTime))
 	defer cancel()
+	defer cfg.HTTP.CloseIdleConnections()
 	client := *cfg.HTTP
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client.Timeout = maxTime / 3

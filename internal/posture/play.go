@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,9 +19,7 @@ func (t *trial) post(ctx context.Context, endpoint string, p *party, form url.Va
 	bindable := endpoint == "token_endpoint" || endpoint == "pushed_authorization_request_endpoint"
 	for try := 0; ; try++ {
 		send, head := url.Values{}, slices.Clone(headers)
-		for name, values := range form {
-			send[name] = values
-		}
+		maps.Copy(send, form)
 		if p != nil {
 			more, err := t.prove(p, send)
 			if err != nil {
@@ -112,7 +111,10 @@ func (t *trial) opens(ctx context.Context, p *party, access string) (*answer, bo
 // challenge. list overrides.
 func (t *trial) request(p *party, list ...string) (v url.Values, verifier string) {
 	verifier = random(32)
-	scope := "openid"
+	scope := "" // of a client we did not make we do not know what it may ask for
+	if t.user != nil {
+		scope = "openid"
+	}
 	if t.user != nil && t.route != nil {
 		scope = strings.Join(append([]string{"openid"}, t.route.Scopes...), " ")
 	}
@@ -120,7 +122,7 @@ func (t *trial) request(p *party, list ...string) (v url.Values, verifier string
 		"client_id": {p.id}, "redirect_uri": {p.redirect}, "response_type": {"code"}, "scope": {scope}, "state": {random(8)}, "nonce": {random(8)},
 		"code_challenge": {digestOf(verifier)}, "code_challenge_method": {"S256"},
 	}
-	if r := t.someResource(); r != "" {
+	if r := t.someResource(); r != "" && t.user != nil {
 		v.Set("resource", r)
 	}
 	return pairs(v, list), verifier
@@ -146,7 +148,7 @@ func (t *trial) pushes() bool {
 }
 
 // ask sends an authorization request and no more: b may be nil.
-func (t *trial) ask(ctx context.Context, b *browser, p *party, v url.Values, headers ...string) (*outcome, error) {
+func (t *trial) ask(ctx context.Context, b *browser, p *party, v url.Values) (*outcome, error) {
 	if b == nil {
 		b = newBrowser()
 	}
@@ -164,7 +166,7 @@ func (t *trial) ask(ctx context.Context, b *browser, p *party, v url.Values, hea
 		}
 		v = url.Values{"client_id": {p.id}, "request_uri": {a.text("request_uri")}}
 	}
-	a, err := t.visit(ctx, b, http.MethodGet, t.at("authorization_endpoint")+"?"+v.Encode(), nil, headers...)
+	a, err := t.visit(ctx, b, http.MethodGet, t.at("authorization_endpoint")+"?"+v.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func main() {
 	defer cancel()
 	measure := run
 	if args := os.Args[1:]; len(args) > 0 && args[0] == "oauth" {
-		*rounds, *seconds = 4, 2 // unless flags say something else: within a minute and a half
+		*rounds, *seconds = 3, 3 // unless flags say something else: within a minute and a half
 		measure = oauthMode
 		_ = flag.CommandLine.Parse(args[1:]) // exits on an error
 	} else {

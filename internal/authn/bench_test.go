@@ -137,6 +137,31 @@ func BenchmarkOwn(b *testing.B) {
 	})
 }
 
+// BenchmarkPhantom is an opaque token that was seen before: believed, asked whether
+// it was revoked, and exchanged for the JWT its service gets.
+func BenchmarkPhantom(b *testing.B) {
+	w, requests, acc := ownStages(b)
+	signer, err := token.NewSigner(token.ES256)
+	if err != nil {
+		b.Fatal(err)
+	}
+	mint, err := token.NewMinter(token.MinterConfig{Issuer: "gatehouse"}, signer)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := requests["opaque"]
+	b.ReportAllocs()
+	for b.Loop() {
+		who, err := w.ask(r, acc)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := mint.Mint(who, "orders"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkAuthenticate(b *testing.B) {
 	for name, s := range stages(b) {
 		b.Run(name, func(b *testing.B) {

@@ -48,6 +48,9 @@ type proof struct {
 // account's attempts under its other name, the answer is ErrCredentials and not
 // Throttled, which would tell that the two names are one account's.
 func (d *Directory) Password(ctx context.Context, login string, password gatehouse.Secret, source netip.Addr) (*Login, error) {
+	// The time of the proof: before it is read what it is. A password that is changed
+	// while the old one waits for its hash has been proven before the change.
+	began := time.Now()
 	from := ofSource(source)
 	typed, err := canonicalName(login)
 	if err != nil {
@@ -106,7 +109,6 @@ func (d *Directory) Password(ctx context.Context, login string, password gatehou
 	if old.cost != today {
 		renewed = hashed(candidate).String()
 	}
-	now := time.Now()
 	err = d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
 		if renewed != "" { // unless the password was changed in between
 			if _, err := tx.ExecContext(ctx, `UPDATE users SET password = $1 WHERE id = $2 AND password = $3`, renewed, p.user, p.phc); err != nil {
@@ -118,12 +120,12 @@ func (d *Directory) Password(ctx context.Context, login string, password gatehou
 				return err
 			}
 		}
-		return remember(ctx, tx, p.user, from, now)
+		return remember(ctx, tx, p.user, from, began)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("identity: attempts: %w", err)
 	}
-	return &Login{User: p.user, AMR: []string{"pwd"}, ACR: ACRPassword, AuthTime: now, Second: p.second}, nil
+	return &Login{User: p.user, AMR: []string{"pwd"}, ACR: ACRPassword, AuthTime: began, Second: p.second}, nil
 }
 
 // proof reads what typed, canonical, is checked against. Nobody's is no error.

@@ -577,3 +577,47 @@ func BenchmarkArgon2id(b *testing.B) {
 		argon2.IDKey([]byte(goodPassword), []byte("0123456789abcdef"), 2, 19456, 1, 32)
 	}
 }
+
+// Who has the old password signs in while its owner changes it: the proof is read
+// before the change, and hashed after it.
+func TestAPasswordThatIsBeingChangedSignsNobodyInAfterwards(t *testing.T) {
+	h := newHouse(t, func(c *identity.Config) { c.HashSlots = 1 })
+	u := h.alice(t)
+	old, raced := goodPassword, 0
+	for round := range 5 {
+		next := fmt.Sprintf("another horse and battery %d", round)
+		var all sync.WaitGroup
+		all.Go(func() {
+			if err := h.SetPassword(t.Context(), "root", u.ID, gatehouse.NewSecret(next)); err != nil {
+				t.Error(err)
+			}
+		})
+		logins := make(chan *identity.Login, 4)
+		for range cap(logins) {
+			all.Go(func() {
+				if l, err := h.Password(t.Context(), "alice", gatehouse.NewSecret(old), netip.MustParseAddr("192.0.2.1")); err == nil {
+					logins <- l
+				}
+			})
+		}
+		all.Wait()
+		close(logins)
+		for l := range logins {
+			raced++
+			if _, s, err := h.Start(t.Context(), l, identity.Origin{}); err == nil {
+				t.Fatalf("the old password is a session, %v, after it was changed", s.ID)
+			}
+		}
+		old = next
+		if l, err := h.Password(t.Context(), "alice", gatehouse.NewSecret(next), netip.MustParseAddr("192.0.2.1")); err == nil {
+			if _, _, err := h.Start(t.Context(), l, identity.Origin{}); err != nil {
+				t.Fatal(err)
+			}
+		} else if !errors.Is(err, identity.ErrThrottled) {
+			t.Fatal(err)
+		}
+	}
+	if raced == 0 {
+		t.Error("no sign-in raced with a change")
+	}
+}

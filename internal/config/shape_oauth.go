@@ -165,7 +165,7 @@ type UpstreamLDAP struct {
 
 // SCIM is where another system provisions users.
 type SCIM struct {
-	Base      string `yaml:"base" format:"base" doc:"Path it is served under, like /scim/v2; callers need a role that grants gatehouse.scim:read and gatehouse.scim:write. Default: it is not."`
+	Base      string `yaml:"base" format:"base" doc:"Path it is served under, like /scim/v2; callers need a role that grants gatehouse.scim:read and gatehouse.scim:write, and gatehouse.roles:write for people and groups with roles that open more of Gatehouse itself. Default: it is not."`
 	Passwords bool   `yaml:"passwords" doc:"Take passwords from the provisioning system. Default: people set their own, or sign in elsewhere."`
 	Believe   bool   `yaml:"trust_email" doc:"Addresses it gives are verified."`
 }

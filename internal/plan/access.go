@@ -26,6 +26,35 @@ func policies(f *config.File) (*authz.Compiler, error) {
 // Roles answers what the config's roles hold, for those who hand them out.
 func (p *Plan) Roles() (*authz.Roles, error) { return authz.NewRoles(roles(p.File)) }
 
+// grantRoles is the permission to hand out what one does not have oneself.
+const grantRoles = "gatehouse.roles:write"
+
+// MayProvision reports whether who may give these roles out by SCIM. The roles of
+// the services are what provisioning is for, but not a role that opens more of this
+// house than the caller's own.
+func (p *Plan) MayProvision() (func(who *gatehouse.Principal, given []string) bool, error) {
+	roles, err := p.Roles()
+	if err != nil {
+		return nil, err
+	}
+	grants := []string{grantRoles}
+	for n, route := range p.Snapshot.Routes {
+		if !p.Access(n).House() {
+			continue
+		}
+		for _, tag := range route.Op.Op().Tags {
+			if grant, ok := strings.CutPrefix(tag, "grant "); ok && !slices.Contains(grants, grant) {
+				grants = append(grants, grant)
+			}
+		}
+	}
+	return func(who *gatehouse.Principal, given []string) bool {
+		return roles.Grant(who.Roles, grantRoles) || !slices.ContainsFunc(grants, func(grant string) bool {
+			return roles.Grant(given, grant) && !roles.Grant(who.Roles, grant)
+		})
+	}, nil
+}
+
 func roles(f *config.File) map[string]authz.Role {
 	out := map[string]authz.Role{}
 	for name, r := range f.Roles {

@@ -172,7 +172,8 @@ func (h *House) proofsFor(which proofs) (*token.Proofs, error) {
 
 // service is the part of the house that answers the operations of one of its own
 // APIs, see plan.OAuthAPI.
-func (a *authority) service(api string, f *config.File) (http.Handler, error) {
+func (a *authority) service(api string, p *plan.Plan) (http.Handler, error) {
+	f := p.File
 	switch {
 	case a == nil:
 	case api == plan.OAuthAPI || api == plan.DiscoveryAPI:
@@ -183,8 +184,12 @@ func (a *authority) service(api string, f *config.File) (http.Handler, error) {
 			return nil, err
 		}
 		s := f.Identity.SCIM
+		may, err := p.MayProvision()
+		if err != nil {
+			return nil, err
+		}
 		return scim.New(scim.Config{
-			Directory: a.people, Base: "https://" + issuer.Host + s.Base, Passwords: s.Passwords, TrustEmail: s.Believe,
+			Directory: a.people, Base: "https://" + issuer.Host + s.Base, Passwords: s.Passwords, TrustEmail: s.Believe, May: may,
 		})
 	}
 	return nil, fmt.Errorf("nothing answers %s", api)

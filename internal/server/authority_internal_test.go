@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/plan"
 )
 
@@ -95,4 +96,35 @@ func TestEveryOperationOfTheHouseHasItsHandler(t *testing.T) {
 		t.Error("a changed scope is not at work")
 	}
 	h.settle(w3)
+}
+
+// The door for provisioning must not be a softer one than that for administration.
+func TestWhoProvisionsGivesOutNoMoreOfTheHouseThanTheyHave(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gatehouse.yaml")
+	text := authorityConfig + `admin: {api: {base: /gatehouse/v1}}
+`
+	text = strings.Replace(text, "roles: {", `roles: {root: ["*"], desk: ["gatehouse.users:*"], clerk: ["orders:*"], chief: {inherits: [root]}, giver: ["gatehouse.scim:*", "gatehouse.roles:write"], `, 1)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.Compile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	may, err := p.MayProvision()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		who, given string
+		want       bool
+	}{
+		{"hr", "clerk", true}, {"hr", "hr", true}, {"hr", "gone", true},
+		{"hr", "root", false}, {"hr", "chief", false}, {"hr", "desk", false}, {"hr", "giver", false},
+		{"giver", "root", true}, {"root", "desk", true}, {"gone", "hr", false},
+	} {
+		if got := may(&gatehouse.Principal{Subject: "x", Roles: []string{c.who}}, []string{"clerk", c.given}); got != c.want {
+			t.Errorf("%s gives %s: %t", c.who, c.given, got)
+		}
+	}
 }

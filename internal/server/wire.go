@@ -23,11 +23,11 @@ type wiring struct {
 }
 
 // service is what answers an API of the house itself.
-func (w *wiring) service(api string, f *config.File) (http.Handler, error) {
+func (w *wiring) service(api string, p *plan.Plan) (http.Handler, error) {
 	if h := w.services[api]; h != nil {
 		return h, nil
 	}
-	h, err := w.authority.service(api, f)
+	h, err := w.authority.service(api, p)
 	if err == nil {
 		w.services[api] = h
 	}
@@ -68,7 +68,7 @@ func (h *House) wire(p *plan.Plan) (_ *wiring, err error) {
 		}
 		if a.House() {
 			if route.Service == nil {
-				if route.Service, err = w.service(a.API, p.File); err != nil {
+				if route.Service, err = w.service(a.API, p); err != nil {
 					errs = append(errs, err)
 				}
 			}

@@ -2,6 +2,7 @@ package scim
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-api/gatehouse/internal/identity"
@@ -92,12 +93,31 @@ func (h *handler) updateGroup(ctx context.Context, actor, id string, version int
 		if err != nil {
 			return err
 		}
-		return writeGroup(g, tree)
+		name, before := g.Name, g.Members
+		if err := writeGroup(g, tree); err != nil {
+			return err
+		}
+		more := slices.ContainsFunc(g.Members, func(id string) bool { return !slices.Contains(before, id) })
+		if (more || g.Name != name) && !h.may(ctx, g.Roles) {
+			return notYours
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, member(err)
 	}
 	return h.foundGroup(g), nil
+}
+
+func (h *handler) removeGroup(ctx context.Context, actor, id string) error {
+	g, err := h.cfg.Directory.Group(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !h.may(ctx, g.Roles) {
+		return notYours
+	}
+	return h.cfg.Directory.DeleteGroup(ctx, actor, id)
 }
 
 // member says of a group that is there what ErrUnknown means.

@@ -35,6 +35,10 @@ type Config struct {
 	// TrustEmail takes the addresses for verified: the provisioning system gives
 	// them out. Then an upstream that verifies addresses, too, may be linked by them.
 	TrustEmail bool
+
+	// May reports whether the caller may give these roles, and change who has them.
+	// Without it nobody who has a role is changed, and no group that gives one grows.
+	May func(who *gatehouse.Principal, roles []string) bool
 }
 
 type handler struct {
@@ -44,8 +48,9 @@ type handler struct {
 }
 
 // New returns the endpoints below cfg.Base: /Users, /Groups,
-// /ServiceProviderConfig, /ResourceTypes and /Schemas. Whoever can call it may do
-// everything: the gateway decides who can.
+// /ServiceProviderConfig, /ResourceTypes and /Schemas. The gateway decides who can
+// call it, and cfg.May over whom: who may provision people must not become, by a
+// group, a password or an address, who administers the house.
 func New(cfg Config) (http.Handler, error) {
 	base, err := url.Parse(cfg.Base)
 	if cfg.Directory == nil || err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" || base.RawQuery != "" || base.Fragment != "" || base.User != nil {
@@ -53,6 +58,14 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	cfg.Base = strings.TrimRight(cfg.Base, "/")
 	return &handler{cfg: cfg, prefix: strings.TrimRight(base.Path, "/"), users: newUserType(), groups: newGroupType()}, nil
+}
+
+// notYours refuses a change of who has more than the caller may give.
+var notYours = &fault{http.StatusForbidden, "", "It has roles that this caller may not give: they can be taken away, and nothing else."}
+
+func (h *handler) may(ctx context.Context, roles []string) bool {
+	who := gatehouse.PrincipalOf(ctx)
+	return len(roles) == 0 || h.cfg.May != nil && !who.Anonymous() && h.cfg.May(who, roles)
 }
 
 func (h *handler) location(rt *resourceType, id string) string {
@@ -86,9 +99,9 @@ type kindOf struct {
 func (h *handler) kind(name string) (kindOf, bool) {
 	switch name {
 	case "Users":
-		return kindOf{h.users, h.userPage, h.getUser, h.createUser, h.updateUser, h.cfg.Directory.Delete}, true
+		return kindOf{h.users, h.userPage, h.getUser, h.createUser, h.updateUser, h.removeUser}, true
 	case "Groups":
-		return kindOf{h.groups, h.groupPage, h.getGroup, h.createGroup, h.updateGroup, h.cfg.Directory.DeleteGroup}, true
+		return kindOf{h.groups, h.groupPage, h.getGroup, h.createGroup, h.updateGroup, h.removeGroup}, true
 	}
 	return kindOf{}, false
 }

@@ -254,6 +254,9 @@ func (h *handler) updateUser(ctx context.Context, actor, id string, version int6
 		return nil, err
 	}
 	if password, _ := tree["password"].(string); password != "" {
+		if !h.may(ctx, u.Effective) {
+			return nil, notYours
+		}
 		if err := h.cfg.Directory.SetPassword(ctx, actor, id, gatehouse.NewSecret(password)); err != nil {
 			return nil, err
 		}
@@ -265,6 +268,13 @@ func (h *handler) updateUser(ctx context.Context, actor, id string, version int6
 		if err != nil {
 			return err
 		}
+		if !h.may(ctx, u.Effective) {
+			if active, ok := tree["active"].(bool); !ok || active || !u.Active {
+				return notYours
+			}
+			u.Active = false // to shut somebody out is always allowed
+			return nil
+		}
 		h.writeUser(u, before, tree)
 		return nil
 	})
@@ -272,4 +282,15 @@ func (h *handler) updateUser(ctx context.Context, actor, id string, version int6
 		return nil, err
 	}
 	return h.foundUser(ctx, u)
+}
+
+func (h *handler) removeUser(ctx context.Context, actor, id string) error {
+	u, err := h.cfg.Directory.User(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !h.may(ctx, u.Effective) {
+		return notYours
+	}
+	return h.cfg.Directory.Delete(ctx, actor, id)
 }

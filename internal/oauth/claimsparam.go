@@ -5,20 +5,22 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 )
 
 // A claimsParameter is the claims request parameter (OpenID Connect Core §5.5):
 // which claims are asked for where, beyond those of the scopes.
 type claimsParameter struct {
-	UserInfo map[string]*claimRequest `json:"userinfo"`
-	IDToken  map[string]*claimRequest `json:"id_token"`
+	UserInfo map[string]*claimRequest `json:"userinfo,omitempty"`
+	IDToken  map[string]*claimRequest `json:"id_token,omitempty"`
 }
 
 // A claimRequest is one claim asked for; null is a plain wish.
 type claimRequest struct {
-	Essential bool  `json:"essential"`
-	Value     any   `json:"value"`
-	Values    []any `json:"values"`
+	Essential bool  `json:"essential,omitempty"`
+	Value     any   `json:"value,omitempty"`
+	Values    []any `json:"values,omitempty"`
 }
 
 // readClaimsParameter judges what a client sent.
@@ -38,6 +40,43 @@ func readClaimsParameter(text string) (*claimsParameter, error) {
 		return nil, errors.New("null, or too many claims")
 	}
 	return p, nil
+}
+
+// claimScope is the scope that stands for a claim, "" for one that no scope has.
+func claimScope(name string) string {
+	for scope, names := range scopeClaims {
+		if slices.Contains(names, name) {
+			return scope
+		}
+	}
+	return ""
+}
+
+// within leaves those claims whose scope is among may: to ask for a claim by its
+// name must not give a client what it may not ask for by scope.
+func (p *claimsParameter) within(may []string) {
+	for _, asked := range []map[string]*claimRequest{p.UserInfo, p.IDToken} {
+		maps.DeleteFunc(asked, func(name string, _ *claimRequest) bool {
+			scope := claimScope(name)
+			return scope != "" && !slices.Contains(may, scope)
+		})
+	}
+}
+
+// scopes are those which what is asked for is part of.
+func (p *claimsParameter) scopes() (list []string) {
+	if p == nil {
+		return nil
+	}
+	for _, asked := range []map[string]*claimRequest{p.UserInfo, p.IDToken} {
+		for name := range asked {
+			if scope := claimScope(name); scope != "" && !slices.Contains(list, scope) {
+				list = append(list, scope)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // parseClaimsParameter reads what was judged before; nil for none.

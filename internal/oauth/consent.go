@@ -1,16 +1,19 @@
 package oauth
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
@@ -20,6 +23,7 @@ const (
 	kindWaiting   = "waiting"
 	waitingLife   = 30 * time.Minute // a mail with a code may have to arrive meanwhile
 	signedConsent = "consent question"
+	maxRequests   = 50_000 // that wait, or were pushed
 )
 
 // wait keeps a request until its user has done what is needed. browser is the
@@ -34,12 +38,30 @@ func (s *Server) wait(ctx context.Context, a *authRequest, browser string) (stri
 	if browser != "" {
 		bound = digest(browser)
 	}
-	err = s.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
+	return id, s.keepRequest(ctx, keptRequest{id, kindWaiting, a.Client, bound, string(text), now, now.Add(waitingLife)})
+}
+
+// A keptRequest is a row of requests.
+type keptRequest struct {
+	id, kind, client, browser, request string
+	created, expires                   time.Time
+}
+
+// keepRequest writes a request that waits. Strangers can begin as many as they
+// like: there is an end, and it is an error before the disk is full.
+func (s *Server) keepRequest(ctx context.Context, k keptRequest) error {
+	return s.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
+		var waiting int64
+		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM requests WHERE expires > $1`, k.created.UnixMilli()).Scan(&waiting); err != nil {
+			return err
+		}
+		if waiting >= maxRequests {
+			return fmt.Errorf("oauth: %d authorization requests wait already", waiting)
+		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO requests (sha256, kind, client, browser, request, created, expires, consumed) VALUES ($1, $2, $3, $4, $5, $6, $7, 0)`,
-			digest(id), kindWaiting, a.Client, bound, string(text), now.UnixMilli(), now.Add(waitingLife).UnixMilli())
+			digest(k.id), k.kind, k.client, k.browser, k.request, k.created.UnixMilli(), k.expires.UnixMilli())
 		return err
 	})
-	return id, err
 }
 
 // waitingRequest reads a request that waits for this browser; errWaiting when
@@ -98,7 +120,28 @@ func (s *Server) mustAsk(ctx context.Context, f *flow, user string) (bool, error
 	if errors.Is(err, sql.ErrNoRows) {
 		return true, nil
 	}
-	return !subset(a.Scopes, strings.Fields(scope)) || !subset(a.Resource, strings.Fields(resource)), err
+	return !subset(a.agreed(), strings.Fields(scope)) || !subset(a.Resource, strings.Fields(resource)), err
+}
+
+// asked is the scope of a, and those that its claims parameter asks for parts of.
+func (a *authRequest) asked() []string {
+	return union(a.Scopes, parseClaimsParameter(a.Claims).scopes())
+}
+
+// agreed is what a user agrees to with a: each scope at each resource. Kept apart,
+// a scope allowed at one API and another one allowed at a second would make both
+// allowed at both. No scope has a backslash, so a pair has one meaning.
+func (a *authRequest) agreed() (pairs []string) {
+	for _, w := range a.asked() {
+		at := a.Resource
+		if oidcScope(w) || len(at) == 0 { // at userinfo, whatever the token is for
+			at = []string{""}
+		}
+		for _, id := range at {
+			pairs = append(pairs, w+`\`+id)
+		}
+	}
+	return pairs
 }
 
 // showConsent asks. The question names the session it is asked in: an answer that
@@ -112,7 +155,7 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, f *flow, se
 		Request: question, Client: shown(f.client), User: user.Name, RedirectURI: f.request.RedirectURI,
 		Offline: slices.Contains(f.request.Scopes, scopeOffline),
 	}
-	for _, w := range f.request.Scopes {
+	for _, w := range f.request.asked() {
 		if w != scopeOffline {
 			v.Scopes = append(v.Scopes, s.scopeItem(w))
 		}
@@ -157,7 +200,9 @@ func (s *Server) scopeItem(scope string) pages.Item {
 // detailItems shows authorization_details whole: people agree to what they see.
 func detailItems(details json.RawMessage) []pages.Item {
 	var list []map[string]any
-	if len(details) == 0 || json.Unmarshal(details, &list) != nil {
+	dec := json.NewDecoder(bytes.NewReader(details))
+	dec.UseNumber() // an amount is shown to its last digit
+	if len(details) == 0 || dec.Decode(&list) != nil {
 		return nil
 	}
 	items := make([]pages.Item, 0, len(list))
@@ -170,11 +215,25 @@ func detailItems(details json.RawMessage) []pages.Item {
 		}
 		text := kind
 		if len(rest) > 0 {
-			text += ": " + string(rest)
+			text += ": " + plainText(string(rest))
 		}
 		items = append(items, pages.Item{Name: kind, Text: text})
 	}
 	return items
+}
+
+// plainText spells out what has no shape of its own: a mark that turns the text
+// around would have people agree to something else than they read.
+func plainText(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r == '\n' || unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // consent takes the answer: POST /consent.
@@ -291,7 +350,7 @@ func (s *Server) rememberConsent(ctx context.Context, tx *sql.Tx, user string, a
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO consents (user_id, client, scope, resource, granted) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (user_id, client) DO UPDATE SET scope = excluded.scope, resource = excluded.resource, granted = excluded.granted`,
-		user, a.Client, words(union(strings.Fields(scope), a.Scopes)), words(union(strings.Fields(resource), a.Resource)), now.UnixMilli())
+		user, a.Client, words(union(strings.Fields(scope), a.agreed())), words(union(strings.Fields(resource), a.Resource)), now.UnixMilli())
 	return err
 }
 

@@ -152,10 +152,10 @@ func detailsAt(details json.RawMessage, targets []*resource) (json.RawMessage, e
 		return len(at) > 0 && !slices.ContainsFunc(targets, func(r *resource) bool { return slices.Contains(at, r.ID) })
 	})
 	switch len(list) {
-	case n:
-		return details, nil
 	case 0:
 		return nil, nil
+	case n:
+		return details, nil
 	}
 	return json.Marshal(list)
 }

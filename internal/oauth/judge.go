@@ -263,7 +263,10 @@ func (s *Server) judgeClaims(_ context.Context, c *Client, v url.Values, a *auth
 		if err != nil {
 			return refuse("invalid_request", "claims is not what OpenID Connect Core 5.5 describes.").because(err)
 		}
-		a.Claims = json.RawMessage(text)
+		p.within(strings.Fields(c.Scope))
+		if a.Claims, err = json.Marshal(p); err != nil {
+			return err
+		}
 		if acr := p.IDToken["acr"]; acr != nil {
 			if list := acr.texts(); len(list) > 0 {
 				a.ACR, a.ACREssential = list, acr.Essential

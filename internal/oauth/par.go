@@ -55,11 +55,7 @@ func (s *Server) pushRequest(w http.ResponseWriter, r *http.Request) error {
 	}
 	id := randomWord(maxPushedID) // 256 bits
 	now := time.Now()
-	err = s.cfg.DB.Write(r.Context(), func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(r.Context(), `INSERT INTO requests (sha256, kind, client, browser, request, created, expires, consumed) VALUES ($1, $2, $3, '', $4, $5, $6, 0)`,
-			digest(id), kindPushed, c.ID, string(text), now.UnixMilli(), now.Add(pushedLife).UnixMilli())
-		return err
-	})
+	err = s.keepRequest(r.Context(), keptRequest{id, kindPushed, c.ID, "", string(text), now, now.Add(pushedLife)})
 	if err != nil {
 		return err
 	}

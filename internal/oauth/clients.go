@@ -82,6 +82,15 @@ func (s *Server) createClient(ctx context.Context, actor, id, origin, registrati
 			if n > maxRegistered {
 				return fmt.Errorf("%w: %d clients have registered themselves already; delete some", ErrClient, maxRegistered)
 			}
+			// Rows of deleted clients stay: who registers and deletes in turn fills the table as well.
+			err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM clients WHERE origin = $1 AND created_by = $2 AND updated > $3`,
+				originDeleted, registrationActor, now.Add(-24*time.Hour).UnixMilli()).Scan(&n)
+			if err != nil {
+				return err
+			}
+			if n > maxGone {
+				return fmt.Errorf("%w: %d clients that had registered themselves were deleted within a day; wait", ErrClient, maxGone)
+			}
 		}
 		if sum == "" {
 			return nil

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	maxRegistration   = 16 << 10 // bytes of a registration
-	maxRegistered     = 10_000   // clients: more are refused, so that a stranger cannot fill the table
+	maxRegistration   = 16 << 10          // bytes of a registration
+	maxRegistered     = 10_000            // clients: more are refused, so that a stranger cannot fill the table
+	maxGone           = 2 * maxRegistered // of them deleted within a day: their rows stay
 	registrationActor = "registration"
 	sectorWait        = 5 * time.Second
 
@@ -143,6 +144,8 @@ func (s *Server) reregister(w http.ResponseWriter, r *http.Request, c *Client, a
 	if reg.ClientID != c.ID {
 		return refuse("invalid_client_metadata", "client_id must be the registered one.")
 	}
+	// What an operator has set since to keep the client in bounds is not the client's to lift.
+	reg.AccessTokenAlg, reg.Resources, reg.Tenant = c.AccessTokenAlg, c.Resources, c.Tenant
 	reg.setDefaults()
 	if err := s.checkMetadata(&reg.Metadata); err != nil {
 		return registrationError(err)
@@ -158,8 +161,8 @@ func (s *Server) reregister(w http.ResponseWriter, r *http.Request, c *Client, a
 			return err
 		}
 		res, err := tx.ExecContext(ctx, `UPDATE clients SET metadata = $1, registration = $2, updated = $3, version = version + 1
-			WHERE id = $4 AND origin = $5 AND registration = $6 AND disabled = 0`,
-			string(doc), digest(next), now.UnixMilli(), c.ID, originRegistered, digest(access))
+			WHERE id = $4 AND origin = $5 AND registration = $6 AND disabled = 0 AND version = $7`,
+			string(doc), digest(next), now.UnixMilli(), c.ID, originRegistered, digest(access), c.Version)
 		if err := oneRow(res, err, badRegistrationToken()); err != nil {
 			return err
 		}

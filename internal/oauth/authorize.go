@@ -42,6 +42,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		if a, err = s.pushed(ctx, uri, c.ID); err != nil {
 			return err
 		}
+		if !c.mayRedirect(a.RedirectURI) {
+			return refuse("invalid_request", "The redirect_uri is not one of this application.") // any more
+		}
 	} else if a, where, err = s.judge(ctx, c, v, false); err == nil && repeated != "" {
 		err = refuse("invalid_request", "The parameter "+repeated+" is repeated.")
 	}
@@ -79,6 +82,9 @@ func authorizeFields(w http.ResponseWriter, r *http.Request) (url.Values, string
 	}
 	return parseFields(string(body))
 }
+
+// freshFor is how long a sign-in counts as made for the request that asked for it.
+const freshFor = 10 * time.Minute
 
 // A flow is one authorization request on its way: fresh from the client, or back
 // after its user has signed in or was asked.
@@ -144,7 +150,8 @@ func (s *Server) missing(ctx context.Context, f *flow, session *identity.Session
 	}
 	// Proved since the request began: every demand for a fresh proof is met. Not in the same
 	// millisecond: that may have been just before.
-	fresh := f.id != "" && session.AuthTime.After(f.began)
+	// Nor long ago: a question left open on a screen is answered by whoever passes.
+	fresh := f.id != "" && session.AuthTime.After(f.began) && time.Since(session.AuthTime) < freshFor
 	if a.IDTokenHint != "" && a.IDTokenHint != session.User {
 		if none || fresh {
 			return needs{}, refuse("login_required", "Another user is signed in.")
@@ -250,6 +257,9 @@ func (s *Server) waiting(w http.ResponseWriter, r *http.Request, id string) (*fl
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !c.mayRedirect(a.RedirectURI) {
+		return nil, errWaiting // taken from the client while the request waited
 	}
 	gatehouse.EventOf(r.Context()).Client = c.ID
 	return &flow{client: c, request: a, id: id, began: began}, nil

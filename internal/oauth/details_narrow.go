@@ -11,7 +11,7 @@ import (
 // is none.
 func (s *Server) narrowDetails(c *Client, granted json.RawMessage, asked string) (json.RawMessage, error) {
 	if asked == "" {
-		return granted, nil
+		return registeredFor(c, granted)
 	}
 	wanted, err := s.judgeDetails(c, asked)
 	if err != nil {
@@ -25,6 +25,21 @@ func (s *Server) narrowDetails(c *Client, granted json.RawMessage, asked string)
 		}
 	}
 	return wanted, nil
+}
+
+// registeredFor leaves those of granted whose type c may still ask for.
+func registeredFor(c *Client, granted json.RawMessage) (json.RawMessage, error) {
+	list := entries(granted)
+	keep := slices.DeleteFunc(slices.Clone(list), func(d json.RawMessage) bool {
+		var kind struct {
+			Type string `json:"type"`
+		}
+		return json.Unmarshal(d, &kind) != nil || !slices.Contains(c.DetailTypes, kind.Type)
+	})
+	if len(keep) == len(list) {
+		return granted, nil
+	}
+	return json.Marshal(keep) // none left is [], which is not what was granted
 }
 
 func entries(details json.RawMessage) (list []json.RawMessage) {

@@ -289,6 +289,11 @@ func (s *Server) deviceAnswer(w http.ResponseWriter, r *http.Request) error {
 		view.Scopes = append(view.Scopes, s.scopeItem(w))
 	}
 	view.Scopes = append(view.Scopes, detailItems(found.details)...)
+	for _, id := range found.resource {
+		if t := s.resources[id]; t != nil {
+			view.Scopes = append(view.Scopes, pages.Item{Name: id, Text: "Do so at " + orElse(t.Name, id)})
+		}
+	}
 	switch form.Get("decision") {
 	case "allow", "deny":
 		if !s.sameQuestion(form.Get("request"), code, session, u) {

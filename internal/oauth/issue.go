@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -97,7 +98,9 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 	if err != nil {
 		return nil, err
 	}
-	scopes := meant(targets, o.Scopes)
+	// What an operator has taken from a client since is in no new token of an old grant.
+	may := strings.Fields(c.Scope)
+	scopes := meant(targets, slices.DeleteFunc(slices.Clone(o.Scopes), func(w string) bool { return !slices.Contains(may, w) }))
 	life := s.cfg.AccessLife
 	for i, t := range targets {
 		if l := orElse(t.Life, s.cfg.AccessLife); i == 0 || l < life {
@@ -143,7 +146,7 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 	if out.AccessToken, err = s.accessToken(c.Client, targets, &a); err != nil {
 		return nil, err
 	}
-	if o.IDToken {
+	if o.IDToken && slices.Contains(scopes, scopeOpenID) {
 		if out.IDToken, err = s.idToken(c.Client, g, &o, out.AccessToken, issued); err != nil {
 			return nil, err
 		}

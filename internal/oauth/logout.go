@@ -66,6 +66,11 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	session, user, _, err := s.pages.Session(r)
 	switch {
 	case errors.Is(err, identity.ErrSession):
+		if q.client != nil && !vetted(q.client) {
+			// Nobody has seen a page: a client that registered itself would make a
+			// redirector of us (RFC 9700 §4.11.2).
+			q.back = ""
+		}
 		return s.loggedOut(w, r, q)
 	case err != nil:
 		return err

@@ -193,7 +193,9 @@ func (s *Server) grantor(ctx context.Context, c *proven, g *grant, session func(
 		return nil, err
 	case !u.Active:
 		return nil, dead.again("the user is locked")
-	case u.ValidFrom.After(g.Created):
+	case u.ValidFrom.After(g.Created), u.ValidFrom.After(g.AuthTime):
+		// The second is for a grant on its way while the password was changed: made after
+		// that, out of a session that had ended by it.
 		return nil, dead.again("the user has a new password or was locked since")
 	}
 	if !g.Offline && g.SID != "" {

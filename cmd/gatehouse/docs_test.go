@@ -1,6 +1,17 @@
 package main_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"html"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 var fence = regexp.MustCompile("(?ms)^```([^\n]*)\n(.*?)^```$")
@@ -174,4 +186,180 @@ func TestOperationsCommandsWork(t *testing.T) {
 	if ran < 15 {
 		t.Errorf("only %d commands were tried", ran)
 	}
+}
+
+// TestOwnAuthorizationServerCommandsWork follows the section on one's own
+// authorization server beside a running gateway: its config, its commands in one
+// shell, and in between what a person does in a browser.
+func TestOwnAuthorizationServerCommandsWork(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("bash is not installed: docs/operations.md is left out")
+	}
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed: docs/operations.md is left out")
+	}
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"for":%q}`, r.URL.Path)
+	}))
+	defer service.Close()
+	dir := ordersFolder(t)
+	if _, errs, code := gatehouse(t, dir, "init", "openapi.yaml", "--upstream", service.URL); code != 0 {
+		t.Fatal(errs)
+	}
+	base := "https://localhost:" + freePort(t)
+	here := func(s string) string { return strings.ReplaceAll(s, "https://localhost:8443", base) }
+	config := filepath.Join(dir, "gatehouse.yaml")
+	b, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("oauth2: keys", "oauth2: gatehouse", "127.0.0.1:8443", "127.0.0.1:"+base[len("https://localhost:"):]).Replace(string(b))
+	text += "\nadmin: {address: \"127.0.0.1:0\"}\n" + here(blocksOf(t, "../../docs/operations.md", "yaml own")[0])
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs, code := gatehouse(t, dir, "check"); code != 0 || !strings.Contains(out, " 0 warnings") {
+		t.Fatalf("check ends with %d\n%s%s", code, out, errs)
+	}
+	r := launch(t, dir, "trust it with: ", "serve")
+	name, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := func(commands string) string {
+		cmd := exec.CommandContext(t.Context(), bash, "-e", "-o", "pipefail", "-c", `gatehouse() { "$GATEHOUSE" "$@"; }; `+here(commands))
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GATEHOUSE="+name)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s\n%v\n%s", commands, err, out)
+		}
+		return string(out)
+	}
+	const person = "# open verification_uri_complete"
+	before, after, ok := strings.Cut(blocksOf(t, "../../docs/operations.md", "sh own")[0], person)
+	if !ok {
+		t.Fatalf("no line begins with %s", person)
+	}
+	first, _, _ := strings.Cut(before, "\n")
+	out := shell(before)
+	if !strings.Contains(out, `{"for":"/orders"}`) {
+		t.Errorf("the service was not reached with the program's token\n%s", out)
+	}
+	ask := first + "\n#" + after // the rest of the line about the browser is a comment
+	if out := shell(ask); !strings.Contains(out, "authorization_pending") {
+		t.Errorf("before anybody allowed it\n%s", out)
+	}
+	page := regexp.MustCompile(`"verification_uri_complete":"([^"]+)"`).FindStringSubmatch(out)
+	if page == nil {
+		t.Fatal(out)
+	}
+	allowDevice(t, filepath.Join(dir, "data", "ca", "ca.pem"), page[1], "ada", "a long sentence of your own")
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		out := shell(ask)
+		if strings.Contains(out, `"access_token":"`) {
+			break
+		}
+		if waits := strings.Contains(out, "authorization_pending") || strings.Contains(out, "slow_down"); !waits || time.Now().After(deadline) {
+			t.Fatal(out)
+		}
+		<-time.After(time.Second)
+	}
+	if code := r.interrupt(); code != 0 {
+		t.Errorf("serve ends with %d\n%s", code, r.err.String())
+	}
+}
+
+// freePort is a port of this machine that nobody listens at.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+var (
+	pageForm  = regexp.MustCompile(`(?s)<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>`)
+	pageField = regexp.MustCompile(`<input[^>]*name="([^"]+)"[^>]*value="([^"]*)"`)
+)
+
+// allowDevice does what a person does at a device's page: signs in, and allows.
+func allowDevice(t *testing.T, ca, page, name, password string) {
+	t.Helper()
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Jar: jar, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}}
+	defer client.CloseIdleConnections()
+	send := func(method, to string, fields url.Values) (at *url.URL, answer string) {
+		req, err := http.NewRequestWithContext(t.Context(), method, to, strings.NewReader(fields.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if method == http.MethodPost {
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			req.Header.Set("Origin", req.URL.Scheme+"://"+req.URL.Host)
+			req.Header.Set("Sec-Fetch-Site", "same-origin")
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s %s: %d %v\n%s", method, to, resp.StatusCode, err, b)
+		}
+		return resp.Request.URL, string(b)
+	}
+	submit := func(at *url.URL, page, field string, filled url.Values) (*url.URL, string) {
+		for _, f := range pageForm.FindAllStringSubmatch(page, -1) {
+			if !strings.Contains(f[2], `name="`+field+`"`) {
+				continue
+			}
+			fields := url.Values{}
+			for _, in := range pageField.FindAllStringSubmatch(f[2], -1) {
+				fields.Set(html.UnescapeString(in[1]), html.UnescapeString(in[2]))
+			}
+			maps.Copy(fields, filled)
+			to, err := at.Parse(html.UnescapeString(f[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return send(http.MethodPost, to.String(), fields)
+		}
+		t.Fatalf("the page at %s has no form with %s\n%s", at, field, page)
+		return nil, ""
+	}
+	at, text := send(http.MethodGet, page, nil)
+	for range 4 { // sign in, confirm the code, allow: as the pages ask for it
+		switch {
+		case strings.Contains(text, "is connected"):
+			return
+		case strings.Contains(text, `name="password"`):
+			at, text = submit(at, text, "password", url.Values{"name": {name}, "password": {password}})
+		case strings.Contains(text, `name="decision"`):
+			at, text = submit(at, text, "decision", url.Values{"decision": {"allow"}})
+		case strings.Contains(text, `name="user_code"`):
+			at, text = submit(at, text, "user_code", nil)
+		default:
+			t.Fatalf("the page at %s\n%s", at, text)
+		}
+	}
+	t.Fatalf("the device is not connected; at last\n%s", text)
 }

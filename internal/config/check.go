@@ -211,8 +211,15 @@ func (c *checker) api(name string, a *API) {
 		w := a.Authenticate[scheme]
 		for _, i := range w.Issuers {
 			if _, ok := c.f.Issuers[i.Value]; !ok {
-				known := append(slices.Collect(maps.Keys(c.f.Issuers)), withKeys, withCertificates)
-				c.errorf(i.Place, "%s.authenticate.%s: there is no issuer %q%s", at, scheme, i.Value, DidYouMean(i.Value, known))
+				known := append(slices.Sorted(maps.Keys(c.f.Issuers)), withKeys, withCertificates)
+				hint := DidYouMean(i.Value, known)
+				switch {
+				case i.Value == OwnIssuer:
+					hint = "; it is our own authorization server: add oauth"
+				case hint == "":
+					hint = "; there are " + strings.Join(known, ", ")
+				}
+				c.errorf(i.Place, "%s.authenticate.%s: there is no issuer %q%s", at, scheme, i.Value, hint)
 			}
 		}
 		if w.Keys && !c.f.APIKeys.Enabled {

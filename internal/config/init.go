@@ -62,11 +62,13 @@ listeners:
   - address: 127.0.0.1:8443
     tls: {self: [localhost, 127.0.0.1]} # a certificate of our own CA; or {certificate: file, key: file}
 
-# Whose tokens are taken. Name your authorization server here, and in authenticate
-# below; until then callers use API keys: gatehouse keys create
+# Whose tokens are taken. Name your authorization server here, or let this program be
+# it, and name it in authenticate below; until then callers use API keys: gatehouse
+# keys create
 #
 # issuers:
 #   main: {issuer: "https://auth.example", audience: %s, roles: roles}
+# oauth: {issuer: "https://localhost:8443"} # our own; its name in authenticate is gatehouse
 
 # What a role may do. A grant is noun:verb; * stands for any.
 roles:
@@ -80,7 +82,7 @@ apis:
 	if len(in.Schemes) > 0 {
 		w.WriteString("    # Who serves the security schemes of the document: names of issuers, keys or mtls.\n    authenticate:\n")
 		for _, s := range in.Schemes {
-			hint := " # when issuers are named: [main]"
+			hint := " # when issuers are named: [main]; with oauth: gatehouse"
 			switch s.Kind {
 			case "apiKey":
 				hint = ""

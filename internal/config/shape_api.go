@@ -9,7 +9,7 @@ type API struct {
 	Base         string                `yaml:"base" format:"base" doc:"Path prefix under which it is served. Default: the path of the document's first server, or /."`
 	Upstreams    []Text                `yaml:"upstreams" required:"true" min:"1" max:"64" format:"upstream" doc:"URLs of the services that answer: http, https or h2c."`
 	Upstream     Upstream              `yaml:"upstream" doc:"How the services are spoken to."`
-	Authenticate map[string]*AuthnWith `yaml:"authenticate" doc:"Security scheme of the document: who serves it, as names of issuers, keys or mtls. Default by kind: every issuer for oauth2, openIdConnect and bearer, keys for apiKey, mtls for mutualTLS."`
+	Authenticate map[string]*AuthnWith `yaml:"authenticate" doc:"Security scheme of the document: who serves it, as names of issuers (gatehouse: our own authorization server, see oauth), keys or mtls. Default by kind: every issuer for oauth2, openIdConnect and bearer, keys for apiKey, mtls for mutualTLS."`
 	Resource     Text                  `yaml:"resource" format:"resource" doc:"Resource indicator of this API (RFC 8707), the aud of tokens for it. Default: the origin of oauth.issuer with the API's base."`
 	AccessToken  *APIToken             `yaml:"access_token" doc:"What tokens of our own authorization server for this API are like. Default: oauth.access_token."`
 	Metadata     string                `yaml:"resource_metadata" format:"metadata" doc:"URL of this API's protected resource metadata (RFC 9728), named in the challenges of a 401 and 403 so that clients find the authorization server."`

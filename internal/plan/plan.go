@@ -217,6 +217,7 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 	known := map[string]bool{}
 	for _, checks := range doc.Operations() {
 		known[checks.Op().ID] = true
+		p.ownTokens(api, checks.Op())
 		if err := p.addOperation(c, api, checks); err != nil {
 			errs = append(errs, err)
 		}
@@ -231,6 +232,23 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// ownTokens warns where the document asks for OAuth tokens and the config takes
+// those of nobody, although it has an authorization server.
+func (p *Plan) ownTokens(api *planAPI, op *gatehouse.Operation) {
+	if p.File.OAuth == nil || api.fsys != nil {
+		return
+	}
+	for _, r := range op.Security {
+		for _, use := range r {
+			with := api.cfg.Authenticate[use.Scheme]
+			if with != nil && len(with.Issuers) == 0 && (use.Kind == "oauth2" || use.Kind == "openIdConnect") {
+				p.warn(with.Place.String(), "own_tokens", "apis.%s.authenticate.%s: the document asks for OAuth tokens, and those of your own authorization server are not taken; its name is %s",
+					api.name, use.Scheme, config.OwnIssuer)
+			}
+		}
+	}
 }
 
 // nobody tells of the operations that nobody could call: one line for each

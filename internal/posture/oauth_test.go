@@ -246,7 +246,7 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		}}},
 		{"a request_uri is fetched", "no-request-uri", &breach{before: func(_ *memory, _ http.ResponseWriter, r *http.Request, _ url.Values) bool {
 			if uri := r.URL.Query().Get("request_uri"); strings.HasPrefix(uri, "http://127.") {
-				if res, err := http.Get(uri); err == nil { //nolint:noctx // that is the fault
+				if res, err := http.Get(uri); err == nil {
 					_ = res.Body.Close()
 				}
 			}

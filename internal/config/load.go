@@ -80,7 +80,7 @@ func load(name, dir, abs string, b []byte, from disk) (*File, error) {
 	if err := join(errs); err != nil {
 		return nil, err
 	}
-	f.Digest = hex.EncodeToString(digest.Sum(nil))
+	f.Digest, f.behind = hex.EncodeToString(digest.Sum(nil)), behind(f.OAuth, f.Identity, f.Admin.Token)
 	return f, nil
 }
 

@@ -40,6 +40,8 @@ type File struct {
 	Digest             string             `yaml:"-"` // SHA-256 in hex over the names and contents of all files read, secrets' files excepted
 	Files              []string           `yaml:"-"` // absolute paths of the files read, the main one first
 	Place              Place              `yaml:"-"`
+
+	behind string // see Behind
 }
 
 // A Listener is one address callers connect to.

@@ -56,7 +56,7 @@ func (h *House) authorityFor(p *plan.Plan) (*authority, error) {
 	if f.OAuth == nil {
 		return nil, nil
 	}
-	made, err := json.Marshal([]any{f.OAuth, f.Identity, p.Resources(), f.APIKeys.Enabled, accessTokens(f)})
+	made, err := json.Marshal([]any{f.OAuth, f.Identity, p.Resources(), f.APIKeys.Enabled, accessTokens(f), f.Behind()})
 	if err != nil {
 		return nil, err
 	}

@@ -128,3 +128,51 @@ func TestWhoProvisionsGivesOutNoMoreOfTheHouseThanTheyHave(t *testing.T) {
 		}
 	}
 }
+
+// A secret that leaked is replaced in its file. The one before must be worth nothing
+// then, although the config says the same.
+func TestAReplacedSecretIsAtWork(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("token", "leaked-0123456789abcdef-0123456789abcdef\n")
+	write("details.json", `{"type":"object"}`)
+	write("gatehouse.yaml", strings.Replace(authorityConfig, "oauth: {", `oauth: {registration: {dynamic: token, initial_access_token: "${file:token}"}, authorization_details: {pay: {schema: details.json}}, `, 1))
+	compile := func() *plan.Plan {
+		p, err := plan.Compile(filepath.Join(dir, "gatehouse.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := compile()
+	h, err := OpenHouse(t.Context(), p.File, "n1", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	r := &runner{House: h, o: Options{Config: filepath.Join(dir, "gatehouse.yaml")}, plan: p}
+	if err := r.take(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []func(){
+		func() { write("token", "secret-0123456789abcdef-0123456789abcdef\n") },
+		func() { write("details.json", `{"type":"object","maxProperties":3}`) },
+	} {
+		before := h.authority
+		if r.reload(t.Context()); h.authority != before || r.lastErr != nil {
+			t.Fatalf("a reload that changes nothing made another authorization server: %v", r.lastErr)
+		}
+		change()
+		if r.reload(t.Context()); h.authority == before || r.lastErr != nil {
+			t.Errorf("what stood in the file before is still at work: %v", r.lastErr)
+		}
+	}
+}

@@ -160,7 +160,7 @@ func (r *runner) reload(ctx context.Context) {
 	p, err := load(ctx, r.o.Config)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err == nil && p.Digest == r.plan.Digest && r.lastErr == nil {
+	if err == nil && p.Digest == r.plan.Digest && p.File.Behind() == r.plan.File.Behind() && r.lastErr == nil {
 		return // touched, not changed
 	}
 	if err == nil {

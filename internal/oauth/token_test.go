@@ -112,6 +112,16 @@ func TestTokensHaveTheFormOfTheirAPI(t *testing.T) {
 			t.Error(decodeHeader(t, raw))
 		}
 	})
+	for _, alg := range []string{"RS256", "EdDSA"} {
+		t.Run("a client whose tokens are signed by "+alg, func(t *testing.T) {
+			h.client("robot-"+alg, func(m *oauth.Metadata) { machine(m); m.AccessTokenAlg = alg })
+			raw := h.token("robot-"+alg, form("grant_type", "client_credentials", "resource", orders)).text("access_token")
+			h.claims(raw, "at+jwt")
+			if !strings.Contains(decodeHeader(t, raw), `"`+alg+`"`) {
+				t.Error(decodeHeader(t, raw))
+			}
+		})
+	}
 	t.Run("two APIs whose tokens have different forms need two tokens", func(t *testing.T) {
 		wantError(t, h.token("robot", form("grant_type", "client_credentials", "resource", orders, "resource", mail)), 400, "invalid_target")
 	})

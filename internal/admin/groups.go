@@ -64,6 +64,9 @@ func (a *api) createGroup(c *call) (answer, error) {
 	if err := a.may(c, n.Roles...); err != nil {
 		return answer{}, err
 	}
+	if err := a.mayMembers(c, n.Members); err != nil {
+		return answer{}, err
+	}
 	g, err := a.People.CreateGroup(c.Context(), c.actor, n)
 	if err != nil {
 		return answer{}, err
@@ -100,6 +103,9 @@ func (a *api) updateGroup(c *call) (answer, error) {
 		if err := a.may(c, given...); err != nil {
 			return nil, err
 		}
+		if err := a.mayMembers(c, slices.Concat(value(in.Members), in.Add)); err != nil {
+			return nil, err
+		}
 		return a.People.UpdateGroup(c.Context(), c.actor, old.ID, old.Version, func(g *identity.Group) error {
 			in.Apply(g)
 			return nil
@@ -111,8 +117,25 @@ func (a *api) updateGroup(c *call) (answer, error) {
 	return answer{body: ViewGroup(g), version: g.Version}, nil
 }
 
+// mayMembers refuses to change what people of another tenant may.
+func (a *api) mayMembers(c *call, ids []string) error {
+	if a.mayTenant(c, "") == nil {
+		return nil // the caller is of no tenant, or above them: nobody has to be looked up
+	}
+	for _, id := range ids {
+		u, err := a.People.User(c.Context(), id)
+		if err != nil {
+			return err
+		}
+		if err := a.mayTenant(c, u.Tenant); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // group is a group that the caller may change: one that gives no more than the
-// caller has.
+// caller has, and has no members of other tenants.
 func (a *api) group(c *call, version int64) (*identity.Group, error) {
 	g, err := a.People.Group(c.Context(), c.PathValue("id"))
 	if err != nil {
@@ -121,7 +144,10 @@ func (a *api) group(c *call, version int64) (*identity.Group, error) {
 	if version != 0 && version != g.Version {
 		return nil, identity.ErrChanged
 	}
-	return g, a.may(c, g.Roles...)
+	if err := a.may(c, g.Roles...); err != nil {
+		return nil, err
+	}
+	return g, a.mayMembers(c, g.Members)
 }
 
 func (a *api) deleteGroup(c *call) (answer, error) {

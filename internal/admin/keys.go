@@ -136,6 +136,9 @@ func (a *api) mayKey(c *call, owner, tenant string, roles, scopes []string) erro
 	}
 	u, err := a.People.User(c.Context(), owner)
 	if err == nil {
+		if err := a.mayTenant(c, u.Tenant); err != nil {
+			return err
+		}
 		return a.may(c, u.Effective...)
 	}
 	if !errors.Is(err, identity.ErrUnknown) {
@@ -143,7 +146,7 @@ func (a *api) mayKey(c *call, owner, tenant string, roles, scopes []string) erro
 	}
 	client, err := a.OAuth.Client(c.Context(), owner)
 	if err == nil {
-		return a.may(c, client.Roles...)
+		return a.mayClient(c, &client.Metadata)
 	}
 	if !errors.Is(err, oauth.ErrClientUnknown) {
 		return err

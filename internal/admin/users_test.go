@@ -121,7 +121,23 @@ func TestNobodyHandsOutMoreThanTheyHave(t *testing.T) {
 	tenant.Tenant = "acme"
 	h.refused("another tenant", 403, "role_not_held", h.ask(tenant, "POST", "/users", `{"name":"eve","tenant":"other"}`))
 	h.refused("a user without tenant", 403, "role_not_held", h.ask(tenant, "PATCH", clerk, `{"tenant":"acme"}`))
-	h.must(201, tenant, "POST", "/users", `{"name":"fay","tenant":"acme"}`)
+	fay := h.must(201, tenant, "POST", "/users", `{"name":"fay","tenant":"acme"}`).text("id")
+	clerkID := strings.TrimPrefix(clerk, "/users/")
+	h.must(201, root, "POST", "/clients", `{"client_id":"other","grant_types":["client_credentials"],"gatehouse_tenant":"other"}`)
+	shared := "/groups/" + h.must(201, root, "POST", "/groups", `{"name":"Shared","members":["`+clerkID+`","`+fay+`"]}`).text("id")
+	own := "/groups/" + h.must(201, tenant, "POST", "/groups", `{"name":"Acme","roles":["helpdesk"],"members":["`+fay+`"]}`).text("id")
+	for _, c := range []struct{ name, method, target, body string }{
+		{"a key of another tenant's user", "POST", "/keys", `{"owner":"` + clerkID + `","tenant":"acme"}`},
+		{"a key of another tenant's client", "POST", "/keys", `{"owner":"other","tenant":"acme"}`},
+		{"a group with another tenant's user", "POST", "/groups", `{"name":"Theirs","roles":["helpdesk"],"members":["` + clerkID + `"]}`},
+		{"membership to another tenant's user", "PATCH", own, `{"add_members":["` + clerkID + `"]}`},
+		{"a group of several tenants", "PATCH", shared, `{"remove_members":["` + clerkID + `"]}`},
+		{"an end to a group of several tenants", "DELETE", shared, ``},
+	} {
+		h.refused(c.name, 403, "role_not_held", h.ask(tenant, c.method, c.target, c.body))
+	}
+	h.must(200, tenant, "PATCH", own, `{"remove_members":["`+fay+`"]}`)
+	h.must(201, tenant, "POST", "/keys", `{"owner":"acme-robot","tenant":"acme"}`)
 
 	t.Run("to end what is dangerous is always allowed", func(*testing.T) {
 		h.must(200, desk, "POST", boss+"/lock", `{"why":"stolen"}`)

@@ -167,7 +167,17 @@ func (d *Directory) follow(ctx context.Context, live *revoked) error {
 	now, seq, found := time.Now().UnixMilli(), v.seq, 0
 	var fresh [revocableKinds]map[string]revocation
 	err := d.cfg.DB.Read(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT kind, id, at, until, seq FROM revocations WHERE seq > $1`, v.seq)
+		// Numbers go back when an older state is restored into the database. Then what
+		// comes gets numbers that were seen, and everything is read again; what was
+		// known stays dead.
+		var last int64
+		if err := tx.QueryRowContext(ctx, `SELECT seq FROM revocations_last WHERE one = 1`).Scan(&last); err != nil {
+			return err
+		}
+		if last < seq {
+			seq = -1
+		}
+		rows, err := tx.QueryContext(ctx, `SELECT kind, id, at, until, seq FROM revocations WHERE seq > $1`, seq)
 		if err != nil {
 			return err
 		}
@@ -186,6 +196,10 @@ func (d *Directory) follow(ctx context.Context, live *revoked) error {
 			seq = max(seq, n)
 			if r.until < now {
 				continue
+			}
+			if live != nil {
+				known, _ := live.find(at, id)
+				r.at = max(r.at, known.at)
 			}
 			if fresh[at] == nil {
 				fresh[at] = map[string]revocation{}

@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -99,6 +100,33 @@ func TestAnotherProcessKnowsARevocationWithinASecond(t *testing.T) {
 			t.Fatal(err)
 		}
 		until(t, "the other process refuses", time.Second, func() bool { return other.Revoked(c) })
+	}
+}
+
+// A backup that is put back has lower numbers than a running gateway has seen.
+func TestWhatIsRevokedAfterABackupWasPutBackIsDead(t *testing.T) {
+	h := newHouse(t, nil)
+	first, second := time.Now().Add(-time.Minute), time.Now()
+	session := func(id string) *token.Claims {
+		c := claims(time.Now())
+		c.SID = id
+		return c
+	}
+	for i := range 5 {
+		wantErr(t, h.Revoke(t.Context(), "session", fmt.Sprint("ses_", i)), nil)
+	}
+	wantErr(t, h.db.Write(t.Context(), func(tx *sql.Tx) error { return h.RevokeTx(t.Context(), tx, "user", "usr_1", second) }), nil)
+	other := h.open(t, nil)
+	run(t, other, nil)
+	wantErr(t, h.db.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `DELETE FROM revocations`)
+		_, err2 := tx.ExecContext(t.Context(), `UPDATE revocations_last SET seq = 0`)
+		return errors.Join(err, err2, h.RevokeTx(t.Context(), tx, "user", "usr_1", first))
+	}), nil)
+	wantErr(t, h.Revoke(t.Context(), "session", "ses_new"), nil)
+	until(t, "a running gateway refuses it", time.Second, func() bool { return other.Revoked(session("ses_new")) })
+	if !other.Revoked(session("ses_0")) || !other.Revoked(claims(second)) {
+		t.Error("what was dead before the backup lives again")
 	}
 }
 

@@ -63,6 +63,9 @@ func (p *Plan) addHouse(c *authz.Compiler) error {
 		if err := p.addAPI(c, api); err != nil {
 			return err
 		}
+		if n := len(api.idle); api.grants && n > 0 && n == len(api.doc.Operations()) {
+			p.warn(api.cfg.Place.String(), "rule", "nobody may call anything under %s: %s", api.cfg.Base, api.idle[0])
+		}
 	}
 	return nil
 }

@@ -80,6 +80,7 @@ type planAPI struct {
 	grants  bool         // its document names the grants its operations want
 	suffix  string       // behind each of its paths
 	service http.Handler // nil: wired later
+	idle    []string     // why nobody may call an operation, for each of which that is so
 }
 
 func (api *planAPI) load(o validate.Options) (*validate.Document, error) {
@@ -347,7 +348,12 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		p.warn(cfg.Place.String(), "ambiguous_owner", "%s.%s: own compares names that %s give to different people; add a rule on principal.issuer, or let one issuer serve it",
 			api.name, op.ID, strings.Join(issuersOf(ways), " and "))
 	}
-	for _, w := range authz.Analyse(policy) {
+	findings := authz.Analyse(policy)
+	if api.fsys != nil && len(findings) > 0 { // which grants of the house's APIs to give is a choice
+		api.idle = append(api.idle, findings[0].Text)
+		findings = nil
+	}
+	for _, w := range findings {
 		p.warn(w.Place, "rule", "%s: %s", w.Rule, w.Text)
 	}
 	p.Snapshot.Routes = append(p.Snapshot.Routes, route)

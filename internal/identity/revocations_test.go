@@ -109,7 +109,7 @@ func TestWhatIsRevokedAfterABackupWasPutBackIsDead(t *testing.T) {
 	first, second := time.Now().Add(-time.Minute), time.Now()
 	session := func(id string) *token.Claims {
 		c := claims(time.Now())
-		c.SID = id
+		c.SID, c.Subject = id, "usr_2"
 		return c
 	}
 	for i := range 5 {

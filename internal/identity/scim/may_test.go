@@ -63,3 +63,26 @@ func TestProvisioningDoesNotLeadToAdministration(t *testing.T) {
 		}
 	})
 }
+
+func TestALockdownIsNotUndoneByTheNextChange(t *testing.T) {
+	h := newHouse(t, nil)
+	id, _ := h.ok(t, 201, "POST", "/Users", `{"userName":"ada","active":true}`).at("id").(string)
+	put := func(active string, want bool) {
+		t.Helper()
+		if got := h.ok(t, 200, "PUT", "/Users/"+id, `{"userName":"ada","displayName":"Ada","active":`+active+`}`).at("active"); got != want {
+			t.Errorf("active is %v after a PUT of %s", got, active)
+		}
+	}
+	put("false", false)
+	put("true", true) // what was done here is undone here
+	if err := h.Lock(t.Context(), "root", id, "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	put("true", false)
+	put("false", false)
+	put("true", false)
+	if err := h.Unlock(t.Context(), "root", id); err != nil {
+		t.Fatal(err)
+	}
+	put("true", true)
+}

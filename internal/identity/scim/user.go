@@ -109,12 +109,20 @@ func mainEmail(emails []any) int {
 	return first
 }
 
+// shutHere reports whether u was made inactive by SCIM. Who was locked otherwise
+// stays locked: systems that provision send active: true with every change.
+func shutHere(u *identity.User) bool {
+	kept, _ := u.Claims[claim].(map[string]any)
+	return kept["active"] == false
+}
+
 // writeUser makes u what tree says; before is what it was. The claims of telephone
 // and address follow when theirs differ: what was put there by other means stays.
 func (h *handler) writeUser(u *identity.User, before, tree map[string]any) {
 	u.Name, _ = tree["userName"].(string)
 	u.ExternalID, _ = tree["externalId"].(string)
-	if active, ok := tree["active"].(bool); ok { // nobody means to lock or unlock by leaving it out
+	was, shut := u.Active, shutHere(u)
+	if active, ok := tree["active"].(bool); ok && (was || shut) { // nobody means to lock or unlock by leaving it out
 		u.Active = active
 	}
 	emails, _ := tree["emails"].([]any)
@@ -146,6 +154,9 @@ func (h *handler) writeUser(u *identity.User, before, tree map[string]any) {
 	}
 	for _, c := range claims {
 		set(kept, c.attr, c.sub, nil)
+	}
+	if !u.Active && (was || shut) {
+		kept["active"] = false // see shutHere
 	}
 	if delete(all, claim); len(kept) > 0 {
 		all[claim] = kept

@@ -146,7 +146,9 @@ func (s *Server) missing(ctx context.Context, f *flow, session *identity.Session
 		if none {
 			return needs{}, refuse("login_required", "Nobody is signed in.")
 		}
-		return needs{login: true, choose: slices.Contains(a.Prompt, "select_account")}, nil
+		// An upstream, which may have a session of its own, must ask again, too.
+		fresh := a.MaxAge != nil || slices.Contains(a.Prompt, "login")
+		return needs{login: true, reauth: fresh, choose: slices.Contains(a.Prompt, "select_account")}, nil
 	}
 	// Proved since the request began: every demand for a fresh proof is met. Not in the same
 	// millisecond: that may have been just before.

@@ -221,3 +221,25 @@ func TestDetailsAreShownAsTheyAre(t *testing.T) {
 		t.Errorf("%d %s", page.Code, text)
 	}
 }
+
+// Who is not signed in here may still be at an upstream, which would say so without
+// asking: whose browser it is proves nothing then.
+func TestADemandForAFreshProofHoldsAlsoWithoutASession(t *testing.T) {
+	h := newHouse(t, nil)
+	h.client("app", nil)
+	for _, c := range []struct {
+		pairs []string
+		want  bool
+	}{{nil, false}, {[]string{"prompt", "login"}, true}, {[]string{"max_age", "60"}, true}, {[]string{"max_age", "0"}, true}} {
+		a := h.browser().authorize(request("app", c.pairs...))
+		r := httptest.NewRequest("GET", issuer+"/signin", nil)
+		for _, cookie := range a.Result().Cookies() {
+			r.AddCookie(cookie)
+		}
+		w, err := h.Waiting(t.Context(), r, waitingID(t, a, "/auth/signin"))
+		ok(t, err)
+		if w.Reauth != c.want {
+			t.Errorf("%v: the sign-in must be a new one: %t", c.pairs, w.Reauth)
+		}
+	}
+}

@@ -12,8 +12,6 @@ import (
 	"io"
 	"strings"
 	"time"
-
-	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 )
 
 // The verbs of storage. Each is one statement, or one transaction whose first
@@ -105,15 +103,9 @@ func (g *grant) live(now time.Time) bool {
 // tokens. With an actor it is somebody's act and goes into the log first. A grant
 // that has ended already is no error; one that could not be ended is.
 func (s *Server) revokeGrant(ctx context.Context, actor, id, why string) error {
-	if actor != "" {
-		err := s.cfg.Log.Append(ctx, auditlog.Change{Actor: actor, Action: "grants.revoke", Object: id, Detail: map[string]string{"why": why}})
-		if err != nil {
-			return fmt.Errorf("oauth: %w", err)
-		}
-	}
 	now := time.Now()
 	ended := false
-	err := s.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
+	end := func(tx *sql.Tx) error {
 		res, err := tx.ExecContext(ctx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE id = $2 AND revoked = 0`, now.UnixMilli(), id)
 		if err != nil {
 			return err
@@ -124,7 +116,13 @@ func (s *Server) revokeGrant(ctx context.Context, actor, id, why string) error {
 		}
 		ended = true
 		return s.cfg.People.RevokeTx(ctx, tx, "grant", id, now)
-	})
+	}
+	var err error
+	if actor != "" {
+		err = s.change(ctx, actor, "grants.revoke", id, map[string]string{"why": why}, end)
+	} else {
+		err = s.cfg.DB.Write(ctx, end)
+	}
 	if err != nil {
 		return fmt.Errorf("oauth: ending grant %s: %w", id, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/store"
 	"github.com/gatehouse-api/gatehouse/internal/token"
@@ -205,10 +204,13 @@ func (s *Server) RevokeJTI(ctx context.Context, actor, jti string) error {
 	if jti == "" {
 		return fmt.Errorf("oauth: %w", errNotOurs)
 	}
-	if err := s.cfg.Log.Append(ctx, auditlog.Change{Actor: actor, Action: "tokens.revoke", Object: jti}); err != nil {
-		return fmt.Errorf("oauth: nothing is revoked because it could not be logged: %w", err)
+	err := s.change(ctx, actor, "tokens.revoke", jti, nil, func(tx *sql.Tx) error {
+		return s.cfg.People.RevokeTx(ctx, tx, "token", jti, time.Now())
+	})
+	if err == nil {
+		_ = s.cfg.People.Revoke(ctx, "token", jti) // it is on disk: our own next answer knows it, too
 	}
-	return s.cfg.People.Revoke(ctx, "token", jti)
+	return err
 }
 
 // Stored reads the clients in a database that no server need have open. It changes

@@ -119,9 +119,16 @@ func TestWhoProvisionsGivesOutNoMoreOfTheHouseThanTheyHave(t *testing.T) {
 		who, given string
 		want       bool
 	}{
-		{"hr", "clerk", true}, {"hr", "hr", true}, {"hr", "gone", true},
-		{"hr", "root", false}, {"hr", "chief", false}, {"hr", "desk", false}, {"hr", "giver", false},
-		{"giver", "root", true}, {"root", "desk", true}, {"gone", "hr", false},
+		{"hr", "clerk", true},
+		{"hr", "hr", true},
+		{"hr", "gone", true},
+		{"hr", "root", false},
+		{"hr", "chief", false},
+		{"hr", "desk", false},
+		{"hr", "giver", false},
+		{"giver", "root", true},
+		{"root", "desk", true},
+		{"gone", "hr", false},
 	} {
 		if got := may(&gatehouse.Principal{Subject: "x", Roles: []string{c.who}}, []string{"clerk", c.given}); got != c.want {
 			t.Errorf("%s gives %s: %t", c.who, c.given, got)

@@ -99,7 +99,7 @@ func (h *handler) updateGroup(ctx context.Context, actor, id string, version int
 		}
 		more := slices.ContainsFunc(g.Members, func(id string) bool { return !slices.Contains(before, id) })
 		if (more || g.Name != name) && !h.may(ctx, g.Roles) {
-			return notYours
+			return errNotYours
 		}
 		return nil
 	})
@@ -115,7 +115,7 @@ func (h *handler) removeGroup(ctx context.Context, actor, id string) error {
 		return err
 	}
 	if !h.may(ctx, g.Roles) {
-		return notYours
+		return errNotYours
 	}
 	return h.cfg.Directory.DeleteGroup(ctx, actor, id)
 }

@@ -60,8 +60,8 @@ func New(cfg Config) (http.Handler, error) {
 	return &handler{cfg: cfg, prefix: strings.TrimRight(base.Path, "/"), users: newUserType(), groups: newGroupType()}, nil
 }
 
-// notYours refuses a change of who has more than the caller may give.
-var notYours = &fault{http.StatusForbidden, "", "It has roles that this caller may not give: they can be taken away, and nothing else."}
+// errNotYours refuses a change of who has more than the caller may give.
+var errNotYours = &fault{http.StatusForbidden, "", "It has roles that this caller may not give: they can be taken away, and nothing else."}
 
 func (h *handler) may(ctx context.Context, roles []string) bool {
 	who := gatehouse.PrincipalOf(ctx)

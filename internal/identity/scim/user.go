@@ -266,7 +266,7 @@ func (h *handler) updateUser(ctx context.Context, actor, id string, version int6
 	}
 	if password, _ := tree["password"].(string); password != "" {
 		if !h.may(ctx, u.Effective) {
-			return nil, notYours
+			return nil, errNotYours
 		}
 		if err := h.cfg.Directory.SetPassword(ctx, actor, id, gatehouse.NewSecret(password)); err != nil {
 			return nil, err
@@ -281,7 +281,7 @@ func (h *handler) updateUser(ctx context.Context, actor, id string, version int6
 		}
 		if !h.may(ctx, u.Effective) {
 			if active, ok := tree["active"].(bool); !ok || active || !u.Active {
-				return notYours
+				return errNotYours
 			}
 			u.Active = false // to shut somebody out is always allowed
 			return nil
@@ -301,7 +301,7 @@ func (h *handler) removeUser(ctx context.Context, actor, id string) error {
 		return err
 	}
 	if !h.may(ctx, u.Effective) {
-		return notYours
+		return errNotYours
 	}
 	return h.cfg.Directory.Delete(ctx, actor, id)
 }

@@ -62,7 +62,10 @@ func (d *Directory) Revoke(ctx context.Context, kind, id string) error {
 	return nil
 }
 
-// RevokeTx is [Directory.Revoke] in a transaction of the caller.
+// RevokeTx is [Directory.Revoke] in a transaction of the caller. What is revoked a
+// second time within a second is so from a second later: a token made between the
+// two was dated behind the first one. This goes no further than five seconds ahead
+// of the clock, and nobody dates a token that far.
 func (d *Directory) RevokeTx(ctx context.Context, tx *sql.Tx, kind, id string, now time.Time) error {
 	return d.revokeUntil(ctx, tx, kind, id, now, now.Add(d.cfg.TokenLife+time.Minute)) // a minute for clocks
 }
@@ -77,7 +80,9 @@ func (d *Directory) revokeUntil(ctx context.Context, tx *sql.Tx, kind, id string
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO revocations (kind, id, at, until, seq) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (kind, id) DO UPDATE SET seq = excluded.seq,
-			at = CASE WHEN excluded.at > revocations.at THEN excluded.at ELSE revocations.at END,
+			at = CASE WHEN excluded.at > revocations.at + 1000 THEN excluded.at
+				WHEN revocations.at < excluded.at + 4000 THEN revocations.at + 1000
+				ELSE revocations.at END,
 			until = CASE WHEN excluded.until > revocations.until THEN excluded.until ELSE revocations.until END`,
 		kind, id, now.UnixMilli(), until.UnixMilli(), seq)
 	return err

@@ -129,11 +129,15 @@ func (s *Server) authenticate(r *http.Request, form url.Values) (*proven, error)
 		return nil, notProven(cred, err)
 	}
 	now := time.Now()
+	if _, err := s.find(r.Context(), cred.id); err != nil { // brings the snapshot up to date
+		return nil, err
+	}
+	since := s.registry.since() // before the look that counts, which is therefore not older
 	c, err := s.known(r.Context(), cred.id)
 	if err != nil && !errors.Is(err, errUnknownClient) {
 		return nil, err
 	}
-	p := &proven{X5T: peerThumbprint(r)}
+	p := &proven{X5T: peerThumbprint(r), Since: since}
 	if err := s.prove(r, c, cred, p, now); err != nil {
 		return nil, err
 	}

@@ -76,6 +76,10 @@ func (g *registry) age() time.Duration {
 	return time.Since(g.start) - time.Duration(g.checked.Load())
 }
 
+// since is when the snapshot was known to be right: what is read from it after this
+// call is not older.
+func (g *registry) since() time.Time { return g.start.Add(time.Duration(g.checked.Load())) }
+
 // find returns what is known of a client, nil when there is none. Its error is
 // the database's: then nobody knows who is disabled.
 func (s *Server) find(ctx context.Context, id string) (*liveClient, error) {

@@ -25,16 +25,16 @@ const (
 )
 
 const (
-	opaquePrefix  = "gha_" // secret scanners know a token by it
-	sealedAccess  = "access token"
-	typeAccess    = "at+jwt" // RFC 9068 §2.1
-	typeID        = "JWT"
-	bearerType    = "Bearer"
-	dpopType      = "DPoP"
-	scopeOpenID   = "openid"
-	scopeOffline  = "offline_access"
-	maxActors     = 4
-	secondsInPast = 2 * time.Second // how far a revocation may lie ahead of our clock
+	opaquePrefix = "gha_" // secret scanners know a token by it
+	sealedAccess = "access token"
+	typeAccess   = "at+jwt" // RFC 9068 §2.1
+	typeID       = "JWT"
+	bearerType   = "Bearer"
+	dpopType     = "DPoP"
+	scopeOpenID  = "openid"
+	scopeOffline = "offline_access"
+	maxActors    = 4
+	maxAhead     = 3 * time.Second // of our clock: how late a token may be dated because of a revocation
 )
 
 // issueOptions say what tokens are made, and what they are good for.
@@ -94,7 +94,7 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 		}
 		sub = g.User
 	}
-	issued, err := s.issuedAt(sub, c.ID)
+	issued, err := s.issuedAt(ctx, c, g, sub)
 	if err != nil {
 		return nil, err
 	}
@@ -199,24 +199,47 @@ func (s *Server) accessToken(c *Client, targets []*resource, a *accessClaims) (s
 	return targets[0].encrypter.Encrypt(signed)
 }
 
-// issuedAt is the iat of a token for these two. Everything issued up to the
-// second of a revocation is dead, so a token made in that second is dated into the
-// next one.
-func (s *Server) issuedAt(sub, client string) (time.Time, error) {
+// issuedAt is the iat of a token: the moment up to which this request knows that
+// nobody has put an end to client or user. Everything issued up to the second of a
+// revocation is dead, so whatever ends them after that moment takes the token along,
+// however long the request takes from here. Who was revoked since is looked at
+// again, and a token that is right all the same is dated behind the revocation.
+func (s *Server) issuedAt(ctx context.Context, c *proven, g *grant, sub string) (time.Time, error) {
 	if err := s.cfg.People.RevocationsErr(); err != nil {
 		return time.Time{}, err // what cannot be known may have been revoked
 	}
-	now := time.Now()
-	issued := now.Truncate(time.Second)
-	for _, at := range []time.Time{s.cfg.People.RevokedAt("user", sub), s.cfg.People.RevokedAt("client", client)} {
-		if at.IsZero() || at.Before(issued) {
-			continue
+	since, revoked := c.Since, s.revokedAt(sub, c.ID)
+	if revoked.After(since) {
+		since = time.Now()
+		if err := s.refreshClients(ctx, true); err != nil {
+			return time.Time{}, err
 		}
-		if issued = at.Truncate(time.Second).Add(time.Second); issued.Sub(now) > secondsInPast {
-			return time.Time{}, fmt.Errorf("a revocation of %s or %s lies ahead of the clock, at %v", sub, client, at)
+		if _, err := s.known(ctx, c.ID); err != nil {
+			return time.Time{}, err
+		}
+		if g != nil {
+			if _, err := s.grantor(ctx, c, g, s.cfg.People.SessionAlive); err != nil {
+				return time.Time{}, err
+			}
 		}
 	}
+	issued := since.Truncate(time.Second)
+	if !revoked.Before(issued) {
+		issued = revoked.Truncate(time.Second).Add(time.Second)
+	}
+	if time.Until(issued) > maxAhead {
+		return time.Time{}, fmt.Errorf("a revocation of %s or %s lies ahead of the clock, at %v", sub, c.ID, revoked)
+	}
 	return issued, nil
+}
+
+// revokedAt is the later of the revocations of a token's user and client.
+func (s *Server) revokedAt(sub, client string) time.Time {
+	at, other := s.cfg.People.RevokedAt("user", sub), s.cfg.People.RevokedAt("client", client)
+	if other.After(at) {
+		return other
+	}
+	return at
 }
 
 // targets are the APIs a token is for. With none asked for it is the one the

@@ -180,9 +180,10 @@ func (c *Client) Public() bool { return c.TokenEndpointAuthMethod == "none" }
 // A proven is a client that has just proved who it is, at one request.
 type proven struct {
 	*Client
-	Method string // how: a token_endpoint_auth_method
-	X5T    string // SHA-256 of the certificate of its connection, base64url; "" without one
-	JKT    string // thumbprint of the key of its DPoP proof; "" without one
+	Method string    // how: a token_endpoint_auth_method
+	X5T    string    // SHA-256 of the certificate of its connection, base64url; "" without one
+	JKT    string    // thumbprint of the key of its DPoP proof; "" without one
+	Since  time.Time // what this request knows of the client and its user is not older
 }
 
 // A grant is what a user, or a client for itself, has granted: one row, whatever

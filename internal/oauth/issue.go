@@ -35,6 +35,7 @@ const (
 	scopeOffline = "offline_access"
 	maxActors    = 4
 	maxAhead     = 3 * time.Second // of our clock: how late a token may be dated because of a revocation
+	underWay     = 2 * time.Second // how long a revocation may take from its date until others can read it
 )
 
 // issueOptions say what tokens are made, and what they are good for.
@@ -98,6 +99,7 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 	if err != nil {
 		return nil, err
 	}
+	now := time.Now().Truncate(time.Second)
 	// What an operator has taken from a client since is in no new token of an old grant.
 	may := strings.Fields(c.Scope)
 	scopes := meant(targets, slices.DeleteFunc(slices.Clone(o.Scopes), func(w string) bool { return !slices.Contains(may, w) }))
@@ -109,13 +111,13 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 	}
 	if g != nil {
 		// No token outlives what it is of.
-		life = min(life, g.Expires.Sub(issued).Truncate(time.Second))
+		life = min(life, g.Expires.Sub(now).Truncate(time.Second))
 		if life <= 0 {
 			return nil, refuse("invalid_grant", "The grant has expired.")
 		}
 	}
 	a := accessClaims{
-		Issuer: s.cfg.Issuer, Subject: sub, Audience: audience(s.cfg.Issuer, targets), IssuedAt: issued.Unix(), Expires: issued.Add(life).Unix(),
+		Issuer: s.cfg.Issuer, Subject: sub, Audience: audience(s.cfg.Issuer, targets), IssuedAt: issued.Unix(), Expires: now.Add(life).Unix(),
 		JTI: rand.Text(), Client: c.ID, Scope: words(scopes), Act: o.Act,
 	}
 	if g != nil && g.User != "" {
@@ -147,7 +149,7 @@ func (s *Server) issue(ctx context.Context, c *proven, g *grant, o issueOptions)
 		return nil, err
 	}
 	if o.IDToken && slices.Contains(scopes, scopeOpenID) {
-		if out.IDToken, err = s.idToken(c.Client, g, &o, out.AccessToken, issued); err != nil {
+		if out.IDToken, err = s.idToken(c.Client, g, &o, out.AccessToken, now); err != nil {
 			return nil, err
 		}
 	}
@@ -199,18 +201,19 @@ func (s *Server) accessToken(c *Client, targets []*resource, a *accessClaims) (s
 	return targets[0].encrypter.Encrypt(signed)
 }
 
-// issuedAt is the iat of a token: the moment up to which this request knows that
-// nobody has put an end to client or user. Everything issued up to the second of a
-// revocation is dead, so whatever ends them after that moment takes the token along,
-// however long the request takes from here. Who was revoked since is looked at
-// again, and a token that is right all the same is dated behind the revocation.
+// issuedAt is the iat of an access token: the moment up to which this request knows
+// that nobody has put an end to client or user. Everything issued up to the second
+// of a revocation is dead, so what ends them after that moment takes the token
+// along, however long the request takes from here. Who was revoked about then is
+// looked at again: what this process knows of a revocation it can see the cause of.
+// A token that is right all the same is dated behind the revocation.
 func (s *Server) issuedAt(ctx context.Context, c *proven, g *grant, sub string) (time.Time, error) {
 	if err := s.cfg.People.RevocationsErr(); err != nil {
 		return time.Time{}, err // what cannot be known may have been revoked
 	}
-	since, revoked := c.Since, s.revokedAt(sub, c.ID)
+	since, revoked := c.Since.Add(-underWay), s.revokedAt(sub, c.ID)
 	if revoked.After(since) {
-		since = time.Now()
+		since = time.Now().Add(-underWay)
 		if err := s.refreshClients(ctx, true); err != nil {
 			return time.Time{}, err
 		}

@@ -136,7 +136,7 @@ func (d *Directory) seen(ctx context.Context, s *Session, now time.Time, where s
 	s.Seen, s.Idle = now, d.idle(s, now)
 	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
 		// It may have ended since it was read, and must not be seen again then.
-		return one(tx.ExecContext(ctx, `UPDATE sessions SET seen = $1, idle = $2 WHERE `+where, millis(s.Seen), millis(s.Idle), which)) //nolint:gosec // where is a constant of this file
+		return one(tx.ExecContext(ctx, `UPDATE sessions SET seen = $1, idle = $2 WHERE `+where, millis(s.Seen), millis(s.Idle), which))
 	})
 	return sessionError("keeping a session", err)
 }

@@ -105,7 +105,8 @@ func LintClients(ctx context.Context, p *plan.Plan) (found []plan.Finding, err e
 		c := &clients[i]
 		for _, f := range oauth.Lint(oauth.Profile(p.File.OAuth.Profile), &c.Metadata) {
 			found = append(found, plan.Finding{Place: p.File.OAuth.Place.String(), Rule: "client", Text: fmt.Sprintf(
-				"client %s breaks the profile %s: %s; change it with 'gatehouse clients set %s', or disable it", c.ID, p.File.OAuth.Profile, f, c.ID)})
+				"client %s breaks the profile %s: %s; change it with 'gatehouse clients set %s', or disable it", c.ID, p.File.OAuth.Profile, f, c.ID,
+			)})
 		}
 	}
 	return found, nil

@@ -96,7 +96,8 @@ func TestEntra(t *testing.T) {
 	h.ok(t, http.StatusOK, http.MethodPatch, user, patch(
 		`{"op":"Add","path":"`+enterprise+`:department","value":"bob"}`, `{"op":"Add","path":"`+enterprise+`:manager","value":"`+id+`"}`,
 		`{"op":"Add","path":"addresses[type eq \"work\"].locality","value":"Redmond"}`, `{"op":"Add","path":"phoneNumbers[type eq \"mobile\"].value","value":"1"}`,
-		`{"op":"Add","value":{"title":"T","name.givenName":"G","`+enterprise+`:division":"D"}}`))
+		`{"op":"Add","value":{"title":"T","name.givenName":"G","`+enterprise+`:division":"D"}}`,
+	))
 	if got := h.list(t, "/Users", `id eq "`+id+`" and manager eq "`+id+`"`); len(got) != 1 {
 		t.Errorf("its manager's: %q", got)
 	}

@@ -118,7 +118,8 @@ func newUserType() *resourceType {
 				{name: "value", exact: true},
 				{name: "$ref", kind: reference, exact: true, refers: []string{"User"}},
 				{name: "displayName", readOnly: true},
-			}})}},
+			}},
+		)}},
 	}
 }
 

@@ -13,8 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -164,7 +162,7 @@ func (r *runner) reload(ctx context.Context) {
 		return // touched, not changed
 	}
 	if err == nil {
-		if text := fixed(r.plan.File, p.File); text != "" {
+		if text := r.plan.File.Fixed(p.File); text != "" {
 			r.log.Warn("some settings take effect at the next start only", slog.String("settings", text))
 		}
 		err = r.take(ctx, p)
@@ -177,49 +175,6 @@ func (r *runner) reload(ctx context.Context) {
 	}
 	r.plan = p
 	r.log.Info("the config is at work", slog.String("digest", p.Digest[:12]), slog.Int("operations", len(p.Snapshot.Routes)))
-}
-
-// fixed names what differs between two configs and cannot change while running.
-// It must name all of it: who asks for client certificates from now on, and gets
-// none without a word, believes in a check that is not there.
-func fixed(a, b *config.File) string {
-	var out []string
-	if a.Data.Value != b.Data.Value {
-		out = append(out, "data")
-	}
-	if ea, eb := a.Events, b.Events; ea.Path.Value != eb.Path.Value || ea.Rotate != eb.Rotate || ea.Keep != eb.Keep || ea.Sync != eb.Sync {
-		out = append(out, "events")
-	}
-	if a.Environment != b.Environment {
-		out = append(out, "environment")
-	}
-	if !slices.EqualFunc(a.Listeners, b.Listeners, sameListener) {
-		out = append(out, "listeners")
-	}
-	if x, y := &a.Admin, &b.Admin; x.Address != y.Address || !sameTLS(x.TLS, y.TLS) ||
-		(x.Token == nil) != (y.Token == nil) || x.Token != nil && !x.Token.Equal(y.Token.Reveal()) {
-		out = append(out, "admin")
-	}
-	return strings.Join(out, ", ")
-}
-
-// sameListener compares all of two listeners but where they are written.
-func sameListener(x, y config.Listener) bool {
-	if (x.ClientCertificates == nil) != (y.ClientCertificates == nil) {
-		return false
-	}
-	if c, d := x.ClientCertificates, y.ClientCertificates; c != nil && (c.Mode != d.Mode || pathOf(c.CA) != pathOf(d.CA)) {
-		return false
-	}
-	return x.Address == y.Address && (x.Plaintext == "") == (y.Plaintext == "") && sameTLS(x.TLS, y.TLS) &&
-		slices.Equal(x.TrustedHops, y.TrustedHops) && x.ForwardedHeader == y.ForwardedHeader && x.Timeouts == y.Timeouts && x.Limits == y.Limits
-}
-
-func sameTLS(x, y *config.TLS) bool {
-	if x == nil || y == nil {
-		return x == y
-	}
-	return slices.Equal(x.Self, y.Self) && pathOf(x.Certificate) == pathOf(y.Certificate) && pathOf(x.Key) == pathOf(y.Key)
 }
 
 // listen opens every listener before any of them serves.

@@ -1,4 +1,4 @@
-package server
+package config_test
 
 import (
 	"os"
@@ -47,7 +47,7 @@ apis: {a: {openapi: a.yaml, upstreams: ["http://127.0.0.1:1"]}}
 		{"two of them", "", "environment: test\nevents: {path: ./elsewhere}", "events, environment"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := fixed(parse(t, tt.before), parse(t, tt.after)); got != tt.want {
+			if got := parse(t, tt.before).Fixed(parse(t, tt.after)); got != tt.want {
 				t.Errorf("named %q, want %q", got, tt.want)
 			}
 		})

@@ -1,0 +1,56 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// Fixed names what differs in b and cannot change while a gateway runs with f. It
+// must name all of it: who asks for client certificates from now on, and gets none
+// without a word, believes in a check that is not there.
+func (f *File) Fixed(b *File) string {
+	var out []string
+	if f.Data.Value != b.Data.Value {
+		out = append(out, "data")
+	}
+	if ea, eb := f.Events, b.Events; ea.Path.Value != eb.Path.Value || ea.Rotate != eb.Rotate || ea.Keep != eb.Keep || ea.Sync != eb.Sync {
+		out = append(out, "events")
+	}
+	if f.Environment != b.Environment {
+		out = append(out, "environment")
+	}
+	if !slices.EqualFunc(f.Listeners, b.Listeners, sameListener) {
+		out = append(out, "listeners")
+	}
+	if x, y := &f.Admin, &b.Admin; x.Address != y.Address || !sameTLS(x.TLS, y.TLS) ||
+		(x.Token == nil) != (y.Token == nil) || x.Token != nil && !x.Token.Equal(y.Token.Reveal()) {
+		out = append(out, "admin")
+	}
+	return strings.Join(out, ", ")
+}
+
+// sameListener compares all of two listeners but where they are written.
+func sameListener(x, y Listener) bool {
+	if (x.ClientCertificates == nil) != (y.ClientCertificates == nil) {
+		return false
+	}
+	if c, d := x.ClientCertificates, y.ClientCertificates; c != nil && (c.Mode != d.Mode || valueOf(c.CA) != valueOf(d.CA)) {
+		return false
+	}
+	return x.Address == y.Address && (x.Plaintext == "") == (y.Plaintext == "") && sameTLS(x.TLS, y.TLS) &&
+		slices.Equal(x.TrustedHops, y.TrustedHops) && x.ForwardedHeader == y.ForwardedHeader && x.Timeouts == y.Timeouts && x.Limits == y.Limits
+}
+
+func sameTLS(x, y *TLS) bool {
+	if x == nil || y == nil {
+		return x == y
+	}
+	return slices.Equal(x.Self, y.Self) && valueOf(x.Certificate) == valueOf(y.Certificate) && valueOf(x.Key) == valueOf(y.Key)
+}
+
+func valueOf(p *Path) string {
+	if p == nil {
+		return ""
+	}
+	return p.Value
+}

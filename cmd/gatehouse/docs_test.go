@@ -122,6 +122,66 @@ func TestReadmeCommandsWork(t *testing.T) {
 	}
 }
 
+// TestInitSaysHowTheFirstCallerGetsIn pastes the command that init prints, for a
+// document that asks for scopes, and calls with the key that comes of it.
+func TestInitSaysHowTheFirstCallerGetsIn(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "the notes") }))
+	defer service.Close()
+	for scope, want := range map[string]string{"notes:read": " --scope notes:read ", "$(reboot)": " --role reader  "} {
+		dir := t.TempDir()
+		document := `{"openapi":"3.1.0","info":{"title":"Notes","version":"1"},"paths":{"/notes":{"get":{"operationId":"listNotes","security":[{"login":["` + scope + `"]}],"responses":{"200":{"description":"ok"}}}}},
+			"components":{"securitySchemes":{"login":{"type":"oauth2","flows":{"clientCredentials":{"tokenUrl":"https://localhost/token","scopes":{"` + scope + `":"Read"}}}}}}}`
+		if err := os.WriteFile(filepath.Join(dir, "openapi.json"), []byte(document), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, errs, code := gatehouse(t, dir, "init", "openapi.json", "--upstream", service.URL)
+		if code != 0 || !strings.Contains(out, want) {
+			t.Fatalf("init ends with %d and does not say %q\n%s%s", code, want, out, errs)
+		}
+		if strings.HasPrefix(scope, "$") {
+			continue
+		}
+		line, _, _ := strings.Cut(out[strings.Index(out, "gatehouse keys create")+len("gatehouse "):], "  ")
+		key, errs, code := gatehouse(t, dir, strings.Fields(line)...)
+		if code != 0 {
+			t.Fatal(errs)
+		}
+		config := filepath.Join(dir, "gatehouse.yaml")
+		b, err := os.ReadFile(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Replace(string(b), "127.0.0.1:8443", "127.0.0.1:0", 1) + "\nadmin: {address: \"127.0.0.1:0\"}\n"
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := launch(t, dir, "trust it with: ", "serve")
+		base := regexp.MustCompile(`https://localhost:\d+`).FindString(r.out.String())
+		pem, err := os.ReadFile(filepath.Join(dir, "data", "ca", "ca.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(pem)
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/notes", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-API-Key", strings.TrimSpace(key))
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		client.CloseIdleConnections()
+		if err != nil || string(b) != "the notes" {
+			t.Errorf("%d %v\n%s", resp.StatusCode, err, b)
+		}
+	}
+}
+
 // TestReadmeTourIsTheDemosTour holds the README's lines to those the demo prints,
 // which TestDemoTour holds to the truth.
 func TestReadmeTourIsTheDemosTour(t *testing.T) {

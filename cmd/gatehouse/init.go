@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,6 +15,9 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/plan"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
+
+// plainWord is what can be pasted into a shell, whoever wrote the document.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._/-]*$`)
 
 type initCmd struct {
 	OpenAPI  string `arg:"" name:"openapi" help:"Your API's OpenAPI 3.0 or 3.1 file."`
@@ -84,6 +89,15 @@ func (c *initCmd) Run(cli *cli, std *stdio) error {
 	role := "admin"
 	if p.File.Roles["reader"] != nil {
 		role = "reader"
+	}
+	for _, o := range in.Operations { // what the document asks for has to be in the key, too
+		if o.Method != http.MethodGet || len(o.Scopes) == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(o.Scopes, func(s string) bool { return !plainWord.MatchString(s) }) {
+			role += " --scope " + strings.Join(o.Scopes, " --scope ")
+		}
+		break
 	}
 	say(std.out, "  gatehouse keys create --owner me --role %s   then: curl -H 'X-API-Key: …'\n", role)
 	return nil

@@ -2,6 +2,7 @@ package auditlog
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 const changesName = "changes.jsonl"
@@ -115,4 +118,37 @@ func (c *Changes) All(ctx context.Context) ([]Change, error) {
 		return nil, err
 	}
 	return all, nil
+}
+
+// A Keeper keeps changes for ever; [*Changes] is one.
+type Keeper interface {
+	Append(ctx context.Context, c Change) error
+}
+
+// Commit runs f in a transaction and logs what it did before the commit: a change
+// that was not logged does not happen. (The other way round, a crash between the two
+// would leave something nobody knows of.) If the commit then fails, that is logged
+// too, with ".failed". An empty object from f means that nothing was changed.
+func Commit(ctx context.Context, db *store.DB, log Keeper, actor, action string, f func(*sql.Tx) (object string, detail map[string]string, err error)) error {
+	var logged []Change // more than one when the transaction had to be repeated
+	err := db.Write(ctx, func(tx *sql.Tx) error {
+		object, detail, err := f(tx)
+		if err != nil || object == "" {
+			return err
+		}
+		c := Change{Actor: actor, Action: action, Object: object, Detail: detail}
+		if err := log.Append(ctx, c); err != nil {
+			return fmt.Errorf("%s is not done because it could not be logged: %w", action, err)
+		}
+		logged = append(logged, c)
+		return nil
+	})
+	if err == nil && len(logged) > 0 {
+		logged = logged[:len(logged)-1]
+	}
+	for _, c := range logged {
+		c.Action += ".failed"
+		err = errors.Join(err, log.Append(context.WithoutCancel(ctx), c))
+	}
+	return err
 }

@@ -249,27 +249,7 @@ func (k *Keys) change(ctx context.Context, actor, action string, f func(*sql.Tx)
 	if actor == "" {
 		return fmt.Errorf("%w: it must be known who asks", ErrKeyRequest)
 	}
-	var logged []auditlog.Change // more than one when the transaction had to be repeated
-	err := k.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
-		object, detail, err := f(tx)
-		if err != nil || object == "" {
-			return err
-		}
-		c := auditlog.Change{Actor: actor, Action: action, Object: object, Detail: detail}
-		if err := k.cfg.Log.Append(ctx, c); err != nil {
-			return fmt.Errorf("authn: %s is not done because it could not be logged: %w", action, err)
-		}
-		logged = append(logged, c)
-		return nil
-	})
-	if err == nil && len(logged) > 0 {
-		logged = logged[:len(logged)-1]
-	}
-	for _, c := range logged {
-		c.Action += ".failed"
-		err = errors.Join(err, k.cfg.Log.Append(context.WithoutCancel(ctx), c))
-	}
-	if err != nil {
+	if err := auditlog.Commit(ctx, k.cfg.DB, k.cfg.Log, actor, action, f); err != nil {
 		return err
 	}
 	// The change is committed; should this look fail, Run's next one sees it.
@@ -344,7 +324,7 @@ func insertKey(ctx context.Context, tx *sql.Tx, k *Key) error {
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO api_keys (`+keyColumns+`, seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, '', 0, $13)`,
 		k.ID, k.Lineage, k.Environment, hex.EncodeToString(k.digest[:]), k.Owner, k.Tenant, strings.Join(k.Roles, " "), strings.Join(k.Scopes, " "),
-		k.Note, k.Created.UnixMilli(), k.CreatedBy, millis(k.Expires), seq)
+		k.Note, k.Created.UnixMilli(), k.CreatedBy, store.Millis(k.Expires), seq)
 	return err
 }
 
@@ -372,22 +352,8 @@ func selectKeys(ctx context.Context, tx *sql.Tx, where string, args ...any) (key
 			return nil, fmt.Errorf("authn: the digest of API key %s in the database is damaged", k.ID)
 		}
 		k.Roles, k.Scopes = strings.Fields(roles), strings.Fields(scopes)
-		k.Created, k.Expires, k.Revoked, k.LastUsed = moment(created), moment(expires), moment(revoked), moment(used)
+		k.Created, k.Expires, k.Revoked, k.LastUsed = store.Moment(created), store.Moment(expires), store.Moment(revoked), store.Moment(used)
 		keys = append(keys, k)
 	}
 	return keys, rows.Err()
-}
-
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func moment(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
 }

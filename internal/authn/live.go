@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/gatehouse-api/gatehouse"
 )
 
@@ -171,7 +173,7 @@ func (k *Keys) changed(ctx context.Context, old *map[string]*liveKey) (keys []Ke
 
 func newLiveKey(key *Key, before *liveKey) *liveKey {
 	l := &liveKey{
-		digest: key.digest, environment: key.Environment, expires: millis(key.Expires), revoked: !key.Revoked.IsZero(),
+		digest: key.digest, environment: key.Environment, expires: store.Millis(key.Expires), revoked: !key.Revoked.IsZero(),
 		roles: key.Roles, suspended: isUser(key.Owner), // until it is judged
 		principal: gatehouse.Principal{
 			Subject: key.Owner, Issuer: keysIssuer, Tenant: key.Tenant, Roles: key.Roles, Scopes: key.Scopes,
@@ -183,8 +185,8 @@ func newLiveKey(key *Key, before *liveKey) *liveKey {
 		return l
 	}
 	l.used = new(lastUse)
-	l.used.seen.Store(millis(key.LastUsed))
-	l.used.kept.Store(millis(key.LastUsed))
+	l.used.seen.Store(store.Millis(key.LastUsed))
+	l.used.kept.Store(store.Millis(key.LastUsed))
 	return l
 }
 

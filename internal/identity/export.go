@@ -10,6 +10,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 )
 
@@ -177,7 +179,7 @@ func exportLinks(ctx context.Context, tx *sql.Tx, out *lines) error {
 		if err := rows.Scan(&l.Source, &l.Subject, &l.User, &created); err != nil {
 			return err
 		}
-		l.Created = moment(created).UTC()
+		l.Created = store.Moment(created).UTC()
 		if err := out.add(l); err != nil {
 			return err
 		}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 // A NewGroup describes a group to be made.
@@ -320,7 +322,7 @@ func selectGroups(ctx context.Context, tx *sql.Tx, where string, args ...any) ([
 		if err := rows.Scan(&g.ID, &g.Name, &roles, &g.ExternalID, &created, &updated, &g.Version); err != nil {
 			return nil, err
 		}
-		g.Roles, g.Created, g.Updated = strings.Fields(roles), moment(created), moment(updated)
+		g.Roles, g.Created, g.Updated = strings.Fields(roles), store.Moment(created), store.Moment(updated)
 		groups = append(groups, g)
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {

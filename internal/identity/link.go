@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 // An External is what an upstream proved about somebody who signed in there. The
@@ -316,7 +318,7 @@ func (d *Directory) Links(ctx context.Context, user string) (links []Link, err e
 			if err := rows.Scan(&l.Source, &l.Subject, &created); err != nil {
 				return err
 			}
-			l.Created = moment(created)
+			l.Created = store.Moment(created)
 			links = append(links, l)
 		}
 		return rows.Err()

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 const (
@@ -164,7 +166,7 @@ func (d *Directory) takeOn(ctx context.Context) (*posting, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil //nolint:nilnil // another sender was faster
 	}
-	p.expires = moment(expires)
+	p.expires = store.Moment(expires)
 	return &p, err
 }
 

@@ -168,31 +168,12 @@ func (d *Directory) change(ctx context.Context, actor, action string, f func(*sq
 	if actor == "" {
 		return fmt.Errorf("%w: it must be known who asks", ErrInvalid)
 	}
-	var logged []auditlog.Change // more than one when the transaction had to be repeated
-	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
-		object, detail, err := f(tx)
-		if err != nil || object == "" {
-			return err
+	err := auditlog.Commit(ctx, d.cfg.DB, d.cfg.Log, actor, action, func(tx *sql.Tx) (object string, detail map[string]string, err error) {
+		if object, detail, err = f(tx); err != nil || object == "" || strings.HasPrefix(action, "sessions.") {
+			return object, detail, err // sessions alone change nobody's rights
 		}
-		if !strings.HasPrefix(action, "sessions.") { // these alone change nobody's rights
-			if err := stir(ctx, tx); err != nil {
-				return err
-			}
-		}
-		c := auditlog.Change{Actor: actor, Action: action, Object: object, Detail: detail}
-		if err := d.cfg.Log.Append(ctx, c); err != nil {
-			return fmt.Errorf("identity: %s is not done because it could not be logged: %w", action, err)
-		}
-		logged = append(logged, c)
-		return nil
+		return object, detail, stir(ctx, tx)
 	})
-	if err == nil && len(logged) > 0 {
-		logged = logged[:len(logged)-1]
-	}
-	for _, c := range logged {
-		c.Action += ".failed"
-		err = errors.Join(err, d.cfg.Log.Append(context.WithoutCancel(ctx), c))
-	}
 	if err != nil {
 		return err
 	}
@@ -219,18 +200,4 @@ func orElse[T comparable](v, otherwise T) T {
 		return otherwise
 	}
 	return v
-}
-
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func moment(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/go-webauthn/webauthn/protocol"
 	"github.com/go-webauthn/webauthn/webauthn"
 )
@@ -76,7 +78,7 @@ type ceremony struct {
 }
 
 func (c ceremony) data() webauthn.SessionData {
-	s := webauthn.SessionData{Challenge: c.Challenge, UserVerification: protocol.VerificationPreferred, Expires: moment(c.Until)}
+	s := webauthn.SessionData{Challenge: c.Challenge, UserVerification: protocol.VerificationPreferred, Expires: store.Moment(c.Until)}
 	if c.User != "" {
 		s.UserID = []byte(c.User)
 	}
@@ -179,7 +181,7 @@ func (d *Directory) FinishPasskey(ctx context.Context, by By, state string, resp
 		return nil, fmt.Errorf("%w: %w", ErrPasskey, err)
 	}
 	p := &Passkey{
-		ID: newID("key_"), Name: c.Name, Synced: credential.Flags.BackupEligible, Created: moment(time.Now().UnixMilli()),
+		ID: newID("key_"), Name: c.Name, Synced: credential.Flags.BackupEligible, Created: store.Moment(time.Now().UnixMilli()),
 		user: c.User, credential: *credential,
 	}
 	for _, t := range credential.Transport {
@@ -189,7 +191,7 @@ func (d *Directory) FinishPasskey(ctx context.Context, by By, state string, resp
 	}
 	detail := map[string]string{"passkey": p.ID, "name": p.Name}
 	err = d.factor(ctx, by, "users.passkeys.add", detail, func(tx *sql.Tx) error {
-		first, err := once(ctx, tx, c.Challenge, moment(c.Until))
+		first, err := once(ctx, tx, c.Challenge, store.Moment(c.Until))
 		if err != nil {
 			return err
 		}
@@ -260,7 +262,7 @@ func (p *Passkey) insert(ctx context.Context, tx *sql.Tx) error {
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0) ON CONFLICT (credential) DO NOTHING`,
 		p.ID, p.user, base64.RawURLEncoding.EncodeToString(c.ID), base64.RawURLEncoding.EncodeToString(c.PublicKey), p.Name,
 		strings.Join(p.Transports, " "), hex.EncodeToString(c.Authenticator.AAGUID), c.AttestationFormat,
-		truth(c.Flags.BackupEligible), truth(c.Flags.BackupState), int64(c.Authenticator.SignCount), millis(p.Created)))
+		truth(c.Flags.BackupEligible), truth(c.Flags.BackupState), int64(c.Authenticator.SignCount), store.Millis(p.Created)))
 	if err == nil && n == 0 {
 		// WebAuthn §7.1 step 26: another user's credential must not come to be this one's.
 		return fmt.Errorf("%w: this one is registered already", ErrPasskey)
@@ -298,7 +300,7 @@ func selectPasskeys(ctx context.Context, tx *sql.Tx, where, arg string) ([]Passk
 		c.Authenticator.SignCount = uint32(count)
 		c.Flags.BackupEligible, c.Flags.BackupState = eligible == 1, state == 1
 		p.Synced = c.Flags.BackupEligible
-		p.Created, p.Used, p.Copied = moment(created), moment(used), moment(copied)
+		p.Created, p.Used, p.Copied = store.Moment(created), store.Moment(used), store.Moment(copied)
 		list = append(list, p)
 	}
 	return list, rows.Err()

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/go-webauthn/webauthn/protocol"
 	"github.com/go-webauthn/webauthn/webauthn"
 )
@@ -121,7 +123,7 @@ func (d *Directory) usePasskey(ctx context.Context, p *Passkey, c ceremony, data
 	copied := false
 	err := d.change(ctx, p.user, "users.passkeys.copied", func(tx *sql.Tx) (string, map[string]string, error) {
 		copied = false
-		first, err := once(ctx, tx, c.Challenge, moment(c.Until))
+		first, err := once(ctx, tx, c.Challenge, store.Moment(c.Until))
 		if err != nil {
 			return "", nil, err
 		}

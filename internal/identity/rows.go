@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 const userColumns = `id, name, email, email_verified, claims, roles, tenant, external_id, source, active,
@@ -43,7 +45,7 @@ func selectUsers(ctx context.Context, tx *sql.Tx, where string, args ...any) ([]
 		if err := json.Unmarshal([]byte(claims), &u.Claims); err != nil {
 			return nil, fmt.Errorf("the claims of user %s in the database are damaged: %w", u.ID, err)
 		}
-		u.EmailVerified, u.ValidFrom, u.Created, u.Updated = moment(verified), moment(valid), moment(created), moment(updated)
+		u.EmailVerified, u.ValidFrom, u.Created, u.Updated = store.Moment(verified), store.Moment(valid), store.Moment(created), store.Moment(updated)
 		u.Roles, u.Active, u.HasPassword = strings.Fields(roles), active == 1, password == 1
 		users = append(users, u)
 	}

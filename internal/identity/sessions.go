@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/gatehouse-api/gatehouse"
 )
 
@@ -41,7 +43,7 @@ func (d *Directory) Start(ctx context.Context, l *Login, from Origin) (gatehouse
 	}
 	cookie := newCookie()
 	s := &Session{
-		ID: newID("ses_"), User: l.User, AMR: l.AMR, ACR: l.ACR, Source: l.Source, AuthTime: moment(millis(l.AuthTime)),
+		ID: newID("ses_"), User: l.User, AMR: l.AMR, ACR: l.ACR, Source: l.Source, AuthTime: store.Moment(store.Millis(l.AuthTime)),
 		Created: now, Seen: now, Expires: now.Add(d.cfg.SessionLife), Address: shown(from.Address), Agent: shown(from.Agent),
 	}
 	s.Idle = d.idle(s, now)
@@ -56,7 +58,7 @@ func (d *Directory) Start(ctx context.Context, l *Login, from Origin) (gatehouse
 		rows, err = affected(tx.ExecContext(ctx, `INSERT INTO sessions (`+sessionColumns+`, cookie)
 			SELECT $1, id, $3, $4, $5, CAST($6 AS BIGINT), CAST($7 AS BIGINT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), CAST($10 AS BIGINT), $11, $12, $13
 			FROM users WHERE id = $2 AND active = 1 AND valid_from < $6 AND ($14 = 0 OR NOT EXISTS (SELECT 1 FROM totp WHERE user_id = $2))`,
-			s.ID, s.User, strings.Join(s.AMR, " "), s.ACR, s.Source, millis(s.AuthTime), millis(s.Created), millis(s.Seen), millis(s.Idle), millis(s.Expires),
+			s.ID, s.User, strings.Join(s.AMR, " "), s.ACR, s.Source, store.Millis(s.AuthTime), store.Millis(s.Created), store.Millis(s.Seen), store.Millis(s.Idle), store.Millis(s.Expires),
 			s.Address, s.Agent, digest(cookie), alone))
 		return err
 	})
@@ -136,7 +138,7 @@ func (d *Directory) seen(ctx context.Context, s *Session, now time.Time, where s
 	s.Seen, s.Idle = now, d.idle(s, now)
 	err := d.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
 		// It may have ended since it was read, and must not be seen again then.
-		return one(tx.ExecContext(ctx, `UPDATE sessions SET seen = $1, idle = $2 WHERE `+where, millis(s.Seen), millis(s.Idle), which))
+		return one(tx.ExecContext(ctx, `UPDATE sessions SET seen = $1, idle = $2 WHERE `+where, store.Millis(s.Seen), store.Millis(s.Idle), which))
 	})
 	return sessionError("keeping a session", err)
 }
@@ -150,7 +152,7 @@ func (d *Directory) Raise(ctx context.Context, cookie string, l *Login) (gatehou
 	return d.renew(ctx, cookie, func(s Session, now time.Time) (Session, error) {
 		next, err := s.raise(l, now)
 		if err == nil {
-			next.AuthTime = moment(millis(next.AuthTime))
+			next.AuthTime = store.Moment(store.Millis(next.AuthTime))
 		}
 		return next, err
 	}, l)
@@ -187,8 +189,8 @@ func (d *Directory) renew(ctx context.Context, cookie string, change func(Sessio
 		n, err := affected(tx.ExecContext(ctx, `UPDATE sessions SET cookie = $1, amr = $2, acr = $3, source = $4, auth_time = $5, seen = $6, idle = $7
 			WHERE cookie = $8 AND acr = $9 AND idle > $6
 			AND EXISTS (SELECT 1 FROM users u WHERE u.id = sessions.user_id AND u.active = 1 AND u.valid_from < $10)`,
-			digest(fresh), strings.Join(next.AMR, " "), next.ACR, next.Source, millis(next.AuthTime), millis(next.Seen), millis(next.Idle),
-			digest(cookie), s.ACR, millis(from)))
+			digest(fresh), strings.Join(next.AMR, " "), next.ACR, next.Source, store.Millis(next.AuthTime), store.Millis(next.Seen), store.Millis(next.Idle),
+			digest(cookie), s.ACR, store.Millis(from)))
 		if err == nil && n != 1 {
 			err = ErrCredentials // the session was read a moment ago: it is the login that is older than ValidFrom
 		}
@@ -280,7 +282,7 @@ func selectSessions(ctx context.Context, tx *sql.Tx, now time.Time, where, arg s
 			return nil, err
 		}
 		s.AMR = strings.Fields(amr)
-		s.AuthTime, s.Created, s.Seen, s.Idle, s.Expires = moment(at), moment(created), moment(seen), moment(idle), moment(expires)
+		s.AuthTime, s.Created, s.Seen, s.Idle, s.Expires = store.Moment(at), store.Moment(created), store.Moment(seen), store.Moment(idle), store.Moment(expires)
 		list = append(list, s)
 	}
 	return list, rows.Err()

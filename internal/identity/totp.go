@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/gatehouse-api/gatehouse"
 )
 
@@ -107,7 +109,7 @@ func (d *Directory) ConfirmTOTP(ctx context.Context, by By, state, code string) 
 	}
 	now := time.Now()
 	step, ok := totpStep(s.Secret, digits(code), now, 0)
-	if !ok || !now.Before(moment(s.Until)) {
+	if !ok || !now.Before(store.Moment(s.Until)) {
 		return nil, ErrCode
 	}
 	sealed, err := d.cfg.Seal.Seal(sealedTOTP, s.Secret)
@@ -117,7 +119,7 @@ func (d *Directory) ConfirmTOTP(ctx context.Context, by By, state, code string) 
 	codes := newRecoveryCodes()
 	err = d.factor(ctx, by, "users.totp.add", nil, func(tx *sql.Tx) error {
 		// A second confirmation would set the step of a code back that was used since.
-		first, err := once(ctx, tx, state, moment(s.Until))
+		first, err := once(ctx, tx, state, store.Moment(s.Until))
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/gatehouse-api/gatehouse"
 )
 
@@ -87,7 +89,7 @@ func insertUser(ctx context.Context, tx *sql.Tx, u *User, phc string) error {
 	_, err = tx.ExecContext(ctx, `INSERT INTO users (id, name, email, email_verified, claims, roles, tenant, external_id, source,
 		active, password, password_changed, valid_from, created, updated, version)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $13, $13, 1)`,
-		u.ID, u.Name, u.Email, millis(u.EmailVerified), string(claims), strings.Join(u.Roles, " "), u.Tenant, u.ExternalID, u.Source,
+		u.ID, u.Name, u.Email, store.Millis(u.EmailVerified), string(claims), strings.Join(u.Roles, " "), u.Tenant, u.ExternalID, u.Source,
 		truth(u.Active), phc, passwordTime(phc, u.Created), u.Created.UnixMilli())
 	if err != nil {
 		return err
@@ -281,7 +283,7 @@ func (d *Directory) write(ctx context.Context, tx *sql.Tx, old, u *User) error {
 	var version int64
 	err = tx.QueryRowContext(ctx, `UPDATE users SET name = $1, email = $2, email_verified = $3, claims = $4, roles = $5, tenant = $6,
 		external_id = $7, active = $8, updated = $9, version = version + 1 WHERE id = $10 AND version = $11 RETURNING version`,
-		u.Name, u.Email, millis(u.EmailVerified), string(claims), strings.Join(u.Roles, " "), u.Tenant,
+		u.Name, u.Email, store.Millis(u.EmailVerified), string(claims), strings.Join(u.Roles, " "), u.Tenant,
 		u.ExternalID, truth(u.Active), now.UnixMilli(), u.ID, old.Version).Scan(&version)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrChanged
@@ -465,7 +467,7 @@ func (u *User) differs(old *User) (changed []string) {
 	}{
 		{"name", u.Name == old.Name},
 		{"email", u.Email == old.Email},
-		{"email_verified", millis(u.EmailVerified) == millis(old.EmailVerified)},
+		{"email_verified", store.Millis(u.EmailVerified) == store.Millis(old.EmailVerified)},
 		{"claims", sameClaims(u.Claims, old.Claims)},
 		{"roles", slices.Equal(u.Roles, old.Roles)},
 		{"groups", slices.Equal(u.Groups, old.Groups)},

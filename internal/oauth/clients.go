@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 )
@@ -299,26 +301,9 @@ func (s *Server) change(ctx context.Context, actor, action, object string, detai
 	if actor == "" {
 		return fmt.Errorf("%w: it must be known who asks", ErrClient)
 	}
-	logged := 0 // more than once when the transaction had to be repeated
-	c := auditlog.Change{Actor: actor, Action: action, Object: object, Detail: detail}
-	err := s.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
-		if err := f(tx); err != nil {
-			return err
-		}
-		if err := s.cfg.Log.Append(ctx, c); err != nil {
-			return fmt.Errorf("oauth: %s is not done because it could not be logged: %w", action, err)
-		}
-		logged++
-		return nil
+	err := auditlog.Commit(ctx, s.cfg.DB, s.cfg.Log, actor, action, func(tx *sql.Tx) (string, map[string]string, error) {
+		return object, detail, f(tx)
 	})
-	if err == nil {
-		logged--
-	}
-	for range logged {
-		failed := c
-		failed.Action += ".failed"
-		err = errors.Join(err, s.cfg.Log.Append(context.WithoutCancel(ctx), failed))
-	}
 	if err != nil {
 		return err
 	}
@@ -340,7 +325,7 @@ func selectClient(ctx context.Context, tx *sql.Tx, id string) (*liveClient, erro
 		return nil, fmt.Errorf("oauth: the metadata of client %s in the database is damaged: %w", id, err)
 	}
 	c.setDefaults()
-	c.Disabled, c.Created, c.Updated, c.LastUsed, c.fetched = disabled != 0, moment(created), moment(updated), moment(used), moment(fetched)
+	c.Disabled, c.Created, c.Updated, c.LastUsed, c.fetched = disabled != 0, store.Moment(created), store.Moment(updated), store.Moment(used), store.Moment(fetched)
 	if c.secrets, err = selectSecrets(ctx, tx, id); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 // errUnknownClient is what a request hears of a client that is not there, is
@@ -223,8 +225,8 @@ func changedClients(ctx context.Context, tx *sql.Tx, known map[string]*liveClien
 // keep takes over what outlives a snapshot from the client as it was.
 func (c *liveClient) keep(old *liveClient) {
 	c.used, c.keys = new(lastUse), newClientKeys(&c.Client)
-	c.used.seen.Store(millis(c.LastUsed))
-	c.used.kept.Store(millis(c.LastUsed))
+	c.used.seen.Store(store.Millis(c.LastUsed))
+	c.used.kept.Store(store.Millis(c.LastUsed))
 	uses := map[string]*lastUse{}
 	if old != nil {
 		c.used = old.used
@@ -239,8 +241,8 @@ func (c *liveClient) keep(old *liveClient) {
 		sec := &c.secrets[i]
 		if sec.used = uses[sec.ID]; sec.used == nil {
 			sec.used = new(lastUse)
-			sec.used.seen.Store(millis(sec.LastUsed))
-			sec.used.kept.Store(millis(sec.LastUsed))
+			sec.used.seen.Store(store.Millis(sec.LastUsed))
+			sec.used.kept.Store(store.Millis(sec.LastUsed))
 		}
 	}
 }

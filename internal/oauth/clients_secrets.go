@@ -12,6 +12,8 @@ import (
 	"hash/crc32"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/gatehouse-api/gatehouse"
 )
 
@@ -136,7 +138,7 @@ func newClientSecret(now time.Time) (gatehouse.Secret, string, Secret) {
 
 func insertSecret(ctx context.Context, tx *sql.Tx, client, sum string, sec Secret) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO client_secrets (id, client, sha256, created, not_after, last_used) VALUES ($1, $2, $3, $4, $5, 0)`,
-		sec.ID, client, sum, sec.Created.UnixMilli(), millis(sec.NotAfter))
+		sec.ID, client, sum, sec.Created.UnixMilli(), store.Millis(sec.NotAfter))
 	return err
 }
 
@@ -158,7 +160,7 @@ func selectSecrets(ctx context.Context, tx *sql.Tx, client string) (all []liveSe
 			return nil, fmt.Errorf("oauth: the digest of secret %s in the database is damaged", sec.ID)
 		}
 		copy(sec.digest[:], b)
-		sec.Created, sec.NotAfter, sec.LastUsed = moment(created), moment(notAfter), moment(used)
+		sec.Created, sec.NotAfter, sec.LastUsed = store.Moment(created), store.Moment(notAfter), store.Moment(used)
 		all = append(all, sec)
 	}
 	return all, rows.Err()

@@ -15,6 +15,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
 )
@@ -97,7 +99,7 @@ func (s *Server) waitingRequest(ctx context.Context, id, browser string) (*authR
 	if err := json.Unmarshal([]byte(text), &a); err != nil {
 		return nil, time.Time{}, err
 	}
-	return &a, moment(created), nil
+	return &a, store.Moment(created), nil
 }
 
 // mustAsk reports whether the user has to be asked before a code is made.

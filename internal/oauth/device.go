@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
+
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
@@ -374,7 +376,7 @@ func (s *Server) lookUpDevice(ctx context.Context, user, code string) (found *de
 		if err != nil || state != statePending || expires <= now.UnixMilli() {
 			return err // it was one: typed too late, or twice, not guessed
 		}
-		d.scopes, d.resource, d.details, d.expires = strings.Fields(scope), strings.Fields(resource), jsonOrNil(details), moment(expires)
+		d.scopes, d.resource, d.details, d.expires = strings.Fields(scope), strings.Fields(resource), jsonOrNil(details), store.Moment(expires)
 		found = &d
 		return nil
 	})

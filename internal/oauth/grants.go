@@ -12,6 +12,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 // The verbs of storage. Each is one statement, or one transaction whose first
@@ -55,7 +57,7 @@ func (s *Server) newGrant(ctx context.Context, tx *sql.Tx, g *grant) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO grants (`+grantColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
 		g.ID, g.Client, g.User, g.SID, words(g.Scopes), words(g.Resource), string(g.Details), string(g.Claims), g.ACR, words(g.AMR),
-		millis(g.AuthTime), g.JKT, g.X5T, offline, g.Gen, millis(g.Rotated), millis(g.Created), millis(g.Expires), millis(g.Idle), millis(g.Revoked))
+		store.Millis(g.AuthTime), g.JKT, g.X5T, offline, g.Gen, store.Millis(g.Rotated), store.Millis(g.Created), store.Millis(g.Expires), store.Millis(g.Idle), store.Millis(g.Revoked))
 	return err
 }
 
@@ -73,8 +75,8 @@ func scanGrant(row scanner) (*grant, error) {
 	g.Scopes, g.Resource, g.AMR = strings.Fields(scope), strings.Fields(resource), strings.Fields(amr)
 	g.Details, g.Claims = jsonOrNil(details), jsonOrNil(claims)
 	g.Offline = offline != 0
-	g.AuthTime, g.Rotated, g.Created = moment(authTime), moment(rotated), moment(created)
-	g.Expires, g.Idle, g.Revoked = moment(expires), moment(idle), moment(revoked)
+	g.AuthTime, g.Rotated, g.Created = store.Moment(authTime), store.Moment(rotated), store.Moment(created)
+	g.Expires, g.Idle, g.Revoked = store.Moment(expires), store.Moment(idle), store.Moment(revoked)
 	return &g, nil
 }
 
@@ -240,7 +242,7 @@ func (s *Server) startGrant(ctx context.Context, tx *sql.Tx, c *proven, id strin
 	}
 	g, err := scanGrant(tx.QueryRowContext(ctx, `UPDATE grants SET gen = 1, rotated = $1, jkt = $2, x5t = $3, expires = $4, idle = $5
 		WHERE id = $6 AND client = $7 AND gen = 0 AND revoked = 0 AND expires > $1 RETURNING `+grantColumns,
-		now.UnixMilli(), jkt, x5t, millis(expires), millis(idle), id, c.ID))
+		now.UnixMilli(), jkt, x5t, store.Millis(expires), store.Millis(idle), id, c.ID))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil // it ended before it began
 	}

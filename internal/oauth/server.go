@@ -329,22 +329,6 @@ func (s *Server) url(path string) string { return s.cfg.Issuer + path }
 // words joins what the tables keep as one text.
 func words(list []string) string { return strings.Join(list, " ") }
 
-// millis is t as the tables keep it.
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-// moment reads what millis wrote.
-func moment(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
-}
-
 func jsonOrNil(text string) json.RawMessage {
 	if text == "" {
 		return nil

@@ -190,3 +190,19 @@ func (db *DB) Version(ctx context.Context) (uint64, error) {
 	}
 	return db.epoch<<32 | uint64(v), nil
 }
+
+// Millis is t as tables keep it: Unix milliseconds, 0 for never.
+func Millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// Moment reads what [Millis] wrote.
+func Moment(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}

@@ -609,6 +609,7 @@ func TestAPasswordThatIsBeingChangedSignsNobodyInAfterwards(t *testing.T) {
 			}
 		}
 		old = next
+		<-time.After(2 * time.Millisecond) // what is proven in the millisecond of the change is taken for older
 		if l, err := h.Password(t.Context(), "alice", gatehouse.NewSecret(next), netip.MustParseAddr("192.0.2.1")); err == nil {
 			if _, _, err := h.Start(t.Context(), l, identity.Origin{}); err != nil {
 				t.Fatal(err)

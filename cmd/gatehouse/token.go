@@ -14,7 +14,7 @@ import (
 type tokenCmd struct {
 	Inspect tokenInspectCmd `cmd:"" help:"Say what a token of ours says, whether it is good, and if not, why."`
 	Revoke  tokenRevokeCmd  `cmd:"" help:"End a token, a grant or a session at once."`
-	Keys    tokenKeysCmd    `cmd:"" help:"List and rotate the keys that sign tokens."`
+	Keys    tokenKeysCmd    `cmd:"" help:"List the keys that sign tokens, and rotate them."`
 }
 
 type tokenInspectCmd struct{}
@@ -106,7 +106,7 @@ func (c *tokenRevokeCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 
 type tokenKeysCmd struct {
 	List   tokenKeysListCmd   `cmd:"" help:"List the public keys that verify tokens."`
-	Rotate tokenKeysRotateCmd `cmd:"" help:"Make new keys sign; those before are published until what they signed has expired."`
+	Rotate tokenKeysRotateCmd `cmd:"" help:"Make new keys sign and seal; those before verify and open what they made."`
 }
 
 type tokenKeysListCmd struct{}

@@ -15,16 +15,14 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
-	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
 // Config says what the API works with. All of it is required but Base.
 type Config struct {
 	Desk
 
-	Seal  *token.Sealer // cursors
-	Roles *authz.Roles  // of the config
-	Base  string        // path it is served under, for Location; the handler itself is asked without it
+	Roles *authz.Roles // of the config
+	Base  string       // path it is served under, for Location; the handler itself is asked without it
 }
 
 // maxBody bounds a body also where no gateway has.

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -94,9 +95,13 @@ func TestTokensEndAndKeysChange(t *testing.T) {
 	h.refused("a client there is not", 404, "object_not_found", h.ask(root, "POST", "/revocations", `{"kind":"client","id":"x"}`))
 	h.refused("another kind", 422, "object_refused", h.ask(root, "POST", "/revocations", `{"kind":"house","id":"x"}`))
 	before := string(h.Keyring.JWKS())
+	sealed, _ := h.Seal.Sign("test", nil)
 	keys := h.must(200, root, "POST", "/signing-keys/rotate", "")
 	if after := keys.Body.String(); strings.TrimSpace(after) == before || strings.Contains(after, `"d":`) || !strings.Contains(after, `"kid"`) {
 		t.Errorf("%s", after)
+	}
+	if again, _ := h.Seal.Sign("test", nil); bytes.Equal(again, sealed) || h.Seal.Verify("test", nil, sealed) != nil {
+		t.Error("the sealing key is the same, or the one before is forgotten")
 	}
 	if c := h.last(); c.Action != "tokens.keys.rotate" {
 		t.Errorf("%+v", c)

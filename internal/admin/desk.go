@@ -28,6 +28,7 @@ type Desk struct {
 	OAuth   *oauth.Server
 	Keys    *authn.Keys // nil: API keys are off
 	Keyring *token.Keyring
+	Seal    *token.Sealer // of opaque and refresh tokens and of cursors; rotates with Keyring
 	Log     ChangeLog
 }
 
@@ -97,8 +98,9 @@ func (d *Desk) Revoke(ctx context.Context, actor, kind, id string) error {
 	return fmt.Errorf("%w: there is nothing to revoke of kind %q", identity.ErrInvalid, kind)
 }
 
-// RotateSigningKeys makes new keys sign tokens. Those before stay published until
-// what they signed has expired.
+// RotateSigningKeys makes new keys sign tokens and seal them. The signing keys before
+// stay published until what they signed has expired; the sealing keys before go on
+// opening, as what they sealed at rest has no end.
 func (d *Desk) RotateSigningKeys(ctx context.Context, actor string) error {
 	err := d.Log.Append(ctx, auditlog.Change{Actor: actor, Action: "tokens.keys.rotate", Object: "oauth-keys"})
 	if err != nil {
@@ -107,6 +109,9 @@ func (d *Desk) RotateSigningKeys(ctx context.Context, actor string) error {
 	rotated, err := d.Keyring.Rotate(0)
 	if err == nil && !rotated {
 		err = errors.New("no key was rotated")
+	}
+	if err == nil {
+		err = d.Seal.Rotate()
 	}
 	if err == nil {
 		return nil

@@ -21,7 +21,7 @@
 // unreachable is a 500 or 503, and then nothing was changed that the log of
 // changes does not have.
 //
-//	desk := admin.Desk{People: people, OAuth: as, Keys: keys, Keyring: keyring, Log: changes}
-//	api, err := admin.New(admin.Config{Desk: desk, Seal: sealer, Roles: roles, Base: "/gatehouse/v1"})
+//	desk := admin.Desk{People: people, OAuth: as, Keys: keys, Keyring: keyring, Seal: sealer, Log: changes}
+//	api, err := admin.New(admin.Config{Desk: desk, Roles: roles, Base: "/gatehouse/v1"})
 //	route.Service = api
 package admin

@@ -29,7 +29,6 @@ type house struct {
 	t       testing.TB
 	db      *store.DB
 	changes *auditlog.Changes
-	seal    *token.Sealer
 	api     http.Handler
 }
 
@@ -48,7 +47,7 @@ func newHouse(t testing.TB) *house {
 	h.db, err = store.Open(ctx, store.Config{Path: filepath.Join(dir, "gatehouse.db")})
 	ok(t, err)
 	t.Cleanup(func() { _ = h.db.Close() })
-	h.seal, err = token.NewSealer()
+	h.Seal, err = token.NewSealer()
 	ok(t, err)
 	h.changes, err = auditlog.OpenChanges(filepath.Join(dir, "log"))
 	ok(t, err)
@@ -57,13 +56,13 @@ func newHouse(t testing.TB) *house {
 	mail, err := identity.NewOutbox(filepath.Join(dir, "outbox"))
 	ok(t, err)
 	h.Log = h.changes
-	h.People, err = identity.Open(ctx, identity.Config{DB: h.db, Seal: h.seal, Log: h.changes, Issuer: "https://id.example", Mail: mail})
+	h.People, err = identity.Open(ctx, identity.Config{DB: h.db, Seal: h.Seal, Log: h.changes, Issuer: "https://id.example", Mail: mail})
 	ok(t, err)
 	var running sync.WaitGroup
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() { h.People.Run(run, func(error) {}) })
 	t.Cleanup(func() { stop(); running.Wait() })
-	h.OAuth, err = oauth.New(ctx, oauth.Config{Issuer: "https://id.example", DB: h.db, Keys: h.Keyring, Seal: h.seal, People: h.People, Log: h.changes})
+	h.OAuth, err = oauth.New(ctx, oauth.Config{Issuer: "https://id.example", DB: h.db, Keys: h.Keyring, Seal: h.Seal, People: h.People, Log: h.changes})
 	ok(t, err)
 	h.Keys, err = authn.NewKeys(ctx, authn.KeysConfig{DB: h.db, Environment: "test", Log: h.changes})
 	ok(t, err)
@@ -72,7 +71,7 @@ func newHouse(t testing.TB) *house {
 		"root": {Grants: []string{"*"}},
 	})
 	ok(t, err)
-	h.api, err = admin.New(admin.Config{Desk: h.Desk, Seal: h.seal, Roles: roles, Base: "/gatehouse/v1"})
+	h.api, err = admin.New(admin.Config{Desk: h.Desk, Roles: roles, Base: "/gatehouse/v1"})
 	ok(t, err)
 	return h
 }

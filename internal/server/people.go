@@ -24,7 +24,7 @@ var ErrNoOAuth = errors.New("there is no oauth in it, so there are no users, cli
 
 // desk is what administrators of a work with.
 func (h *House) desk(p *plan.Plan, a *authority) admin.Desk {
-	d := admin.Desk{People: a.people, OAuth: a.as, Keyring: h.secrets.keys, Log: h.changes}
+	d := admin.Desk{People: a.people, OAuth: a.as, Keyring: h.secrets.keys, Seal: h.secrets.seal, Log: h.changes}
 	if p.File.APIKeys.Enabled {
 		d.Keys = h.keys
 	}
@@ -38,7 +38,7 @@ func (h *House) adminAPI(p *plan.Plan, a *authority) (http.Handler, error) {
 		return nil, err
 	}
 	base := p.File.Admin.API.Base
-	api, err := admin.New(admin.Config{Desk: h.desk(p, a), Seal: h.secrets.seal, Roles: roles, Base: base})
+	api, err := admin.New(admin.Config{Desk: h.desk(p, a), Roles: roles, Base: base})
 	return http.StripPrefix(base, api), err
 }
 

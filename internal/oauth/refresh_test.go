@@ -219,16 +219,21 @@ func TestRolesAreThoseOfNow(t *testing.T) {
 }
 
 func TestIdleAndAbsoluteEnds(t *testing.T) {
-	for name, change := range map[string]func(*oauth.Config){
-		"a refresh token that was not used ends":  func(c *oauth.Config) { c.RefreshIdle = 30 * time.Millisecond },
-		"a family ends, however much it was used": func(c *oauth.Config) { c.RefreshLife = 1100 * time.Millisecond },
+	for _, c := range []struct {
+		name   string
+		change func(*oauth.Config)
+		every  time.Duration // it is used
+	}{
+		{"a refresh token that was not used ends", func(c *oauth.Config) { c.RefreshIdle = 2 * time.Second }, 2100 * time.Millisecond},
+		{"a family ends, however much it was used", func(c *oauth.Config) { c.RefreshLife = 2 * time.Second }, 40 * time.Millisecond},
 	} {
-		t.Run(name, func(t *testing.T) {
-			h := newHouse(t, change)
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, c.change)
 			h.client("app", nil)
 			tok := h.tokens("app").text("refresh_token")
 			eventually(t, "it lives on", func() bool {
-				<-time.After(40 * time.Millisecond)
+				<-time.After(c.every)
 				a := h.token("app", refresh(tok))
 				if a.Code == http.StatusOK {
 					tok = a.text("refresh_token")

@@ -234,8 +234,8 @@ func metricsAreInTheDocument(t *testing.T, tour string) {
 		}
 	}
 	metadata := reflect.TypeFor[oauth.Metadata]() // of clients, whose own names begin so, too
-	for i := range metadata.NumField() {
-		name, _, _ := strings.Cut(metadata.Field(i).Tag.Get("json"), ",")
+	for field := range metadata.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		delete(said, name)
 	}
 	for name := range said {

@@ -153,19 +153,26 @@ type proofs struct {
 	rules oauth.Profile
 }
 
-// proofsFor gives a memory of DPoP proofs. It outlives reloads: a proof that was
-// seen before one is not fresh after it.
+// remembered is the memory in use at one place, and under which settings.
+type remembered struct {
+	which  proofs
+	proofs *token.Proofs
+}
+
+// proofsFor gives a memory of DPoP proofs. It outlives reloads, also those that
+// change its settings: a proof that was seen before one is not fresh after it.
 func (h *House) proofsFor(which proofs) (*token.Proofs, error) {
-	if p := h.proofs[which]; p != nil {
-		return p, nil
+	before := h.proofs[which.at]
+	if before.which == which {
+		return before.proofs, nil
 	}
-	cfg := token.ProofsConfig{RequireNonce: which.nonce, Algorithms: oauth.ProofAlgorithms(which.rules)}
+	cfg := token.ProofsConfig{RequireNonce: which.nonce, Algorithms: oauth.ProofAlgorithms(which.rules), Before: before.proofs}
 	if h.secrets != nil {
 		cfg.Seal = h.secrets.seal
 	}
 	p, err := token.NewProofs(cfg)
 	if err == nil {
-		h.proofs[which] = p
+		h.proofs[which.at] = remembered{which, p}
 	}
 	return p, err
 }

@@ -45,10 +45,10 @@ type House struct {
 	close   []func() error
 
 	mu        sync.Mutex
-	keysets   map[string]*keyset       // by what they are, so that a reload keeps them
-	secrets   *secrets                 // nil until there is an authorization server
-	authority *authority               // at work; nil: the config has none
-	proofs    map[proofs]*token.Proofs // DPoP proofs seen
+	keysets   map[string]*keyset    // by what they are, so that a reload keeps them
+	secrets   *secrets              // nil until there is an authorization server
+	authority *authority            // at work; nil: the config has none
+	proofs    map[string]remembered // DPoP proofs seen
 }
 
 // A keyset is an issuer's keys and what keeps them fresh.
@@ -64,7 +64,7 @@ const internalIssuer = "gatehouse"
 // OpenHouse opens what the config's data folder holds. What it opened before an
 // error it has closed again.
 func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logger) (h *House, err error) {
-	h = &House{log: log, keysets: map[string]*keyset{}, proofs: map[proofs]*token.Proofs{}}
+	h = &House{log: log, keysets: map[string]*keyset{}, proofs: map[string]remembered{}}
 	h.ctx, h.stop = context.WithCancel(ctx)
 	defer func() {
 		if err != nil {

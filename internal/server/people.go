@@ -16,7 +16,6 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/plan"
 	"github.com/gatehouse-api/gatehouse/internal/store"
-	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
 // ErrNoOAuth tells that a config has no authorization server.
@@ -61,7 +60,7 @@ func OpenOffice(ctx context.Context, path string) (_ *Office, err error) {
 	if f.OAuth == nil {
 		return nil, fmt.Errorf("%s: %w", f.Place.File, ErrNoOAuth)
 	}
-	h := &House{log: slog.New(slog.DiscardHandler), proofs: map[proofs]*token.Proofs{}}
+	h := &House{log: slog.New(slog.DiscardHandler), proofs: map[string]remembered{}}
 	if h.changes, err = auditlog.OpenChanges(f.Events.Path.Value); err != nil {
 		return nil, err
 	}

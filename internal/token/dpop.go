@@ -38,6 +38,7 @@ type ProofsConfig struct {
 	Seal         *Sealer       // makes and knows nonces; nil: there are none
 	RequireNonce bool          // every proof must have one; needs Seal
 	Entries      int           // proofs remembered until they are too old; 0: 524,288, which is 8,700 a second
+	Before       *Proofs       // whose memory goes on under the new settings: what was seen is not fresh again; nil: an empty one
 }
 
 // Proofs checks DPoP proofs (RFC 9449 §4.3) and remembers them against replay.
@@ -112,6 +113,12 @@ func NewProofs(cfg ProofsConfig) (*Proofs, error) {
 		require:    cfg.RequireNonce,
 		keys:       newSlots[proofKey](proofKeys),
 		seen:       newReplays(cfg.Entries, cfg.Window/4),
+	}
+	if b := cfg.Before; b != nil {
+		if b.seen == nil || b.window != p.window {
+			err = errors.New("the memory to go on with is of another window")
+		}
+		p.keys, p.seen = b.keys, b.seen
 	}
 	if err == nil && cfg.Seal != nil {
 		p.nonces, err = newNonces(cfg.Seal)

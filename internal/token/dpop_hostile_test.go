@@ -244,6 +244,31 @@ func TestProofsAreUsedOnceUntilTheyAreTooOld(t *testing.T) {
 	})
 }
 
+func TestWhatWasSeenUnderOtherSettingsIsNotFresh(t *testing.T) {
+	before := newProofs(t, nil)
+	raw := proof(t, token.ES256, nil, nil)
+	if _, err := before.Verify(raw, post()); err != nil {
+		t.Fatal(err)
+	}
+	after, err := token.NewProofs(token.ProofsConfig{Algorithms: []token.Algorithm{token.ES256}, Before: before})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := after.Verify(raw, post())
+	notProven(t, got, err, token.ErrProof, "used before")
+	if _, err := after.Verify(proof(t, token.ES256, nil, edit{"jti": "another"}), post()); err != nil {
+		t.Error(err)
+	}
+	for name, bad := range map[string]token.ProofsConfig{
+		"another window":   {Window: time.Minute + time.Second, Before: before},
+		"no memory at all": {Before: new(token.Proofs)},
+	} {
+		if _, err := token.NewProofs(bad); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
 func TestAReplayAtTheSameMomentHasOneWinner(t *testing.T) {
 	p := newProofs(t, nil)
 	raw := proof(t, token.ES256, nil, nil)

@@ -336,18 +336,6 @@ func selectGroups(ctx context.Context, tx *sql.Tx, where string, args ...any) ([
 	return groups, nil
 }
 
-func membersOf(ctx context.Context, tx *sql.Tx, group string) (ids []string, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT user_id FROM memberships WHERE group_id = $1 ORDER BY user_id`, group)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
+func membersOf(ctx context.Context, tx *sql.Tx, group string) ([]string, error) {
+	return store.Texts(tx.QueryContext(ctx, `SELECT user_id FROM memberships WHERE group_id = $1 ORDER BY user_id`, group))
 }

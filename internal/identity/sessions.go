@@ -218,7 +218,7 @@ func (d *Directory) End(ctx context.Context, actor, sid string) error {
 // EndOthers ends all sessions of a user but keep, which may be "".
 func (d *Directory) EndOthers(ctx context.Context, actor, user, keep string) error {
 	return d.change(ctx, actor, "sessions.end_others", func(tx *sql.Tx) (string, map[string]string, error) {
-		others, err := texts(tx.QueryContext(ctx, `SELECT id FROM sessions WHERE user_id = $1 AND id <> $2`, user, keep))
+		others, err := store.Texts(tx.QueryContext(ctx, `SELECT id FROM sessions WHERE user_id = $1 AND id <> $2`, user, keep))
 		if err != nil || len(others) == 0 {
 			return "", nil, err
 		}
@@ -241,7 +241,7 @@ func (d *Directory) SessionsOf(ctx context.Context, user string) (list []Session
 // endSessions ends all sessions of user but keep, in a transaction in which the
 // user lost or changed something.
 func (d *Directory) endSessions(ctx context.Context, tx *sql.Tx, user, keep string, now time.Time) error {
-	ended, err := texts(tx.QueryContext(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id <> $2 RETURNING id`, user, keep))
+	ended, err := store.Texts(tx.QueryContext(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id <> $2 RETURNING id`, user, keep))
 	if err != nil {
 		return err
 	}
@@ -324,23 +324,6 @@ func affected(r sql.Result, err error) (int64, error) {
 		return 0, err
 	}
 	return r.RowsAffected()
-}
-
-// texts reads the one column of a query.
-func texts(rows *sql.Rows, err error) ([]string, error) {
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var list []string
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			return nil, err
-		}
-		list = append(list, s)
-	}
-	return list, rows.Err()
 }
 
 func newCookie() string {

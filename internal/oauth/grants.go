@@ -151,21 +151,9 @@ func (s *Server) revokeGrants(ctx context.Context, tx *sql.Tx, now time.Time, wh
 	return nil
 }
 
-func endGrants(ctx context.Context, tx *sql.Tx, now time.Time, where string, args ...any) (ids []string, err error) {
+func endGrants(ctx context.Context, tx *sql.Tx, now time.Time, where string, args ...any) ([]string, error) {
 	args = append([]any{now.UnixMilli()}, args...)
-	rows, err := tx.QueryContext(ctx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE revoked = 0 AND `+where+` RETURNING id`, args...) //nolint:gosec // where is a constant of this package, values go in args
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
+	return store.Texts(tx.QueryContext(ctx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE revoked = 0 AND `+where+` RETURNING id`, args...)) //nolint:gosec // where is a constant of this package, values go in args
 }
 
 // newCode writes an authorization code for a request that a user has granted, and

@@ -221,7 +221,14 @@ func (s *Server) issuedAt(ctx context.Context, c *proven, g *grant, sub string) 
 			return time.Time{}, err
 		}
 		if g != nil {
-			if _, err := s.grantor(ctx, c, g, s.cfg.People.SessionAlive); err != nil {
+			row, err := s.grantByID(ctx, g.ID) // in an exchange it is another client's, and g only a part of it
+			if errors.Is(err, errNoGrant) {
+				err = errEnded.again("it is not there any more")
+			}
+			if err != nil {
+				return time.Time{}, err
+			}
+			if _, err := s.granted(ctx, row, s.cfg.People.SessionAlive); err != nil {
 				return time.Time{}, err
 			}
 		}

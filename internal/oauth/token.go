@@ -173,14 +173,23 @@ func (e *Error) again(cause string) *Error {
 	return &out
 }
 
-// grantor returns the user of g as it is now, nil when g is of a client alone, and
+// grantor returns the user of g, a grant to c, as it is now: see granted.
+func (s *Server) grantor(ctx context.Context, c *proven, g *grant, session func(ctx context.Context, sid string) error) (*identity.User, error) {
+	if g.Client != c.ID {
+		return nil, errEnded.again("it is another client's")
+	}
+	return s.granted(ctx, g, session)
+}
+
+var errEnded = refuse("invalid_grant", "The grant has ended.")
+
+// granted returns the user of g as it is now, nil when g is of a client alone, and
 // refuses what somebody has put an end to: the user, the client, the session, a new
 // password, a lockdown. How its session is asked is the caller's: tokens that are
 // made keep it from being idle, a look at them does not.
-func (s *Server) grantor(ctx context.Context, c *proven, g *grant, session func(ctx context.Context, sid string) error) (*identity.User, error) {
-	dead := refuse("invalid_grant", "The grant has ended.")
-	if !g.live(time.Now()) || g.Client != c.ID {
-		return nil, dead.again("revoked or expired")
+func (s *Server) granted(ctx context.Context, g *grant, session func(ctx context.Context, sid string) error) (*identity.User, error) {
+	if !g.live(time.Now()) {
+		return nil, errEnded.again("revoked or expired")
 	}
 	if g.User == "" {
 		return nil, nil
@@ -188,20 +197,20 @@ func (s *Server) grantor(ctx context.Context, c *proven, g *grant, session func(
 	u, err := s.cfg.People.User(ctx, g.User)
 	switch {
 	case errors.Is(err, identity.ErrUnknown):
-		return nil, dead.again("the user was deleted")
+		return nil, errEnded.again("the user was deleted")
 	case err != nil:
 		return nil, err
 	case !u.Active:
-		return nil, dead.again("the user is locked")
+		return nil, errEnded.again("the user is locked")
 	case u.ValidFrom.After(g.Created), u.ValidFrom.After(g.AuthTime):
 		// The second is for a grant on its way while the password was changed: made after
 		// that, out of a session that had ended by it.
-		return nil, dead.again("the user has a new password or was locked since")
+		return nil, errEnded.again("the user has a new password or was locked since")
 	}
 	if !g.Offline && g.SID != "" {
 		switch err := session(ctx, g.SID); {
 		case errors.Is(err, identity.ErrSession):
-			return nil, dead.again("its session has ended")
+			return nil, errEnded.again("its session has ended")
 		case err != nil:
 			return nil, err
 		}

@@ -206,3 +206,20 @@ func Moment(ms int64) time.Time {
 	}
 	return time.UnixMilli(ms)
 }
+
+// Texts reads the one column of a query: Texts(tx.QueryContext(ctx, …)).
+func Texts(rows *sql.Rows, err error) ([]string, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var list []string
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return nil, err
+		}
+		list = append(list, text)
+	}
+	return list, rows.Err()
+}

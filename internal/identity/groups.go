@@ -337,5 +337,5 @@ func selectGroups(ctx context.Context, tx *sql.Tx, where string, args ...any) ([
 }
 
 func membersOf(ctx context.Context, tx *sql.Tx, group string) ([]string, error) {
-	return store.Texts(tx.QueryContext(ctx, `SELECT user_id FROM memberships WHERE group_id = $1 ORDER BY user_id`, group))
+	return store.Texts(ctx, tx, `SELECT user_id FROM memberships WHERE group_id = $1 ORDER BY user_id`, group)
 }

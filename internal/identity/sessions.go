@@ -218,7 +218,7 @@ func (d *Directory) End(ctx context.Context, actor, sid string) error {
 // EndOthers ends all sessions of a user but keep, which may be "".
 func (d *Directory) EndOthers(ctx context.Context, actor, user, keep string) error {
 	return d.change(ctx, actor, "sessions.end_others", func(tx *sql.Tx) (string, map[string]string, error) {
-		others, err := store.Texts(tx.QueryContext(ctx, `SELECT id FROM sessions WHERE user_id = $1 AND id <> $2`, user, keep))
+		others, err := store.Texts(ctx, tx, `SELECT id FROM sessions WHERE user_id = $1 AND id <> $2`, user, keep)
 		if err != nil || len(others) == 0 {
 			return "", nil, err
 		}
@@ -241,7 +241,7 @@ func (d *Directory) SessionsOf(ctx context.Context, user string) (list []Session
 // endSessions ends all sessions of user but keep, in a transaction in which the
 // user lost or changed something.
 func (d *Directory) endSessions(ctx context.Context, tx *sql.Tx, user, keep string, now time.Time) error {
-	ended, err := store.Texts(tx.QueryContext(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id <> $2 RETURNING id`, user, keep))
+	ended, err := store.Texts(ctx, tx, `DELETE FROM sessions WHERE user_id = $1 AND id <> $2 RETURNING id`, user, keep)
 	if err != nil {
 		return err
 	}

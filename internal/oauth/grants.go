@@ -153,7 +153,7 @@ func (s *Server) revokeGrants(ctx context.Context, tx *sql.Tx, now time.Time, wh
 
 func endGrants(ctx context.Context, tx *sql.Tx, now time.Time, where string, args ...any) ([]string, error) {
 	args = append([]any{now.UnixMilli()}, args...)
-	return store.Texts(tx.QueryContext(ctx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE revoked = 0 AND `+where+` RETURNING id`, args...)) //nolint:gosec // where is a constant of this package, values go in args
+	return store.Texts(ctx, tx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE revoked = 0 AND `+where+` RETURNING id`, args...)
 }
 
 // newCode writes an authorization code for a request that a user has granted, and

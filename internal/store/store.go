@@ -207,13 +207,13 @@ func Moment(ms int64) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// Texts reads the one column of a query: Texts(tx.QueryContext(ctx, …)).
-func Texts(rows *sql.Rows, err error) ([]string, error) {
+// Texts reads the one column of a query.
+func Texts(ctx context.Context, tx *sql.Tx, query string, args ...any) (list []string, err error) {
+	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
-	var list []string
 	for rows.Next() {
 		var text string
 		if err := rows.Scan(&text); err != nil {

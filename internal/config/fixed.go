@@ -34,7 +34,7 @@ func sameListener(x, y Listener) bool {
 	if (x.ClientCertificates == nil) != (y.ClientCertificates == nil) {
 		return false
 	}
-	if c, d := x.ClientCertificates, y.ClientCertificates; c != nil && (c.Mode != d.Mode || valueOf(c.CA) != valueOf(d.CA)) {
+	if c, d := x.ClientCertificates, y.ClientCertificates; c != nil && (c.Mode != d.Mode || c.CA.Name() != d.CA.Name()) {
 		return false
 	}
 	return x.Address == y.Address && (x.Plaintext == "") == (y.Plaintext == "") && sameTLS(x.TLS, y.TLS) &&
@@ -45,12 +45,5 @@ func sameTLS(x, y *TLS) bool {
 	if x == nil || y == nil {
 		return x == y
 	}
-	return slices.Equal(x.Self, y.Self) && valueOf(x.Certificate) == valueOf(y.Certificate) && valueOf(x.Key) == valueOf(y.Key)
-}
-
-func valueOf(p *Path) string {
-	if p == nil {
-		return ""
-	}
-	return p.Value
+	return slices.Equal(x.Self, y.Self) && x.Certificate.Name() == y.Certificate.Name() && x.Key.Name() == y.Key.Name()
 }

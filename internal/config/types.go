@@ -62,6 +62,14 @@ type Path struct {
 // String gives the path.
 func (p Path) String() string { return p.Value }
 
+// Name gives the path, "" where the config names none.
+func (p *Path) Name() string {
+	if p == nil {
+		return ""
+	}
+	return p.Value
+}
+
 func (p *Path) decode(d *decoder, n *yaml.Node, at spot) {
 	s, ok := d.text(n, at)
 	if !ok {

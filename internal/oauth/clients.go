@@ -192,7 +192,7 @@ func (s *Server) endClient(ctx context.Context, actor, action, id, stmt string, 
 			}
 		}
 		// Each grant, and not the client alone: tokens that others got in exchange are of the grant, too.
-		if err := s.revokeGrants(ctx, tx, now, `client = $2`, id); err != nil {
+		if _, err := s.revokeGrants(ctx, tx, now, `client = $2`, id); err != nil {
 			return err
 		}
 		return s.cfg.People.RevokeTx(ctx, tx, revocationClient, id, now)

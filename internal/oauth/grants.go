@@ -108,16 +108,9 @@ func (s *Server) revokeGrant(ctx context.Context, actor, id, why string) error {
 	now := time.Now()
 	ended := false
 	end := func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE id = $2 AND revoked = 0`, now.UnixMilli(), id)
-		if err != nil {
-			return err
-		}
-		n, err := res.RowsAffected()
-		if err != nil || n == 0 {
-			return err
-		}
-		ended = true
-		return s.cfg.People.RevokeTx(ctx, tx, "grant", id, now)
+		ids, err := s.revokeGrants(ctx, tx, now, `id = $2`, id)
+		ended = len(ids) > 0
+		return err
 	}
 	var err error
 	if actor != "" {
@@ -136,24 +129,20 @@ func (s *Server) revokeGrant(ctx context.Context, actor, id, why string) error {
 	return nil
 }
 
-// revokeGrants ends the grants that match where, in the caller's transaction: of
-// a session that ends, of a client that is locked down.
-func (s *Server) revokeGrants(ctx context.Context, tx *sql.Tx, now time.Time, where string, args ...any) error {
-	ids, err := endGrants(ctx, tx, now, where, args...)
+// revokeGrants ends the grants that match where, in the caller's transaction, and
+// returns their ids: of a session that ends, of a client that is locked down.
+func (s *Server) revokeGrants(ctx context.Context, tx *sql.Tx, now time.Time, where string, args ...any) ([]string, error) {
+	args = append([]any{now.UnixMilli()}, args...)
+	ids, err := store.Texts(ctx, tx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE revoked = 0 AND `+where+` RETURNING id`, args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, id := range ids {
 		if err := s.cfg.People.RevokeTx(ctx, tx, "grant", id, now); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
-}
-
-func endGrants(ctx context.Context, tx *sql.Tx, now time.Time, where string, args ...any) ([]string, error) {
-	args = append([]any{now.UnixMilli()}, args...)
-	return store.Texts(ctx, tx, `UPDATE grants SET revoked = $1, expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE revoked = 0 AND `+where+` RETURNING id`, args...)
+	return ids, nil
 }
 
 // newCode writes an authorization code for a request that a user has granted, and

@@ -186,7 +186,8 @@ func (s *Server) EndSession(ctx context.Context, actor, sid string) error {
 	// The session is over, and refresh asks for it: what follows keeps the tables
 	// and the lists tidy, it is not what refuses.
 	err = s.cfg.DB.Write(ctx, func(tx *sql.Tx) error {
-		return s.revokeGrants(ctx, tx, time.Now(), `sid = $2 AND offline = 0`, sid)
+		_, err := s.revokeGrants(ctx, tx, time.Now(), `sid = $2 AND offline = 0`, sid)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("oauth: ending the grants of session %s: %w", sid, err)

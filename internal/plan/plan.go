@@ -206,11 +206,10 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 			errs = append(errs, err)
 		}
 	}
-	for _, name := range doc.Files() {
-		if api.fsys != nil {
-			break
+	if api.fsys == nil {
+		for _, name := range doc.Files() {
+			p.Watch = append(p.Watch, filepath.Join(filepath.Dir(cfg.OpenAPI.Value), filepath.FromSlash(name)))
 		}
-		p.Watch = append(p.Watch, filepath.Join(filepath.Dir(cfg.OpenAPI.Value), filepath.FromSlash(name)))
 	}
 	for _, w := range doc.Warnings() {
 		p.warn(w.Place, "document", "%s", w.Text)

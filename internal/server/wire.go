@@ -209,7 +209,7 @@ func upstreamConfig(f *config.File, api *config.API, credentials []string) gatew
 	out := gateway.UpstreamConfig{
 		URLs: config.Values(api.Upstreams), Connect: u.Connect, Timeout: u.Timeout, BodyIdle: u.StreamIdle, Idle: u.Idle, MaxInFlight: u.MaxInFlight,
 		Retries: u.Retries, Failures: u.Breaker.Failures, Open: u.Breaker.Open, OriginalHost: u.Host == "original",
-		CAFile: pathOf(u.CA), CertFile: pathOf(u.Certificate), KeyFile: pathOf(u.Key), ServerName: u.ServerName,
+		CAFile: u.CA.Name(), CertFile: u.Certificate.Name(), KeyFile: u.Key.Name(), ServerName: u.ServerName,
 		Token: gateway.TokenMode(u.Token), Credentials: slices.Compact(credentials),
 	}
 	if u.Health != nil {
@@ -218,11 +218,4 @@ func upstreamConfig(f *config.File, api *config.API, credentials []string) gatew
 		}
 	}
 	return out
-}
-
-func pathOf(p *config.Path) string {
-	if p == nil {
-		return ""
-	}
-	return p.Value
 }

@@ -1,0 +1,69 @@
+package waf
+
+// A Message is an HTTP request, or an answer to it, as the rules see it.
+type Message struct {
+	Address  string  // of the client, without port
+	Method   string  // as received
+	Target   string  // the request-target as it goes on: "/a?b=c"
+	Protocol string  // "HTTP/1.1"
+	Header   []Field // Host among them; names as received
+	Body     []byte  // whole, as it goes on
+
+	Status     int // of the answer; 0: there is none yet
+	Answer     []Field
+	AnswerBody []byte
+}
+
+// A Field is a header field.
+type Field struct{ Name, Value string }
+
+// Facts are what rules ask about: the message and the values found in it. They
+// are pooled: nobody keeps them, or a string of them, after the verdict.
+type Facts struct {
+	Message
+
+	Values []Value
+
+	// What the values do not say; see the collections of the same names in the
+	// ModSecurity reference manual.
+	RequestBody     string // REQUEST_BODY; "" where the body's reader does not set it
+	BodyProcessor   string // REQBODY_PROCESSOR: URLENCODED, MULTIPART, XML, JSON or ""
+	BodyError       string // REQBODY_ERROR_MSG; "" when the body could be read
+	MultipartStrict bool   // MULTIPART_STRICT_ERROR
+	FilesSize       int64  // FILES_COMBINED_SIZE
+}
+
+// A Value is one name and text of a message.
+type Value struct {
+	In   In
+	Name string
+	Text string
+
+	// Which rules can match at all, by their number in the engine ([Rules.Mask]);
+	// nil: all. What the operation's schema excludes was proven at load.
+	TextRules, NameRules Mask
+}
+
+// An In is where a value stands.
+type In uint8
+
+// The places of values. ARGS is the first three, ARGS_NAMES their names.
+const (
+	ArgGet       In = iota + 1 // of the query
+	ArgPost                    // of the body: a form's field, a JSON leaf ("json.a.0.b"), a part of a multipart body without file name
+	ArgPath                    // of the path
+	Cookie                     // REQUEST_COOKIES
+	Header                     // REQUEST_HEADERS
+	File                       // FILES: the name of the field and the name the client gave the file
+	PartHeader                 // MULTIPART_PART_HEADERS: the name of the part and one header line
+	XMLText                    // XML:/*, all character data
+	XMLAttr                    // XML://@*, an attribute's value
+	AnswerHeader               // RESPONSE_HEADERS
+)
+
+// A Mask is a set of rules by their number in the engine. Nil is all rules, an
+// empty one none.
+type Mask []uint64
+
+// Has reports whether rule n is in the mask.
+func (m Mask) Has(n int) bool { return m == nil || n>>6 < len(m) && m[n>>6]>>(n&63)&1 != 0 }

@@ -33,11 +33,26 @@ type Event struct {
 	Reasons   []Reason      // of the decision
 	Fields    []FieldError  // what the input check refused
 	Reported  []FieldError  // what a check in report mode would have refused
+	Score     int           // anomaly score of the content; of what matched see Matches
+	Matches   []Match       // rules for content that matched, whether they led to a refusal or not
 	Upstream  string        // which upstream answered
 	Duration  time.Duration // whole
 	Service   time.Duration // of it, waiting for the service
 	In, Out   int64         // body bytes received and sent
 	TraceID   string        // W3C traceparent's trace-id, if sent or made
+}
+
+// A Match is one rule of the WAF that matched one value of a request or answer.
+type Match struct {
+	Rule     int    `json:"rule"`              // its id: 942100
+	Text     string `json:"text"`              // its sentence
+	Severity string `json:"severity"`          // critical, error, warning or notice
+	Level    int    `json:"level"`             // paranoia level of the rule
+	In       string `json:"in"`                // query, path, header, cookie, body, request or answer
+	Name     string `json:"name,omitempty"`    // of the value
+	Pointer  string `json:"pointer,omitempty"` // into a JSON body
+	Part     string `json:"part,omitempty"`    // what matched, masked: letters as a, digits as 9
+	Decoded  string `json:"decoded,omitempty"` // how the value was decoded before the rule saw it: base64, hex ...
 }
 
 type eventKey struct{}

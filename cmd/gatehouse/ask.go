@@ -9,6 +9,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -270,6 +271,19 @@ func (c *explainCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	}
 	for _, f := range e.Reported {
 		say(std.out, "  %-10s %s %s%s: %s (%s)\n", "reported", f.In, f.Name, f.Pointer, f.Detail, f.Rule)
+	}
+	if len(e.Matches) > 0 {
+		row("content", "score %d", e.Score)
+	}
+	for _, m := range e.Matches {
+		say(std.out, "  %-10s %s: %s (%s, paranoia level %d)\n", "rule", paint(*std, bold, strconv.Itoa(m.Rule)), m.Text, strings.ToLower(m.Severity), m.Level)
+		say(std.out, "             in      %s\n", strings.TrimRight(m.In+" "+m.Name+m.Pointer, " "))
+		if m.Part != "" {
+			say(std.out, "             part    %s\n", m.Part)
+		}
+		if m.Decoded != "" {
+			say(std.out, "             after   %s\n", m.Decoded)
+		}
 	}
 	row("config", "%.12s", e.Config)
 	return nil

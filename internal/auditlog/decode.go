@@ -34,6 +34,8 @@ type line struct {
 	Reasons   []gatehouse.Reason     `json:"reasons"`
 	Fields    []gatehouse.FieldError `json:"fields"`
 	Reported  []gatehouse.FieldError `json:"reported"`
+	Score     int                    `json:"score"`
+	Matches   []gatehouse.Match      `json:"matches"`
 	Truncated bool                   `json:"truncated"`
 	Upstream  string                 `json:"upstream"`
 	Duration  int64                  `json:"duration_ns"`
@@ -54,7 +56,7 @@ func decodeEvent(b []byte) (*gatehouse.Event, error) {
 		Method: l.Method, Path: l.Path, Protocol: l.Protocol, TLS: l.TLS, API: l.API, Operation: l.Operation,
 		Subject: l.Subject, Issuer: l.Issuer, Client: l.Client, Auth: l.Auth, KeyID: l.KeyID,
 		Allow: l.Allow, Status: l.Status, Reason: l.Reason, Cause: l.Cause,
-		Reasons: l.Reasons, Fields: l.Fields, Reported: l.Reported, Upstream: l.Upstream,
+		Reasons: l.Reasons, Fields: l.Fields, Reported: l.Reported, Score: l.Score, Matches: l.Matches, Upstream: l.Upstream,
 		Duration: time.Duration(l.Duration), Service: time.Duration(l.Service), In: l.In, Out: l.Out, TraceID: l.TraceID,
 	}, nil
 }

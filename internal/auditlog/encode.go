@@ -56,10 +56,12 @@ func appendAll(dst []byte, e *gatehouse.Event, limit int) []byte {
 	dst = strconv.AppendInt(dst, int64(e.Status), 10)
 	dst = appendText(dst, `,"reason":`, e.Reason, limit)
 	dst = appendText(dst, `,"cause":`, e.Cause, limit)
+	dst = appendNumber(dst, `,"score":`, int64(e.Score))
 	if limit == maxText {
 		dst = appendReasons(dst, e.Reasons)
 		dst = appendFields(dst, `,"fields":[`, e.Fields)
 		dst = appendFields(dst, `,"reported":[`, e.Reported)
+		dst = appendMatches(dst, e.Matches)
 	} else {
 		dst = append(dst, `,"truncated":true`...)
 	}
@@ -103,6 +105,24 @@ func appendFields(dst []byte, name string, fields []gatehouse.FieldError) []byte
 		dst = append(dst, '}')
 	}
 	return closeList(dst, len(fields))
+}
+
+func appendMatches(dst []byte, matches []gatehouse.Match) []byte {
+	for i := range matches[:min(len(matches), maxList)] {
+		m := &matches[i]
+		dst = append(dst, separator(i, `,"matches":[`)...)
+		dst = strconv.AppendInt(append(dst, `{"rule":`...), int64(m.Rule), 10)
+		dst = appendText(dst, `,"text":`, m.Text, listText)
+		dst = appendText(dst, `,"severity":`, m.Severity, listText)
+		dst = appendNumber(dst, `,"level":`, int64(m.Level))
+		dst = appendText(dst, `,"in":`, m.In, listText)
+		dst = appendText(dst, `,"name":`, m.Name, listText)
+		dst = appendText(dst, `,"pointer":`, m.Pointer, listText)
+		dst = appendText(dst, `,"part":`, m.Part, listText)
+		dst = appendText(dst, `,"decoded":`, m.Decoded, listText)
+		dst = append(dst, '}')
+	}
+	return closeList(dst, len(matches))
 }
 
 func separator(i int, open string) string {

@@ -49,9 +49,14 @@ func TestTheLineOfAnEvent(t *testing.T) {
 			{In: "query", Name: "a\u202eb", Rule: "unknown", Detail: "\x1b[31m\u2028\xff\u0085"},
 			{In: "header", Name: "x", Rule: "pattern", Detail: `"\`},
 		},
+		Score: 10,
+		Matches: []gatehouse.Match{
+			{Rule: 942100, Text: "SQL Injection", Severity: "critical", Level: 1, In: "body", Name: "json.note", Pointer: "/note", Part: "a' aa 9=9", Decoded: "base64"},
+			{Rule: 920300, In: "request"},
+		},
 		Upstream: "http://127.0.0.1:9001", Duration: 1500, Service: 700, In: 10, Out: 20, TraceID: "4bf9",
 	}
-	const want = `{"id":"01KAR5Y4M0ABCDEFGHJKMNPQRS","time":"2026-11-23T11:30:00.000001500Z","node":"gw-1","config":"3a7b","address":"192.0.2.7","host":"api.example","method":"POST","path":"/v1/orders/{id}/refund","protocol":"HTTP/2.0","tls":"TLS1.3","api":"orders","operation":"refundOrder","subject":"alice","issuer":"main","client":"shop","auth":"jwt","key_id":"k1","allow":false,"status":403,"reason":"forbidden","cause":"denied by amount\nfake line","reasons":[{"rule":"orders/refundOrder/require/amount","effect":"deny","text":"too much","saw":"body.amount = 700","needed":"body.amount <= 500"}],"fields":[{"in":"body","pointer":"/amount","rule":"maximum","detail":"at most 500"}],"reported":[{"in":"query","name":"a\u202eb","rule":"unknown","detail":"\u001b[31m\u2028\ufffd\u0085"},{"in":"header","name":"x","rule":"pattern","detail":"\"\\"}],"upstream":"http://127.0.0.1:9001","duration_ns":1500,"service_ns":700,"in":10,"out":20,"trace_id":"4bf9"}`
+	const want = `{"id":"01KAR5Y4M0ABCDEFGHJKMNPQRS","time":"2026-11-23T11:30:00.000001500Z","node":"gw-1","config":"3a7b","address":"192.0.2.7","host":"api.example","method":"POST","path":"/v1/orders/{id}/refund","protocol":"HTTP/2.0","tls":"TLS1.3","api":"orders","operation":"refundOrder","subject":"alice","issuer":"main","client":"shop","auth":"jwt","key_id":"k1","allow":false,"status":403,"reason":"forbidden","cause":"denied by amount\nfake line","score":10,"reasons":[{"rule":"orders/refundOrder/require/amount","effect":"deny","text":"too much","saw":"body.amount = 700","needed":"body.amount <= 500"}],"fields":[{"in":"body","pointer":"/amount","rule":"maximum","detail":"at most 500"}],"reported":[{"in":"query","name":"a\u202eb","rule":"unknown","detail":"\u001b[31m\u2028\ufffd\u0085"},{"in":"header","name":"x","rule":"pattern","detail":"\"\\"}],"matches":[{"rule":942100,"text":"SQL Injection","severity":"critical","level":1,"in":"body","name":"json.note","pointer":"/note","part":"a' aa 9=9","decoded":"base64"},{"rule":920300,"in":"request"}],"upstream":"http://127.0.0.1:9001","duration_ns":1500,"service_ns":700,"in":10,"out":20,"trace_id":"4bf9"}`
 	if got := written(t, log, dir, full); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

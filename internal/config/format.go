@@ -43,6 +43,8 @@ var formats = map[string]format{
 	"anyhost":     {regexp.MustCompile(`^(\*|[A-Za-z0-9.:_-]{1,253})$`), "a host name, or *", nil},
 	"color":       {regexp.MustCompile(`^#[0-9A-Fa-f]{6}$`), "a colour like #1f6feb", nil},
 	"ldap":        {regexp.MustCompile(`^ldaps?://[^\s?#@/]+/?$`), "a URL like ldaps://directory.example.com:636", nil},
+	"rules":       {regexp.MustCompile(`^([1-9][0-9]{0,8}(-[1-9][0-9]{0,8})?|[A-Za-z][A-Za-z0-9_./-]{0,127})$`), "a rule's id, a range like 942000-942999, or a tag like attack-sqli", nil},
+	"parameter":   {regexp.MustCompile(`^((query|path|header|cookie|body)\.[^\x00-\x20\x7f/]+|body(/[^\x00-\x20\x7f/]+)*)$`), "a value like query.q, header.Referer, body.q or body/items/*/note", nil},
 	"upstream":    {regexp.MustCompile(`^(http|https|h2c)://[^\s?#@]+$`), "a URL like http://127.0.0.1:9001, with http, https or h2c", checkUpstream},
 }
 

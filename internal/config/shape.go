@@ -34,6 +34,7 @@ type File struct {
 	OAuth              *OAuth             `yaml:"oauth" doc:"The central OAuth 2.1 and OpenID Connect server. Default: there is none."`
 	Identity           Identity           `yaml:"identity" doc:"The people who sign in at the OAuth server."`
 	Guardrails         []Guardrail        `yaml:"guardrails" max:"256" doc:"Rules which every operation of every API must satisfy, public ones included."`
+	WAF                WAF                `yaml:"waf" doc:"Rules that look for attacks in the content of requests and answers: the OWASP Core Rule Set and your own."`
 	Events             Events             `yaml:"events" doc:"The record of every request."`
 	APIs               map[string]*API    `yaml:"apis" keys:"name" doc:"The APIs, by name."`
 	Tests              []Test             `yaml:"tests" max:"10000" doc:"What must be allowed and denied: run by 'gatehouse test' and before each reload."`

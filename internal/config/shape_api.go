@@ -17,6 +17,7 @@ type API struct {
 	Responses    string                `yaml:"responses" default:"off" enum:"off report enforce" doc:"Check answers against the document: report writes what is wrong in the event, enforce answers 502 instead."`
 	Unchecked    string                `yaml:"unchecked_patterns" default:"refuse" enum:"refuse skip" doc:"A pattern of the document that cannot be checked safely (look-around, back reference, too large): refuse the document, or leave that pattern unchecked and say so in check."`
 	UnknownQuery string                `yaml:"unknown_query" default:"refuse" enum:"refuse drop" doc:"What to do with query parameters the document does not name."`
+	WAF          WAFHere               `yaml:"waf" doc:"What the rules for content do differently at this API."`
 	MaxBody      Size                  `yaml:"max_body" default:"1MiB" min:"0B" max:"1GiB" doc:"Size of a request body."`
 	Require      Rules                 `yaml:"require" doc:"Rules all operations must satisfy: {id: CEL expression}."`
 	Deny         Rules                 `yaml:"deny" doc:"Rules none may meet: {id: CEL expression}."`
@@ -95,6 +96,7 @@ type Operation struct {
 	Timeout   *time.Duration `yaml:"timeout" min:"10ms" max:"1h" doc:"Until the head of the answer is there. Default: the API's."`
 	Upgrade   string         `yaml:"upgrade" enum:"websocket" doc:"Let callers switch to WebSocket (RFC 6455) here."`
 	Responses string         `yaml:"responses" enum:"off report enforce" doc:"Check answers against the document. Default: the API's."`
+	WAF       WAFHere        `yaml:"waf" doc:"What the rules for content do differently here."`
 	Place     Place          `yaml:"-"`
 }
 

@@ -43,6 +43,19 @@ type Settings struct {
 	MaxBody          int64 // bytes of a request body; 0: [DefaultMaxBody]; below 0: no body at all
 	DropUnknownQuery bool  // leave undeclared query parameters out instead of refusing the request
 	Responses        Mode
+
+	Rules          Mode        // the WAF's rules about requests
+	AnswerRules    Mode        // and about answers
+	Leaks          Mode        // what answers must not tell: stack traces, card numbers, keys
+	Deeper         Mode        // free text that is decoded, and the rules asked again
+	PassOverBudget bool        // a request whose content is not looked through passes, and its event says so
+	Exclude        []Exclusion // values that rules do not look at
+}
+
+// An Exclusion keeps rules from looking at a value, or from running at all.
+type Exclusion struct {
+	Rules     []string // ids ("942100"), ranges ("942000-942999") and tags ("attack-sqli")
+	Parameter string   // "query.q", "header.Referer", "body.q" of a form, "body/items/*/note" of JSON; "": the rules do not run
 }
 
 // Options say how a document is compiled.
@@ -51,6 +64,7 @@ type Options struct {
 	Base                    string              // path in front of every template; "": the path of the first server
 	Settings                Settings            // of every operation
 	Operations              map[string]Settings // of single ones, by id, instead; ids the document lacks are for the caller to find
+	WAF                     *WAF                // the rules Settings speak of; nil: there are none
 	SkipUnsupportedPatterns bool                // warn of a pattern RE2 cannot run (lookaround, back reference) instead of refusing the document
 }
 

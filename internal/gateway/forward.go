@@ -42,12 +42,20 @@ type Outbound struct {
 
 	// CheckResponse, when set, has the answer read whole before any of it is
 	// sent: up to CheckLimit bytes, 1 MiB if 0. Its error is returned by Forward.
-	CheckResponse func(status int, h http.Header, body []byte) error
+	CheckResponse answerCheck
 	CheckLimit    int64
 	CheckReport   bool // pass an answer too long to check, or an event stream, unchecked
 
+	// Watch, when set and CheckResponse is not, gets the beginning of the answer's
+	// body, up to 64 KiB, after it has gone on. Its error changes nothing.
+	Watch answerCheck
+	Seen  []byte // room for it, empty
+
 	begun bool // the answer's head is on its way, for whoever recovers from a panic
 }
+
+// An answerCheck looks at an answer.
+type answerCheck func(status int, h http.Header, body []byte) error
 
 // A Result tells what became of an [Outbound].
 type Result struct {

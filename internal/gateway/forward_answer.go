@@ -31,7 +31,10 @@ type answerBody interface {
 	trailer() []http1.Field                   // after io.EOF
 }
 
-const defaultCheckLimit = 1 << 20
+const (
+	defaultCheckLimit = 1 << 20
+	maxWatched        = 64 << 10
+)
 
 // answer passes a on to the caller.
 func (f *flight) answer(a answer) error {
@@ -106,6 +109,9 @@ func (f *flight) answerRest(a answer, held []byte) error {
 			pace.before(f, len(b))
 			n, werr := w.Write(b)
 			f.res.Bytes += int64(n)
+			if room := maxWatched - len(f.x.Seen); f.x.Watch != nil && room > 0 {
+				f.x.Seen = append(f.x.Seen, b[:min(room, len(b))]...)
+			}
 			if werr != nil {
 				return callerLeft(werr)
 			}
@@ -121,6 +127,9 @@ func (f *flight) answerRest(a answer, held []byte) error {
 			return f.problem(err)
 		}
 		f.writeTrailer(a.body.trailer())
+		if f.x.Watch != nil {
+			_ = f.x.Watch(a.status, w.Header(), f.x.Seen) // it has gone on
+		}
 		return nil
 	}
 }

@@ -56,7 +56,11 @@ func New(d Deps) (*Gateway, error) {
 		return nil, errors.New("gateway: record, meter, limiter and ids are required")
 	}
 	g := &Gateway{Deps: d}
-	g.pool.New = func() any { return new(exchange) }
+	g.pool.New = func() any {
+		x := new(exchange)
+		x.check, x.watch = x.checkAnswer, x.watchAnswer
+		return x
+	}
 	return g, nil
 }
 
@@ -92,6 +96,7 @@ type Route struct {
 	Timeout   time.Duration // until the answer's head; 0: the upstreams' own
 	Upgrade   bool          // WebSocket is permitted
 	Fields    []string      // members of the body the rules name; nil: all
+	Charge    time.Duration // work of the WAF that counts as one request more; 0: none does
 
 	before, after []*ratelimit.Limit // those that need no caller, and those that count by who calls
 	policy        []string           // the RateLimit-Policy field of them all
@@ -152,6 +157,7 @@ type exchange struct {
 	vals   []any
 	head   validate.Head
 	body   validate.Body
+	found  validate.Inspection
 	read   *counted // nil: no body was looked at
 	limits []byte   // the RateLimit field so far
 	hold   hold     // what the body, once it comes, is counted by
@@ -159,6 +165,9 @@ type exchange struct {
 	result Result
 	answer heldAnswer // of a service inside
 	start  time.Time
+
+	check, watch answerCheck // checkAnswer and watchAnswer, made once
+	seen         []byte      // room for what watch gets
 }
 
 // Try asks a snapshot what it would do with r from who, without limits,

@@ -38,7 +38,9 @@ func (g *Gateway) serve(ctx context.Context, x *exchange) error {
 	if err := g.limit(x, x.route.after); err != nil { // 9: by who calls
 		return err
 	}
-	if err := x.decide(); err != nil { // 2, 8, 12
+	err := x.decide() // 2, 8, 12
+	g.charge(x)       // 9: what a body cost to look through, refused or not
+	if err != nil {
 		return err
 	}
 	return x.forward() // 12: the service gets our token, not the caller's
@@ -46,7 +48,9 @@ func (g *Gateway) serve(ctx context.Context, x *exchange) error {
 
 // decide asks what the caller may do with this very input: each rule as soon as
 // what it names is known, so that a caller without the role is refused before a
-// parameter is read, and one that is not the owner before the body is.
+// parameter is read, and one that is not the owner before the body is. Whether
+// what fits the schema is an attack all the same is asked of those alone who may
+// do what they ask for.
 func (x *exchange) decide() error {
 	if err := x.authorize(authz.Caller); err != nil {
 		return err
@@ -60,7 +64,10 @@ func (x *exchange) decide() error {
 	if err := x.checkBody(); err != nil {
 		return err
 	}
-	return x.authorize(authz.Body)
+	if err := x.authorize(authz.Body); err != nil {
+		return err
+	}
+	return x.inspect()
 }
 
 // open begins the record of one request.
@@ -143,7 +150,8 @@ func (g *Gateway) close(x *exchange, err error) {
 	}
 	abort := err != nil && committed
 	clear(x.vals) // nothing of one caller's is left for the next one
-	*x = exchange{vals: x.vals[:0], head: x.head.Reset(), body: x.body.Reset(), limits: x.limits[:0]}
+	x.found.Reset()
+	*x = exchange{vals: x.vals[:0], head: x.head.Reset(), body: x.body.Reset(), found: x.found, limits: x.limits[:0], check: x.check, watch: x.watch, seen: x.seen}
 	g.pool.Put(x)
 	if abort {
 		panic(http.ErrAbortHandler) // the caller must see that the answer has no end
@@ -208,6 +216,22 @@ func (g *Gateway) limit(x *exchange, limits []*ratelimit.Limit) error {
 		return ratelimit.Problem(refused)
 	}
 	return nil
+}
+
+// charge counts the rules' work against the limits that were taken: who sends
+// what is costly to look through may send less of it.
+func (g *Gateway) charge(x *exchange) {
+	step := x.route.Charge
+	if step <= 0 || x.found.Cost < 2*step {
+		return
+	}
+	key := ratelimit.KeyOf(x.facts.Address, x.who, x.route.Op.Op())
+	now := g.Limiter.Now()
+	for _, limits := range [2][]*ratelimit.Limit{x.route.before, x.route.after} {
+		for _, l := range limits {
+			g.Limiter.Charge(l, key, int64(x.found.Cost/step)-1, now)
+		}
+	}
 }
 
 // tellLimits puts the limits taken into the answer's fields.

@@ -64,6 +64,40 @@ func (x *exchange) checkBody() error {
 	return nil
 }
 
+// inspect asks the WAF's rules about what was checked.
+func (x *exchange) inspect() error {
+	op := x.route.Op
+	if x.route.Raw || !op.Inspects() {
+		return nil
+	}
+	err := op.Inspect(x.r, x.event.Address, x.params, &x.head, &x.body, &x.found)
+	x.noteFound()
+	return err
+}
+
+// noteFound puts what the rules found into the record.
+func (x *exchange) noteFound() {
+	x.event.Score, x.event.Matches, x.event.Reported = x.found.Score, x.found.Matches, x.found.Reported
+}
+
+// checkAnswer looks at an answer that is held back, and says why it must not go on.
+func (x *exchange) checkAnswer(status int, h http.Header, body []byte) error {
+	op := x.route.Op
+	faults := op.Response(status, h, body)
+	if len(faults) > 0 && op.CheckResponses() == validate.Enforce {
+		return validate.BadResponse(faults)
+	}
+	x.found.Reported = append(x.found.Reported, faults...)
+	return x.watchAnswer(status, h, body)
+}
+
+// watchAnswer looks at an answer, or the beginning of one that has gone on.
+func (x *exchange) watchAnswer(status int, h http.Header, body []byte) error {
+	err := x.route.Op.InspectAnswer(status, h, body, &x.found)
+	x.noteFound()
+	return err
+}
+
 // counted counts what a caller really sent, for the record. It is not pooled:
 // an HTTP/2 service's writer may still read when the exchange is over.
 type counted struct {
@@ -108,19 +142,11 @@ func (x *exchange) forward() error {
 	if out.Stream == nil {
 		out.Body = x.body.Bytes
 	}
-	if mode := route.Op.CheckResponses(); mode != validate.Off {
-		out.CheckReport = mode == validate.Report
-		out.CheckResponse = func(status int, h http.Header, body []byte) error {
-			faults := route.Op.Response(status, h, body)
-			switch {
-			case len(faults) == 0:
-				return nil
-			case mode == validate.Report:
-				e.Reported = faults
-				return nil
-			}
-			return validate.BadResponse(faults)
-		}
+	switch check, watch := route.Op.CheckResponses(), route.Op.WatchesAnswers(); {
+	case check != validate.Off, watch == validate.Enforce:
+		out.CheckResponse, out.CheckReport = x.check, max(check, watch) == validate.Report
+	case watch == validate.Report:
+		out.Watch, out.Seen = x.watch, x.seen[:0]
 	}
 	x.tellLimits()
 	x.w.Header()[headerDecision] = []string{e.ID}
@@ -128,6 +154,9 @@ func (x *exchange) forward() error {
 		return x.forwardInside()
 	}
 	res, err := route.Upstreams.Forward(x.w, out)
+	if cap(out.Seen) <= 8<<10 { // one large answer must not pin its room for ever
+		x.seen = out.Seen
+	}
 	x.note(&res)
 	return err
 }

@@ -21,6 +21,12 @@ func (l *Limit) take(tat, now, cost int64) (next int64, r Result) {
 	return now + after, l.result(true, after, 0)
 }
 
+// charge takes cost tokens for what has been done already: as many as there are.
+func (l *Limit) charge(tat, now, cost int64) (next int64) {
+	ahead := max(l.bounded(tat, now), now) - now
+	return now + min(l.tolerance, ahead+min(cost, l.burst)*l.interval)
+}
+
 // bounded repairs a schedule that no sequence of calls leads to: it comes of
 // another rate before a reload, and must not lock the caller out for longer than
 // this limit ever would.

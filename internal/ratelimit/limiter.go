@@ -118,22 +118,50 @@ func (l *Limiter) Take(limit *Limit, key Key, cost, now int64) Result {
 	}
 	s := &l.shard[hash[0]%shards]
 	s.mu.Lock()
-	if s.slots == nil {
-		s.slots = make([]slot, l.mask+1)
-	}
-	at, found := s.find(hash, l.mask)
-	entry := &s.slots[at]
-	if !found {
-		if entry.tat > now {
-			s.mu.Unlock()
-			return l.spill(limit, cost, now)
-		}
-		*entry = slot{key: hash}
+	entry := s.entry(hash, l.mask, now)
+	if entry == nil {
+		s.mu.Unlock()
+		return l.spill(limit, cost, now)
 	}
 	next, r := limit.take(entry.tat, now, cost)
 	entry.tat = next
 	s.mu.Unlock()
 	return r
+}
+
+// Charge spends cost tokens for work that a request turned out to be, or all
+// there are if there are fewer: the caller's next requests pay for it. A key the
+// full table does not know pays nothing more.
+func (l *Limiter) Charge(limit *Limit, key Key, cost, now int64) {
+	if limit == nil || limit.interval == 0 || cost < 1 {
+		return
+	}
+	hash, known := l.hash(limit, &key)
+	if !known {
+		return
+	}
+	s := &l.shard[hash[0]%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if entry := s.entry(hash, l.mask, now); entry != nil {
+		entry.tat = limit.charge(entry.tat, now, cost)
+	}
+}
+
+// entry is the key's slot, an own or a freed one; nil when there is no room.
+func (s *shard) entry(hash [2]uint64, mask uint64, now int64) *slot {
+	if s.slots == nil {
+		s.slots = make([]slot, mask+1)
+	}
+	at, found := s.find(hash, mask)
+	entry := &s.slots[at]
+	if !found {
+		if entry.tat > now {
+			return nil
+		}
+		*entry = slot{key: hash}
+	}
+	return entry
 }
 
 // find returns the key's slot, or the one that has been free for longest.

@@ -43,6 +43,13 @@ func (o *Operation) Unchecked() []string { return slices.Clone(o.unchecked) }
 // CheckResponses is what happens to answers of this operation.
 func (o *Operation) CheckResponses() Mode { return o.settings.Responses }
 
+// Inspects reports whether [Operation.Inspect] has anything to ask.
+func (o *Operation) Inspects() bool { return o.settings.Rules != Off }
+
+// WatchesAnswers is the stricter of what happens to answers for the WAF's rules
+// and for what leaks.
+func (o *Operation) WatchesAnswers() Mode { return max(o.settings.AnswerRules, o.settings.Leaks) }
+
 // httpMethods are the fixed fields of a Path Item, in the order operations are
 // listed. TRACE answers with the request's own headers, credentials included, so
 // the gateway never takes it.

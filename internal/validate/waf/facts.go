@@ -31,6 +31,9 @@ type Facts struct {
 	BodyError       string // REQBODY_ERROR_MSG; "" when the body could be read
 	MultipartStrict bool   // MULTIPART_STRICT_ERROR
 	FilesSize       int64  // FILES_COMBINED_SIZE
+	ArgsCut         bool   // ARGUMENTS_LIMIT_REACHED: there were more than a thousand in the query or in the body
+
+	read reading // room for Read and what was computed for single variables
 }
 
 // A Value is one name and text of a message.

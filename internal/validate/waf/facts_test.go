@@ -1,0 +1,79 @@
+package waf_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
+)
+
+func TestReadFindsTheValuesOfAMessage(t *testing.T) {
+	tests := []struct {
+		name, target, contentType, body string
+		want                            []string
+	}{
+		{"a query keeps its order, broken escapes and names without text", "/p?b=1&a=%41+x&%zz&&=v&c=%4", "", "", []string{
+			"get b=1", "get a=A x", "get %zz=", "get =v", "get c=%4",
+		}},
+		{"a semicolon does not part a query", "/?a=1;b=2", "", "", []string{"get a=1;b=2"}},
+		{"a form is the body of no type, too", "/", "", "x=%27&y", []string{"post x='", "post y="}},
+		{"JSON is flattened with the lengths of its arrays", "/", "application/json; charset=utf-8", `{"a":[1,{"b":null,"c":[]},"\u00e9\ud83d\ude00\ud800x"],"a.0":true}`, []string{
+			"post json.a.0=1", "post json.a.1.b=", "post json.a.2=é😀\ufffdx", "post json.a=3", "post json.a.0=true",
+		}},
+		{"a lone JSON leaf is an array of one", "/", "application/problem+json", ` -1.5e+3 `, []string{"post json.0=-1.5e+3", "post json=1"}},
+		{"what stands in front of a fault in JSON stays", "/", "application/json", `{"a":1,"b":tru}`, []string{"post json.a=1", "error JSON: invalid JSON"}},
+		{"XML gives its text and attributes", "/", "text/xml", `<a b="1&amp;2"> x <c>y</c><![CDATA[z]]></a>`, []string{
+			"attr //@*=1&2", "text /*=x", "text /*=y", "text /*=z",
+		}},
+		{"a document type is an error", "/", "application/xml", `<!DOCTYPE a [<!ENTITY e "x">]><a>&e;</a>`, []string{
+			"text /*=&e;", "error XML: has a document type",
+		}},
+		{"multipart gives fields, files and part headers", "/", "multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\nv\r\n" +
+			"--b\r\nContent-Disposition: form-data; name=\"u\"; filename=\"a.txt\"; filename*=utf-8''b.php\r\n\r\nxyz\r\n--b--\r\n", []string{
+			`part f=Content-Disposition: form-data; name="f"`, "post f=v",
+			`part u=Content-Disposition: form-data; name="u"; filename="a.txt"; filename*=utf-8''b.php`, "file u=b.php", "file u=a.txt",
+		}},
+	}
+	places := map[waf.In]string{
+		waf.ArgGet: "get", waf.ArgPost: "post", waf.XMLText: "text", waf.XMLAttr: "attr",
+		waf.File: "file", waf.PartHeader: "part", waf.Cookie: "cookie",
+	}
+	var f waf.Facts
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := waf.Message{Method: "POST", Target: tt.target, Protocol: "HTTP/1.1", Body: []byte(tt.body)}
+			if tt.contentType != "" {
+				m.Header = []waf.Field{{"Content-Type", tt.contentType}}
+			}
+			f.Read(&m)
+			var got []string
+			for _, v := range f.Values {
+				if v.In != waf.Header {
+					got = append(got, fmt.Sprintf("%s %s=%s", places[v.In], v.Name, v.Text))
+				}
+			}
+			if f.BodyError != "" {
+				got = append(got, "error "+f.BodyError)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got\n %s\nwant\n %s", strings.Join(got, "\n "), strings.Join(tt.want, "\n "))
+			}
+		})
+	}
+}
+
+func TestReadFindsCookies(t *testing.T) {
+	var f waf.Facts
+	f.Read(&waf.Message{Method: "GET", Target: "/", Header: []waf.Field{{"cookie", " a=1; b = x=y ;;=v;\x01c\x0b=2; d"}}})
+	var got []string
+	for _, v := range f.Values {
+		if v.In == waf.Cookie {
+			got = append(got, v.Name+"="+v.Text)
+		}
+	}
+	if want := []string{"a=1", "b=x=y", "=v", "c=2", "d="}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

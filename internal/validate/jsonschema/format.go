@@ -13,9 +13,11 @@ import (
 // format registry). It looks at strings or at numbers, never allocates, and
 // passes every value of another type. With neither function it only informs.
 type format struct {
-	name   string // for messages, with its article
-	text   func([]byte) bool
-	number func([]byte) bool
+	name    string // for messages, with its article
+	keyword string // as schemas write it
+	expr    string // an expression that every text of it matches; "" none
+	text    func([]byte) bool
+	number  func([]byte) bool
 }
 
 // formatNamed returns nil for a format it does not know.
@@ -72,6 +74,52 @@ func formatNamed(name string) *format {
 		return &format{name: name}
 	}
 	return nil
+}
+
+// formatExpr returns an expression in Go's syntax that every text of a format
+// matches: it may match more, never fewer. "" where that would say too little.
+func formatExpr(name string) string {
+	const (
+		date = `[0-9]{4}-[0-9]{2}-[0-9]{2}`
+		time = `[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+\-][0-9]{2}:[0-9]{2})`
+		uri  = `[A-Za-z0-9%\-._~!$&'()*+,;=/?#:@\[\]]*`
+		iri  = `[A-Za-z0-9%\-._~!$&'()*+,;=/?#:@\[\]\x{80}-\x{10ffff}]*`
+	)
+	switch name {
+	case "date-time":
+		return `^` + date + `[Tt]` + time + `$`
+	case "date":
+		return `^` + date + `$`
+	case "time":
+		return `^` + time + `$`
+	case "duration":
+		return `^P[0-9YMWDTHS]+$`
+	case "email": // a quoted local part may hold anything
+		return `^([A-Za-z0-9!#$%&'*+\-/=?^_` + "`" + `{|}~.]{1,64}|"(?s:.){0,62}")@([A-Za-z0-9.\-]{1,253}|\[[A-Za-z0-9.:]{1,253}\])$`
+	case "hostname":
+		return `^[A-Za-z0-9.\-]{1,253}$`
+	case "ipv4":
+		return `^[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}$`
+	case "ipv6":
+		return `^[0-9A-Fa-f:.]{2,45}$`
+	case "uri":
+		return `^[A-Za-z][A-Za-z0-9+.\-]*:` + uri + `$`
+	case "uri-reference":
+		return `^` + uri + `$`
+	case "iri":
+		return `^[A-Za-z][A-Za-z0-9+.\-]*:` + iri + `$`
+	case "iri-reference":
+		return `^` + iri + `$`
+	case "uri-template":
+		return "^[^\\x00-\\x20\\x7f\"<>\\\\^`]*$"
+	case "uuid":
+		return `^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$`
+	case "relative-json-pointer":
+		return `^[0-9]+(#|/|$)`
+	case "byte":
+		return `^[A-Za-z0-9+/]*={0,2}$`
+	}
+	return ""
 }
 
 func digit(c byte) bool { return c-'0' <= 9 }

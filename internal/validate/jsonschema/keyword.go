@@ -16,10 +16,11 @@ func (b *builder) build() {
 		n.hidden, _ = b.m["writeOnly"].(bool)
 	case Undirected:
 	}
+	n.secret = b.m["writeOnly"] == true || b.m["format"] == "password"
 	if ref, ok := b.text("$ref"); ok {
 		n.ref = b.reference("$ref", ref)
 		if refAlone(b.dialect) {
-			n.hidden = false
+			n.hidden, n.secret = false, false
 			return
 		}
 	}
@@ -172,7 +173,9 @@ func (b *builder) format() {
 	if !ok || !b.c.opts.AssertFormats && !b.n.res.formats {
 		return
 	}
-	if b.n.format = formatNamed(name); b.n.format == nil {
+	if b.n.format = formatNamed(name); b.n.format != nil {
+		b.n.format.keyword, b.n.format.expr = name, formatExpr(name)
+	} else {
 		b.c.warnings = append(b.c.warnings, b.n.place.child("format").String()+": format not checked: it is not known")
 	}
 	if b.n.format != nil && b.n.format.text == nil && b.n.format.number == nil {

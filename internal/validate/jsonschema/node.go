@@ -33,6 +33,7 @@ type node struct {
 	never    bool  // the schema false
 	types    uint8
 	parts    uint16
+	secret   bool // format password, or writeOnly
 	hidden   bool // says readOnly (in a request) or writeOnly (in a response)
 	readOnly bool // the same through $ref and allOf: a member with this schema is refused
 
@@ -110,6 +111,7 @@ type discriminator struct {
 // A pattern runs in time linear in the text: as a table when it is small, else by RE2.
 type pattern struct {
 	source string
+	expr   string // in Go's syntax
 	table  *dfa
 	re     *regexp.Regexp
 }

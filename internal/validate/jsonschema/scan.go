@@ -577,15 +577,21 @@ func (r *run) textOf(i int32) []byte {
 		return raw
 	}
 	start := len(r.text)
+	r.text = appendUnescaped(r.text, raw)
+	return r.text[start:]
+}
+
+// appendUnescaped appends the characters of a canonical string.
+func appendUnescaped(dst, raw []byte) []byte {
 	for k := 0; k < len(raw); {
 		if raw[k] != '\\' {
-			r.text = append(r.text, raw[k])
+			dst = append(dst, raw[k])
 			k++
 			continue
 		}
 		rn, n, _ := unescape(raw, k)
-		r.text = utf8.AppendRune(r.text, rn)
+		dst = utf8.AppendRune(dst, rn)
 		k += n
 	}
-	return r.text[start:]
+	return dst
 }

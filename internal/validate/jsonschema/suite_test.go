@@ -143,6 +143,9 @@ func runSuite(t *testing.T, draft, sub string, opts jsonschema.Options, files []
 					if err != nil || !bytes.Equal(again, out) {
 						t.Errorf("%s: %s does not come out as itself: %s, %v", id, out, again, err)
 					}
+					if l := walk(t, s, string(out)); l.wide != nil {
+						t.Errorf("%s: the schema takes %s, its fields do not: %s", id, out, l.wide)
+					}
 				}
 				if e, ok := errors.AsType[*jsonschema.Error](verr); verr != nil && (!ok || len(e.Violations) == 0) {
 					t.Errorf("%s: %v has no violation", id, verr)

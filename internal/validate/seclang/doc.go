@@ -13,6 +13,8 @@
 //
 // Errors name file, line and column, and the nearest word that is known.
 //
-//	p, err := seclang.Parse(fsys, "own.conf")
+//	sources, err := seclang.CRS(seclang.Setup{Paranoia: 1})
+//	p, err := seclang.Parse(append(sources, seclang.Source{Name: "own.conf", Text: text}))
+//	// own.conf:3:9: unknown variable "REQUEST_HEADER"; did you mean "REQUEST_HEADERS"?
 //	for _, item := range p.Items { ... }
 package seclang

@@ -30,8 +30,8 @@ type Rule struct {
 
 	SetVars   []SetVar
 	Controls  []Control
-	Action    string // pass, block, deny, drop or allow; of block the default action's (SecDefaultAction) is in Blocks
-	Blocks    string // what block means here: pass in anomaly scoring
+	Action    string // pass, block, deny, drop, allow, allow:phase or allow:request; "" none, which passes
+	Blocks    string // of block: the default action of the phase (SecDefaultAction): pass in anomaly scoring; "" none, which passes
 	Status    int    // of deny; 0: 403
 	Skip      int    // rules to skip after a match
 	SkipAfter string // marker to go on at after a match
@@ -59,16 +59,17 @@ func (p Place) String() string { return fmt.Sprintf("%s:%d:%d", p.File, p.Line, 
 // A Target is what of a message a rule looks at.
 type Target struct {
 	Collection string         // upper case: ARGS, REQUEST_HEADERS, XML ...
-	Key        string         // one member, as written; "" all. Of XML the path: /* or //@*
-	KeyRx      *regexp.Regexp // members whose name matches, instead of Key
+	Key        string         // one member; "" all. As written of ARGS and its kin, else in lower case. Of XML the path: /* or //@*
+	KeyRx      *regexp.Regexp // members whose name in lower case matches, instead of Key
 	Count      bool           // &ARGS: their number
 	Except     []Except       // members that are not looked at
 }
 
-// An Except is a member that a target leaves out: !ARGS:password.
+// An Except is a member that a target leaves out: !ARGS:password. Names are
+// compared in lower case, whatever the collection. With neither it is all members.
 type Except struct {
-	Key   string
-	KeyRx *regexp.Regexp
+	Key   string         // in lower case
+	KeyRx *regexp.Regexp // instead of Key, about names in lower case
 }
 
 // An Operator is the question a rule asks about a value.
@@ -82,14 +83,14 @@ type Operator struct {
 // A SetVar changes a variable of the transaction, TX:Name.
 type SetVar struct {
 	Name   string // lower case; may hold %{} macros
-	Value  string // with %{} macros
-	Op     byte   // '=' set, '+' add, '-' subtract
+	Value  string // with %{} macros; of '+' and '-' what stands behind the sign
+	Op     byte   // '=' set, '+' add, '-' subtract; where Value is no number, '+' and '-' set it with its sign
 	Delete bool   // !TX.Name
 }
 
 // A Control is a ctl action: it changes how the rest of this transaction runs.
 type Control struct {
-	Name   string // ruleRemoveById, ruleRemoveByTag, ruleRemoveTargetById, ruleRemoveTargetByTag, requestBodyProcessor, forceRequestBodyVariable, auditEngine, ruleEngine ...
-	Value  string
-	Target Target // of ruleRemoveTarget*
+	Name   string // ruleRemoveById, ruleRemoveByTag, ruleRemoveByMsg, ruleRemoveTargetById, -ByTag, -ByMsg, requestBodyProcessor, forceRequestBodyVariable, ruleEngine, auditEngine, auditLogParts
+	Value  string // of ById one or more ids and ranges "942100-942199"; of requestBodyProcessor in upper case
+	Target Target // of ruleRemoveTarget*; Key in lower case, KeyRx as written, both about names in lower case
 }

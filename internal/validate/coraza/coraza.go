@@ -11,7 +11,6 @@ import (
 	"github.com/corazawaf/coraza/v3"
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 	"github.com/corazawaf/coraza/v3/types"
-	"github.com/corazawaf/coraza/v3/types/variables"
 
 	"github.com/gatehouse-api/gatehouse/internal/validate/seclang"
 	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
@@ -90,7 +89,6 @@ func (e *Engine) Request(f *waf.Facts, v *waf.Verdict) {
 		v.Over = v.Over || err != nil
 	}
 	e.say(tx, v, "inbound", types.PhaseRequestHeaders, types.PhaseRequestBody)
-	unread(tx, v)
 	v.Cost += time.Since(began).Nanoseconds()
 }
 
@@ -158,32 +156,6 @@ func (e *Engine) say(tx types.Transaction, v *waf.Verdict, direction string, fir
 	}
 	v.Block = v.Block || tx.IsInterrupted()
 	v.Score += e.score(tx, direction)
-}
-
-// unread adds what Coraza's recommended rules refuse: what was not looked at
-// because it could not be read, or was more than is read. An attacker breaks a
-// body on purpose where the service behind is more patient.
-func unread(tx types.Transaction, v *waf.Verdict) {
-	state, ok := tx.(plugintypes.TransactionState)
-	if !ok {
-		v.Over = true
-		return
-	}
-	for _, x := range []struct {
-		rule     int
-		variable variables.RuleVariable
-		msg      string
-	}{
-		{200002, variables.ReqbodyError, "The request body cannot be read."},
-		{200003, variables.MultipartStrictError, "The multipart body is not strictly one."},
-		{200005, variables.ArgumentsLimitReached, "There are more arguments than are looked at."},
-		{200009, variables.URIParseError, "The URI cannot be read."},
-	} {
-		if s, ok := state.Collection(x.variable).(interface{ Get() string }); ok && s.Get() != "" && s.Get() != "0" {
-			v.Block = true
-			v.Hits = append(v.Hits, waf.Hit{Rule: x.rule, Msg: x.msg, Severity: "CRITICAL", Target: x.variable.Name(), Text: s.Get()})
-		}
-	}
 }
 
 // score is the sum that rules 949110 and 959100 compare with the threshold. Their

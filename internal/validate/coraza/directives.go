@@ -128,8 +128,7 @@ func (f files) ReadFile(name string) ([]byte, error) {
 }
 
 // settings are Coraza's own recommended ones: who reads bodies, and how much of
-// an answer is looked at. Its rules that refuse what could not be read are in
-// [unread]: as rules they would end the message before the others had a look.
+// an answer is looked at.
 const settings = `
 SecRuleEngine On
 SecRequestBodyJsonDepthLimit 1024

@@ -33,6 +33,10 @@ type Facts struct {
 	FilesSize       int64  // FILES_COMBINED_SIZE
 	ArgsCut         bool   // ARGUMENTS_LIMIT_REACHED: there were more than a thousand in the query or in the body
 
+	// Which rules run at all, and which can match the request line and what is made
+	// of it ([Line]), by their number in the engine; nil: all.
+	Rules, LineRules Mask
+
 	read reading // room for Read and what was computed for single variables
 }
 
@@ -62,6 +66,7 @@ const (
 	XMLText                    // XML:/*, all character data
 	XMLAttr                    // XML://@*, an attribute's value
 	AnswerHeader               // RESPONSE_HEADERS
+	Line                       // no place of values: REQUEST_LINE, REQUEST_URI, REQUEST_URI_RAW, REQUEST_FILENAME, REQUEST_BASENAME and QUERY_STRING, by these names
 )
 
 // A Mask is a set of rules by their number in the engine. Nil is all rules, an

@@ -77,10 +77,10 @@ func (f *Facts) part(p *multipart.Part) error {
 		return f.partField(field, p)
 	}
 	n, err := io.Copy(io.Discard, p)
-	f.FilesSize += n
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
+	f.FilesSize += n
 	f.Values = append(f.Values, Value{In: File, Name: field, Text: name})
 	if other != "" && other != name {
 		// The same file: its field counts once.

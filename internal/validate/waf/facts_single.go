@@ -39,7 +39,7 @@ func singleOf(name string) (func(f *Facts) string, bool) {
 		"REQBODY_PROCESSOR":       func(f *Facts) string { return f.BodyProcessor },
 		"REQBODY_ERROR":           func(f *Facts) string { return bit(f.BodyError != "") },
 		"REQBODY_ERROR_MSG":       func(f *Facts) string { return f.BodyError },
-		"MULTIPART_STRICT_ERROR":  func(f *Facts) string { return bit(f.MultipartStrict) },
+		"MULTIPART_STRICT_ERROR":  func(f *Facts) string { return strings.TrimLeft(bit(f.MultipartStrict), "0") }, // "" for none
 		"ARGUMENTS_LIMIT_REACHED": func(f *Facts) string { return bit(f.ArgsCut) },
 		"ARGS_COMBINED_SIZE":      func(f *Facts) string { return strconv.Itoa(f.argsSize()) },
 		"FILES_COMBINED_SIZE":     func(f *Facts) string { return strconv.FormatInt(f.FilesSize, 10) },
@@ -155,7 +155,7 @@ func (f *Facts) uniqueID() string {
 }
 
 func (f *Facts) responseStatus() string {
-	if f.read.answer.status == "" {
+	if f.read.answer.status == "" && f.Status != 0 {
 		f.read.answer.status = strconv.Itoa(f.Status)
 	}
 	return f.read.answer.status

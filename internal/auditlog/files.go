@@ -223,28 +223,39 @@ func findInFiles(ctx context.Context, dir, id string, made time.Time) (*gatehous
 }
 
 func findInFile(ctx context.Context, name, id string) (found *gatehouse.Event, err error) {
+	prefix := []byte(`{"id":"` + id + `"`)
+	_, err = eachEvent(ctx, name, func(line []byte) (more bool, err error) {
+		if !bytes.HasPrefix(line, prefix) {
+			return true, nil
+		}
+		found, err = decodeEvent(line)
+		return false, err
+	})
+	return found, err
+}
+
+// eachEvent visits the lines of an event file until visit has seen enough, which
+// is then false.
+func eachEvent(ctx context.Context, name string, visit func(line []byte) (more bool, err error)) (more bool, err error) {
 	f, err := os.Open(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil //nolint:nilnil // pruned while we looked
+		return true, nil // pruned while we looked
 	}
 	if err != nil {
-		return nil, fmt.Errorf("auditlog: %w", err)
+		return false, fmt.Errorf("auditlog: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	prefix := []byte(`{"id":"` + id + `"`)
+	more = true
 	count := 0
 	scanErr := eachLine(f, func(line []byte) bool {
 		if count++; count%4096 == 0 && ctx.Err() != nil {
-			err = ctx.Err()
+			more, err = false, ctx.Err()
 			return false
 		}
-		if !bytes.HasPrefix(line, prefix) {
-			return true
-		}
-		found, err = decodeEvent(line)
-		return false
+		more, err = visit(line)
+		return more && err == nil
 	})
-	return found, errors.Join(err, scanErr)
+	return more, errors.Join(err, scanErr)
 }
 
 func findInRing(dir, id string) (found *gatehouse.Event, err error) {

@@ -529,3 +529,52 @@ func Find(ctx context.Context, dir, id string) (*gatehouse.Event, error) {
 	}
 	return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
 }
+
+// Each visits the events that began at or after since, those in the ring first
+// and then the files' in the order they were written. It works beside a running
+// gateway and after one, and stops when visit returns false.
+func Each(ctx context.Context, dir string, since time.Time, visit func(*gatehouse.Event) bool) error {
+	seen := map[string]bool{}
+	more := true
+	one := func(line []byte) (bool, error) {
+		e, err := decodeEvent(line)
+		if err == nil && !e.Time.Before(since) {
+			more = visit(e)
+		}
+		return more, err
+	}
+	ring, err := os.ReadFile(filepath.Join(dir, ringName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("auditlog: %w", err)
+	}
+	// A gateway may be writing: what looks damaged is read again from the files.
+	_ = leftovers(ring, func(line []byte) {
+		if id := lineID(line); more && !seen[id] {
+			seen[id] = true
+			if _, err := one(line); err != nil {
+				delete(seen, id)
+			}
+		}
+	})
+	if !more {
+		return nil
+	}
+	names, err := files(dir)
+	if err != nil {
+		return err
+	}
+	for i, name := range names {
+		if i+1 < len(names) && began(names[i+1]).Before(since) {
+			continue // all of it is older
+		}
+		if more, err = eachEvent(ctx, filepath.Join(dir, name), func(line []byte) (bool, error) {
+			if seen[lineID(line)] {
+				return true, nil
+			}
+			return one(line)
+		}); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}

@@ -218,6 +218,46 @@ func TestAnEventIsFoundInTheRingAndInTheFiles(t *testing.T) {
 	}
 }
 
+func TestEachVisitsEveryEventOnce(t *testing.T) {
+	dir := t.TempDir()
+	log := open(t, auditlog.Config{Dir: dir, RotateBytes: 2 << 10, Keep: 100, RingBytes: smallRing})
+	var want, all []string
+	var since time.Time
+	for i := range 60 {
+		e := event(i)
+		if err := log.Append(e); err != nil {
+			t.Fatal(err)
+		}
+		if all = append(all, e.ID); i == 20 {
+			since = e.Time
+		}
+		if i >= 20 && !e.Time.Before(since) {
+			want = append(want, e.ID)
+		}
+		if i%10 == 0 {
+			drained(t, log)
+		}
+	}
+	for name, test := range map[string]struct {
+		since time.Time
+		want  []string
+	}{"all": {time.Time{}, all}, "since": {since, want}} {
+		var got []string
+		if err := auditlog.Each(t.Context(), dir, test.since, func(e *gatehouse.Event) bool { got = append(got, e.ID); return true }); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(got)
+		slices.Sort(test.want)
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: visited %d events, want %d", name, len(got), len(test.want))
+		}
+	}
+	visits := 0
+	if err := auditlog.Each(t.Context(), dir, time.Time{}, func(*gatehouse.Event) bool { visits++; return visits < 3 }); err != nil || visits != 3 {
+		t.Errorf("%d visits after saying stop at 3: %v", visits, err)
+	}
+}
+
 func TestASecondGatewayIsRefusedTheFolder(t *testing.T) {
 	dir := t.TempDir()
 	first := open(t, auditlog.Config{Dir: dir, RingBytes: smallRing})

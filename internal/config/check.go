@@ -32,6 +32,7 @@ func (f *File) check() []*Error {
 	c.roles()
 	c.certificates()
 	c.guardrails()
+	c.waf()
 	if len(f.APIs) == 0 && f.OAuth == nil {
 		c.errorf(f.Place, "there are neither apis nor oauth; a gateway needs something to guard")
 	}
@@ -230,6 +231,7 @@ func (c *checker) api(name string, a *API) {
 		}
 	}
 	c.limits(a.Limits, at)
+	c.exclusions(at+".waf", a.WAF.Exclude)
 	c.rules(a.Require, a.Deny, at)
 	for _, id := range slices.Sorted(maps.Keys(a.Operations)) {
 		c.operation(at+".operations."+id, a.Operations[id])
@@ -249,7 +251,36 @@ func (c *checker) operation(at string, o *Operation) {
 		c.errorf(o.Place, "%s has unless without own; it frees from nothing", at)
 	}
 	c.limits(o.Limits, at)
+	c.exclusions(at+".waf", o.WAF.Exclude)
 	c.rules(o.Require, o.Deny, at)
+}
+
+// waf completes the settings of the rules for content.
+func (c *checker) waf() {
+	w := &c.f.WAF
+	if w.Detect == 0 {
+		w.Detect = w.Paranoia
+	}
+	if w.Detect < w.Paranoia {
+		c.errorf(w.Place, "waf: detect is %d, below paranoia %d: rules that count must be asked", w.Detect, w.Paranoia)
+	}
+	if !w.CoreRules && len(w.Rules)+len(w.Before) == 0 && w.Mode != "off" {
+		c.errorf(w.Place, "waf: core_rules is false and there are no rules of your own; write mode: off if nothing is to be asked")
+	}
+	c.exclusions("waf", w.Exclude)
+}
+
+func (c *checker) exclusions(at string, list []WAFExclusion) {
+	for i, e := range list {
+		if len(strings.Fields(e.Because)) < 2 {
+			c.errorf(e.Place, "%s.exclude[%d]: because takes the reason as a sentence, like %q", at, i, "a note is prose and may speak of SQL")
+		}
+		for _, r := range e.Rules {
+			if from, to, ok := strings.Cut(r.Value, "-"); ok && r.Value[0] <= '9' && (len(from) > len(to) || len(from) == len(to) && from > to) {
+				c.errorf(r.Place, "%s.exclude[%d]: the range %s ends before it begins", at, i, r.Value)
+			}
+		}
+	}
 }
 
 // rules refuses one id for two rules: a decision could not say which one denied.

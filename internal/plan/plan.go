@@ -34,7 +34,8 @@ type Plan struct {
 	Snapshot *gateway.Snapshot // without Authn, its routes without Accept and Upstreams
 	Warnings []Finding
 
-	access    []Access // by route
+	waf       *validate.WAF // nil: nothing asks for it
+	access    []Access      // by route
 	resources []Resource
 	warned    map[Finding]bool
 }
@@ -111,6 +112,9 @@ func Compile(path string) (*Plan, error) {
 	p := &Plan{File: f, Watch: slices.Clone(f.Files), Snapshot: &gateway.Snapshot{Router: new(validate.Router)}, warned: map[Finding]bool{}}
 	sum := sha256.New()
 	_, _ = io.WriteString(sum, f.Digest)
+	if p.waf, err = p.loadWAF(sum); err != nil {
+		return nil, err
+	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(f.APIs)) {
 		api := planAPI{name: name, cfg: f.APIs[name], unmet: map[string][]string{}}
@@ -175,8 +179,16 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 		API: api.name, Base: cfg.Base, SkipUnsupportedPatterns: cfg.Unchecked == "skip",
 		Settings: settings(cfg, nil), Operations: map[string]validate.Settings{},
 	}
+	if api.fsys == nil {
+		opts.WAF = p.waf
+		content(&opts.Settings, p.File, cfg, nil)
+	}
 	for id, op := range cfg.Operations {
-		opts.Operations[id] = settings(cfg, op)
+		s := settings(cfg, op)
+		if api.fsys == nil {
+			content(&s, p.File, cfg, op)
+		}
+		opts.Operations[id] = s
 	}
 	doc, err := api.load(opts)
 	if _, unread := errors.AsType[*fs.PathError](err); unread {
@@ -403,7 +415,7 @@ func settings(api *config.API, op *config.Operation) validate.Settings {
 	if s.MaxBody == 0 {
 		s.MaxBody = -1 // written out: no body at all
 	}
-	s.Responses = map[string]validate.Mode{"report": validate.Report, "enforce": validate.Enforce}[mode]
+	s.Responses = modes[mode]
 	return s
 }
 

@@ -3,6 +3,9 @@
 // authorization servers had, tried over plain HTTP against the live server, and a
 // report for each of its clients; practices 1 and 6.
 //
+// Its second is the [Tuner], which learns from the record which rules of the WAF
+// meet what is harmless; practice 8. It proposes and never changes anything.
+//
 // It owns the probes and their words. It hides how each is tried: by requests of
 // its own making, one at a time but where a race is what is tried, at most 600 of
 // them in at most 30 seconds. With the server's data it makes a user and some

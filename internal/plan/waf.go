@@ -1,0 +1,87 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/validate"
+)
+
+var modes = map[string]validate.Mode{"report": validate.Report, "enforce": validate.Enforce}
+
+// loadWAF reads the rules for content and makes their engine; sum gets the text
+// of those that are the user's own.
+func (p *Plan) loadWAF(sum io.Writer) (*validate.WAF, error) {
+	w := &p.File.WAF
+	if !wantsWAF(p.File) {
+		return nil, nil
+	}
+	c := validate.RulesConfig{
+		Paranoia: w.Paranoia, Detect: w.Detect, Threshold: w.Threshold, Outbound: w.Outbound,
+		NoCRS: !w.CoreRules, Budget: int64(w.Budget),
+	}
+	var errs []error
+	read := func(paths []config.Path) (out []validate.RuleSource) {
+		for _, path := range paths {
+			text, err := os.ReadFile(path.Value)
+			if err != nil {
+				errs = append(errs, config.Errorf(path.Place, "waf: cannot read the rules: %v", err))
+				continue
+			}
+			p.Watch = append(p.Watch, path.Value)
+			_, _ = fmt.Fprintf(sum, "%s %d\n%s", filepath.Base(path.Value), len(text), text)
+			out = append(out, validate.RuleSource{Name: path.Value, Text: text})
+		}
+		return out
+	}
+	c.Before, c.After = read(w.Before), read(w.Rules)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return validate.LoadWAF(w.Engine, c)
+}
+
+// wantsWAF reports whether any operation may have the rules asked.
+func wantsWAF(f *config.File) bool {
+	on := func(m string) bool { return m == "report" || m == "enforce" }
+	if f.WAF.Mode == "off" {
+		return false
+	}
+	for _, api := range f.APIs {
+		if on(orElse(api.WAF.Mode, f.WAF.Mode)) || on(orElse(api.WAF.Answers, f.WAF.Answers)) {
+			return true
+		}
+		for _, op := range api.Operations {
+			if on(op.WAF.Mode) || on(op.WAF.Answers) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// content fills in what the rules for content do at an operation.
+func content(s *validate.Settings, f *config.File, api *config.API, op *config.Operation) {
+	here, w := config.WAFHere{}, &f.WAF
+	if op != nil {
+		here = op.WAF
+	}
+	pick := func(own, apis, all string) validate.Mode { return modes[orElse(own, orElse(apis, all))] }
+	s.Leaks = pick(here.Leaks, api.WAF.Leaks, w.Leaks)
+	s.PassOverBudget = w.OverBudget == "pass"
+	if w.Mode == "off" {
+		return
+	}
+	s.Rules = pick(here.Mode, api.WAF.Mode, w.Mode)
+	s.AnswerRules = pick(here.Answers, api.WAF.Answers, w.Answers)
+	s.Deeper = min(s.Rules, pick(here.Deeper, api.WAF.Deeper, w.Deeper))
+	for _, list := range [3][]config.WAFExclusion{w.Exclude, api.WAF.Exclude, here.Exclude} {
+		for _, e := range list {
+			s.Exclude = append(s.Exclude, validate.Exclusion{Rules: config.Values(e.Rules), Parameter: e.Parameter.Value})
+		}
+	}
+}

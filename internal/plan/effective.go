@@ -126,6 +126,7 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 	if a.House() {
 		return out, nil
 	}
+	p.effectiveWAF(&a, route.Op, add)
 	add("forward", "", "", a.api.Upstream.Place.String(), "caller's credential: %s; audience %s", a.api.Upstream.Token, route.Audience)
 	if m := route.Op.CheckResponses(); m != validate.Off {
 		add("validate response", "", "", "", "%s", map[validate.Mode]string{validate.Report: "report", validate.Enforce: "enforce"}[m])

@@ -334,6 +334,9 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
 	}
 	route := &gateway.Route{Op: checks, Policy: policy, Fields: policy.BodyFields(), Audience: orElse(api.cfg.Upstream.Audience, api.name), Raw: api.raw, Service: api.service}
+	if api.fsys == nil {
+		route.Charge = p.File.WAF.Charge
+	}
 	taken := api.limits
 	if cfg != nil {
 		own, err := limits(api.name+"."+strings.ReplaceAll(op.ID, " ", "."), cfg.Limits)

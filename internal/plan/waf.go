@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
@@ -83,5 +84,40 @@ func content(s *validate.Settings, f *config.File, api *config.API, op *config.O
 		for _, e := range list {
 			s.Exclude = append(s.Exclude, validate.Exclusion{Rules: config.Values(e.Rules), Parameter: e.Parameter.Value})
 		}
+	}
+}
+
+// effectiveWAF tells what the rules for content do at one operation, and where
+// they do not look.
+func (p *Plan) effectiveWAF(a *Access, op *validate.Operation, add func(step, layer, id, place, text string, args ...any)) {
+	w, here := &p.File.WAF, config.WAFHere{}
+	if a.cfg != nil {
+		here = a.cfg.WAF
+	}
+	words := map[validate.Mode]string{validate.Off: "off", validate.Report: "report", validate.Enforce: "enforce"}
+	s := op.Settings()
+	if s.Rules == validate.Off {
+		add("content", "waf", "", w.Place.String(), "no rules are asked")
+	} else {
+		add("content", "waf", "", w.Place.String(), "%s: a score of %d and more; rules up to paranoia level %d count, up to %d are reported; %s engine",
+			words[s.Rules], w.Threshold, w.Paranoia, w.Detect, w.Engine)
+	}
+	for _, list := range [3][]config.WAFExclusion{w.Exclude, a.api.WAF.Exclude, here.Exclude} {
+		for _, e := range list {
+			where := e.Parameter.Value
+			if where == "" {
+				where = "anything"
+			}
+			add("content", "excluded", strings.Join(config.Values(e.Rules), " "), e.Place.String(), "do not look at %s: %s", where, e.Because)
+		}
+	}
+	if s.Deeper != validate.Off {
+		add("content", "deeper", "", "", "%s: free text is decoded and looked at again", words[s.Deeper])
+	}
+	if s.AnswerRules != validate.Off {
+		add("answer", "waf", "", "", "%s: a score of %d and more", words[s.AnswerRules], w.Outbound)
+	}
+	if s.Leaks != validate.Off {
+		add("answer", "leaks", "", "", "%s: stack traces, database errors, card numbers, keys", words[s.Leaks])
 	}
 }

@@ -22,7 +22,7 @@ func ordered(who string, minute int, matches ...gatehouse.Match) *gatehouse.Even
 	return e
 }
 
-func note(rule int, place int) gatehouse.Match {
+func note(rule, place int) gatehouse.Match {
 	return gatehouse.Match{Rule: rule, Text: "SQL Injection", In: "body", Name: fmt.Sprintf("json.items.%d.note", place), Pointer: fmt.Sprintf("/items/%d/note", place), Part: "aa'a"}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
@@ -21,6 +22,15 @@ func Explain(ctx context.Context, path, id string) (*gatehouse.Event, error) {
 		return nil, err
 	}
 	return auditlog.Find(ctx, f.Events.Path.Value, id)
+}
+
+// EachEvent visits the recorded events of a config's gateway since a time.
+func EachEvent(ctx context.Context, path string, since time.Time, visit func(*gatehouse.Event) bool) error {
+	f, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	return auditlog.Each(ctx, f.Events.Path.Value, since, visit)
 }
 
 // A KeyRing is the API keys of a config's database, for the command line. It

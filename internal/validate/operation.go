@@ -43,6 +43,9 @@ func (o *Operation) Unchecked() []string { return slices.Clone(o.unchecked) }
 // CheckResponses is what happens to answers of this operation.
 func (o *Operation) CheckResponses() Mode { return o.settings.Responses }
 
+// Settings are how strictly the operation is checked.
+func (o *Operation) Settings() Settings { return o.settings }
+
 // Inspects reports whether [Operation.Inspect] has anything to ask.
 func (o *Operation) Inspects() bool { return o.settings.Rules != Off }
 

@@ -1,0 +1,30 @@
+package validate
+
+import (
+	"fmt"
+
+	"github.com/gatehouse-api/gatehouse/internal/validate/coraza"
+	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
+)
+
+// RulesConfig says which rules a [WAF] has, and RuleSource is one file of them.
+type (
+	RulesConfig = waf.Config
+	RuleSource  = waf.Source
+)
+
+// LoadWAF makes the engine that asks the rules of c: "compiled", ours, or
+// "coraza", the reference. Errors name file, line and column of the rules.
+func LoadWAF(engine string, c RulesConfig) (*WAF, error) {
+	switch engine {
+	case "compiled":
+		return &WAF{}, nil
+	case "coraza":
+		e, err := coraza.Load(c)
+		if err != nil {
+			return nil, err
+		}
+		return &WAF{engine: e}, nil
+	}
+	return nil, fmt.Errorf("validate: there is no engine %q", engine)
+}

@@ -27,7 +27,7 @@ type Facts struct {
 	// What the values do not say; see the collections of the same names in the
 	// ModSecurity reference manual.
 	RequestBody     string // REQUEST_BODY; "" where the body's reader does not set it
-	BodyProcessor   string // REQBODY_PROCESSOR: URLENCODED, MULTIPART, XML, JSON or ""
+	BodyProcessor   string // REQBODY_PROCESSOR: URLENCODED, MULTIPART, XML, JSON or "": no known type, read as a form
 	BodyError       string // REQBODY_ERROR_MSG; "" when the body could be read
 	MultipartStrict bool   // MULTIPART_STRICT_ERROR
 	FilesSize       int64  // FILES_COMBINED_SIZE
@@ -61,10 +61,10 @@ const (
 	ArgPath                    // of the path
 	Cookie                     // REQUEST_COOKIES
 	Header                     // REQUEST_HEADERS
-	File                       // FILES: the name of the field and the name the client gave the file
+	File                       // FILES_NAMES and FILES: the name of the field, and the name the client gave the file; rules see both without a name
 	PartHeader                 // MULTIPART_PART_HEADERS: the name of the part and one header line
-	XMLText                    // XML:/*, all character data
-	XMLAttr                    // XML://@*, an attribute's value
+	XMLText                    // XML:/*, character data; the name is "/*"
+	XMLAttr                    // XML://@*, an attribute's value; the name is "//@*"
 	AnswerHeader               // RESPONSE_HEADERS
 	Line                       // no place of values: REQUEST_LINE, REQUEST_URI, REQUEST_URI_RAW, REQUEST_FILENAME, REQUEST_BASENAME and QUERY_STRING, by these names
 )

@@ -1,7 +1,9 @@
 package waf
 
 import (
+	"encoding/binary"
 	"errors"
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -192,9 +194,14 @@ func (w *flattener) add(lo, text int) error {
 	return nil
 }
 
-// leaf reads a string, number, true, false or null.
+// leaf reads a string, number, true, false or null. Once there are enough, not
+// even the name is written: a long one in front of many leaves would cost its
+// length for each.
 func (w *flattener) leaf() error {
-	lo, text := w.begin()
+	lo, text := w.f.mark(), 0
+	if !w.stopped {
+		lo, text = w.begin()
+	}
 	arena, err := w.scalar(w.f.read.arena)
 	if err != nil || w.stopped {
 		w.f.read.arena = arena[:lo]
@@ -282,11 +289,9 @@ func digits(s []byte) int {
 // are not UTF-8 stay as they are.
 func (w *flattener) text(b []byte) ([]byte, error) {
 	for {
-		from := w.at
-		for w.at < len(w.src) && w.src[w.at] >= ' ' && w.src[w.at] != '"' && w.src[w.at] != '\\' {
-			w.at++
-		}
-		b = append(b, w.src[from:w.at]...)
+		n := plain(w.src[w.at:])
+		b = append(b, w.src[w.at:w.at+n]...)
+		w.at += n
 		if w.at == len(w.src) || w.src[w.at] < ' ' {
 			return b, errJSONSyntax
 		}
@@ -322,6 +327,24 @@ func (w *flattener) text(b []byte) ([]byte, error) {
 			return b, errJSONSyntax
 		}
 	}
+}
+
+// plain returns how many bytes of s stand in front of a quote, backslash or control
+// character: eight at a time, as exact as bytes are for the first that is none.
+func plain(s []byte) int {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		x := binary.LittleEndian.Uint64(s[i:])
+		quote, slash := x^ones*'"', x^ones*'\\'
+		if odd := ((x-ones*' ') & ^x | (quote-ones) & ^quote | (slash-ones) & ^slash) & high; odd != 0 {
+			return i + bits.TrailingZeros64(odd)/8
+		}
+	}
+	for i < len(s) && s[i] >= ' ' && s[i] != '"' && s[i] != '\\' {
+		i++
+	}
+	return i
 }
 
 // unit reads the four digits of a \u, and the second half of a pair. Half a pair

@@ -25,7 +25,7 @@ func (f *Facts) readMultipart(src []byte) error {
 func (f *Facts) parts(src []byte) error {
 	var contentType string
 	for i := range f.Header {
-		if strings.EqualFold(f.Header[i].Name, "Content-Type") {
+		if named(f.Header[i].Name, "Content-Type") {
 			contentType = f.Header[i].Value
 			break
 		}
@@ -100,14 +100,15 @@ func (f *Facts) partField(name string, p *multipart.Part) error {
 		if err == nil {
 			continue
 		}
-		if err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
+		end := errors.Is(err, io.EOF)
+		if !end && !errors.Is(err, io.ErrUnexpectedEOF) {
 			r.arena = r.arena[:lo]
 			return err
 		}
 		f.FilesSize += int64(f.mark() - lo)
 		r.spans = append(r.spans, span{value: len(f.Values), nameLo: -1, textLo: lo, textHi: f.mark()})
 		f.Values = append(f.Values, Value{In: ArgPost, Name: name})
-		if err == io.EOF {
+		if end {
 			return nil
 		}
 		return err

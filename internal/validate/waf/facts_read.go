@@ -79,7 +79,7 @@ func (f *Facts) Read(m *Message) {
 		f.Values = append(f.Values, Value{In: Header, Name: h.Name, Text: h.Value})
 	}
 	for _, h := range f.Header {
-		if strings.EqualFold(h.Name, "Cookie") {
+		if named(h.Name, "Cookie") {
 			f.cookies(h.Value)
 		}
 	}
@@ -119,7 +119,7 @@ func processorOf(header []Field) string {
 	processor, first := "", true
 	isXML, isJSON := false, false
 	for i := range header {
-		if !strings.EqualFold(header[i].Name, "Content-Type") {
+		if !named(header[i].Name, "Content-Type") {
 			continue
 		}
 		value := strings.ToLower(header[i].Value)
@@ -145,6 +145,9 @@ func processorOf(header []Field) string {
 	}
 	return processor
 }
+
+// named reports whether a field has that name, whatever its case.
+func named(name, want string) bool { return len(name) == len(want) && strings.EqualFold(name, want) }
 
 // suffixed reports whether a run of letters, digits, dots and hyphens begins s
 // and suffix follows it.

@@ -3,6 +3,7 @@ package waf
 import (
 	"crypto/rand"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -164,9 +165,9 @@ func (f *Facts) responseStatus() string {
 // responseType is the media type of the answer without parameters. The last
 // Content-Type counts.
 func (f *Facts) responseType() string {
-	for i := len(f.Answer) - 1; i >= 0; i-- {
-		if strings.EqualFold(f.Answer[i].Name, "Content-Type") {
-			media, _, _ := strings.Cut(f.Answer[i].Value, ";")
+	for _, h := range slices.Backward(f.Answer) {
+		if named(h.Name, "Content-Type") {
+			media, _, _ := strings.Cut(h.Value, ";")
 			return media
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
 )
@@ -75,5 +76,100 @@ func TestReadFindsCookies(t *testing.T) {
 	}
 	if want := []string{"a=1", "b=x=y", "=v", "c=2", "d="}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestReadIsBounded(t *testing.T) {
+	body := func(contentType, body string) *waf.Message {
+		return &waf.Message{Method: "POST", Target: "/", Protocol: "HTTP/1.1", Body: []byte(body), Header: []waf.Field{{"Content-Type", contentType}}}
+	}
+	const part = "--b\r\nContent-Disposition: form-data; name=a\r\n\r\nv\r\n"
+	tests := []struct {
+		name    string
+		message *waf.Message
+		failure string
+	}{
+		{"a thousand parts", body("multipart/form-data; boundary=b", strings.Repeat(part, 1001)+"--b--"), "MULTIPART: too many parts"},
+		{"ten thousand XML values", body("text/xml", "<a>"+strings.Repeat("<b>x</b>", 10_001)+"</a>"), "XML: has too many values"},
+		{"a body beyond the limit", body("text/plain", strings.Repeat("x", 13_107_200)), "the body is larger than the rules read"},
+	}
+	var f waf.Facts
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if f.Read(tt.message); f.BodyError != tt.failure {
+				t.Errorf("got error %q, want %q", f.BodyError, tt.failure)
+			}
+			if len(f.Values) > 10_100 {
+				t.Errorf("got %d values", len(f.Values))
+			}
+		})
+	}
+}
+
+func TestALongNameBehindEnoughLeavesCostsItsLengthOnce(t *testing.T) {
+	leaves := "[" + strings.Repeat("1,", 200_000) + "1]"
+	var f waf.Facts
+	began := time.Now()
+	f.Read(&waf.Message{
+		Method: "POST", Target: "/", Protocol: "HTTP/1.1", Header: []waf.Field{{"Content-Type", "application/json"}},
+		Body: []byte(`{"a":` + leaves + `,"` + strings.Repeat("n", 500_000) + `":` + leaves + `}`),
+	})
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if !f.ArgsCut || f.BodyError != "" {
+		t.Errorf("cut %v, error %q", f.ArgsCut, f.BodyError)
+	}
+}
+
+func TestNamesOfAFormThatDifferInCaseAreAllKept(t *testing.T) {
+	var f waf.Facts
+	f.Read(&waf.Message{Method: "POST", Target: "/", Body: []byte("a=1&A=2&a=3")})
+	var got []string
+	for _, v := range f.Values {
+		got = append(got, v.Name+"="+v.Text)
+	}
+	if want := []string{"a=1", "A=2", "a=3"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAnAnswerIsReadBesideItsRequest(t *testing.T) {
+	var f waf.Facts
+	m := waf.Message{Method: "GET", Target: "/a?b=c", Protocol: "HTTP/1.1"}
+	f.Read(&m)
+	for range 2 { // a second answer takes the place of the first
+		f.Status, f.Answer, f.AnswerBody = 500, []waf.Field{{"Content-Type", "text/plain; charset=utf-8"}}, []byte("ORA-00942")
+		f.ReadAnswer(&f.Message)
+	}
+	var got []string
+	for _, v := range f.Values {
+		got = append(got, v.Name)
+	}
+	if want := []string{"b", "Content-Type"}; !slices.Equal(got, want) {
+		t.Errorf("got values %q, want %q", got, want)
+	}
+	for name, want := range map[string]string{
+		"RESPONSE_STATUS": "500", "RESPONSE_BODY": "ORA-00942", "RESPONSE_CONTENT_TYPE": "text/plain", "REQUEST_LINE": "GET /a?b=c HTTP/1.1",
+	} {
+		if got, _ := f.Single(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestFactsThatWereNotReadAnswerForTheirMessage(t *testing.T) {
+	var f waf.Facts
+	f.Message = waf.Message{Address: "192.0.2.1", Method: "GET", Target: "/a/b%41.php?x=1", Protocol: "HTTP/2.0"}
+	for name, want := range map[string]string{
+		"REMOTE_ADDR": "192.0.2.1", "REQUEST_URI": "/a/b%41.php?x=1", "REQUEST_FILENAME": "/a/bA.php", "REQUEST_BASENAME": "bA.php",
+		"QUERY_STRING": "x=1", "REQUEST_BODY_LENGTH": "0", "ARGS_COMBINED_SIZE": "0",
+	} {
+		if got, ok := f.Single(name); !ok || got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if _, ok := f.Single("ARGS"); ok {
+		t.Error("ARGS is no single variable")
 	}
 }

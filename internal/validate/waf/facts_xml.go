@@ -24,7 +24,7 @@ func (f *Facts) readXML(src []byte) error {
 	var declared error
 	for {
 		token, err := d.Token()
-		if syntax, ok := errors.AsType[*xml.SyntaxError](err); err == io.EOF || ok && syntax.Msg == "unexpected EOF" {
+		if syntax, ok := errors.AsType[*xml.SyntaxError](err); errors.Is(err, io.EOF) || ok && syntax.Msg == "unexpected EOF" {
 			return declared
 		}
 		if err != nil {

@@ -174,11 +174,10 @@ func (e *Engine) score(tx types.Transaction, direction string) (sum int) {
 	return sum
 }
 
-// logged reports whether the rule is one that reports its matches. CRS's default
-// actions speak of requests only: its rules about answers are known by their severity.
+// logged reports whether the rule is one that reports its matches.
 func logged(m types.MatchedRule) bool {
 	l, ok := m.(interface{ Log() bool })
-	return !ok || l.Log() || m.Rule().Severity() >= 0
+	return !ok || l.Log()
 }
 
 // level is the paranoia level that CRS writes into a rule's tags.

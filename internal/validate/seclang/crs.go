@@ -100,7 +100,11 @@ func (s Setup) text() ([]byte, error) {
 	maps.Copy(set, s.Set)
 
 	var b bytes.Buffer
-	b.WriteString("SecDefaultAction \"phase:1,log,auditlog,pass\"\nSecDefaultAction \"phase:2,log,auditlog,pass\"\n")
+	// Of CRS's own crs-setup.conf are phases 1 and 2; ModSecurity reports matches in
+	// the others without being told, Coraza does not.
+	for phase := 1; phase <= 5; phase++ {
+		fmt.Fprintf(&b, "SecDefaultAction \"phase:%d,log,auditlog,pass\"\n", phase)
+	}
 	fmt.Fprintf(&b, "SecAction \"id:%d,phase:1,pass,t:none,nolog,tag:'OWASP_CRS'", setupID)
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		// The words come from documents and settings: none of them writes a rule.

@@ -1,0 +1,30 @@
+package waf_test
+
+import (
+	"testing"
+
+	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
+)
+
+// TestSamenessOfTheRecord asks Coraza again: what testdata says is what it says.
+func TestSamenessOfTheRecord(t *testing.T) {
+	all := probes(t)
+	if *update {
+		record(t, all)
+	}
+	want := recorded(t)
+	engines := corazaEngines(t)
+	step := 101 // a sample
+	if *askAll {
+		step = 1
+	}
+	each(4*len(all)/step, func(i int, f *waf.Facts) {
+		p, level := &all[i*step/4], i*step%4+1
+		v := ask(engines[level], &p.m, f)
+		if got, ok := want[p.key(level)]; !ok {
+			t.Errorf("%s at level %d is not in the record, or its message has changed: run with -update", p.name, level)
+		} else if s := sayOf(&v); !s.equal(got) {
+			t.Errorf("%s at level %d:\n Coraza %v\n record %v", p.name, level, s, got)
+		}
+	})
+}

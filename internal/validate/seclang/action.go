@@ -281,7 +281,7 @@ func (p *parser) match(l *line, d *draft, a action) error {
 		if !ok {
 			return l.fault(a.value.off, "unknown transformation %q%s", v, p.transforms.meant(v))
 		}
-		d.Transforms = append(d.Transforms[:len(d.Transforms):len(d.Transforms)], name)
+		d.Transforms = append(d.Transforms, name)
 	case "status":
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 100 || n > 599 {
@@ -347,7 +347,7 @@ func (p *parser) setVar(l *line, d *draft, w word) error {
 		s.Op, value = value[0], value[1:]
 	}
 	s.Value = value
-	d.SetVars = append(d.SetVars[:len(d.SetVars):len(d.SetVars)], s)
+	d.SetVars = append(d.SetVars, s)
 	return nil
 }
 
@@ -361,10 +361,8 @@ func (p *parser) control(l *line, d *draft, w word) error {
 	case !known:
 		return l.fault(w.off, "ctl:%s is unknown or not supported%s", name, p.controls.meant(name))
 	}
-	c := Control{Name: name}
-	target := ""
-	c.Value, target, ok = strings.Cut(value, ";")
-	c.Value = strings.TrimSpace(c.Value)
+	value, target, ok := strings.Cut(value, ";")
+	c := Control{Name: name, Value: strings.TrimSpace(value)}
 	if ok != takes {
 		if takes {
 			return l.fault(w.off, "ctl:%s needs a target: ctl:%s=%s;ARGS:name", name, name, value)
@@ -373,7 +371,7 @@ func (p *parser) control(l *line, d *draft, w word) error {
 	}
 	if takes {
 		at := word{target, w.off + len(w.text) - len(target)}.trim()
-		one, rest, err := p.target(l, at)
+		one, rest, err := p.target(l, at, true)
 		switch {
 		case err != nil:
 			return err
@@ -386,8 +384,10 @@ func (p *parser) control(l *line, d *draft, w word) error {
 	off := w.off + len(name) + 1
 	switch name {
 	case "ruleRemoveById", "ruleRemoveTargetById":
-		if _, err := l.ids(word{c.Value, off}); err != nil {
+		if list, err := l.ids(word{c.Value, off}); err != nil {
 			return err
+		} else if len(list) > 1 {
+			return l.fault(off, "ctl:%s takes one id or one range; write it once for each", name)
 		}
 	case "ruleEngine", "forceRequestBodyVariable":
 		on := strings.EqualFold(c.Value, "on") || strings.EqualFold(c.Value, "off")
@@ -406,6 +406,6 @@ func (p *parser) control(l *line, d *draft, w word) error {
 			return l.fault(off, "ctl:%s needs a value", name)
 		}
 	}
-	d.Controls = append(d.Controls[:len(d.Controls):len(d.Controls)], c)
+	d.Controls = append(d.Controls, c)
 	return nil
 }

@@ -2,9 +2,9 @@ package seclang
 
 import (
 	"errors"
+	"fmt"
 	"regexp/syntax"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -59,7 +59,7 @@ func Parse(sources []Source) (*Program, error) {
 		}))
 		p.fault(p.closed())
 	}
-	p.fault(p.markers())
+	p.markers()
 	if len(p.faults) > 0 {
 		return nil, errors.Join(p.faults[:min(len(p.faults), maxFaults)]...)
 	}
@@ -83,18 +83,16 @@ func (p *parser) closed() error {
 }
 
 // markers reports rules that skip to where nothing is. They would skip the rest.
-func (p *parser) markers() error {
+func (p *parser) markers() {
 	behind := vocabulary[bool]{}
-	var faults []error
-	for i := len(p.items) - 1; i >= 0; i-- {
+	for i := len(p.items) - 1; i >= 0 && len(p.faults) < maxFaults; i-- {
 		item := p.items[i]
 		if item.Rule == nil {
 			behind[item.Marker] = true
 		} else if s := item.Rule.SkipAfter; s != "" && !behind[s] {
-			faults = append(faults, &fault{item.Rule.Place, "rule " + strconv.Itoa(item.Rule.ID) + " skips to the marker " + strconv.Quote(s) + ", which does not follow" + behind.meant(s)})
+			p.fault(&fault{item.Rule.Place, fmt.Sprintf("rule %d skips to the marker %q, which does not follow%s", item.Rule.ID, s, behind.meant(s))})
 		}
 	}
-	return errors.Join(faults...)
 }
 
 func (p *parser) directive(l *line) error {
@@ -238,6 +236,7 @@ func (p *parser) operator(l *line, d *draft, w word) error {
 	}
 	op.Arg = strings.ReplaceAll(arg.text, `\"`, `"`)
 	switch how {
+	case operandNone, operandText:
 	case operandRx:
 		if !utf8.ValidString(op.Arg) {
 			return l.fault(arg.off, "the expression is no UTF-8: write other bytes as \\xff")

@@ -35,7 +35,7 @@ type Rule struct {
 	Status    int    // of deny; 0: 403
 	Skip      int    // rules to skip after a match
 	SkipAfter string // marker to go on at after a match
-	Log       bool   // a match is reported
+	Log       bool   // the rule says log, or its phase does; false of CRS's rules about answers, which say neither
 
 	Severity string // CRITICAL, ERROR, WARNING, NOTICE ...; "" when the rule has none
 	Msg      string // with %{} macros
@@ -91,6 +91,6 @@ type SetVar struct {
 // A Control is a ctl action: it changes how the rest of this transaction runs.
 type Control struct {
 	Name   string // ruleRemoveById, ruleRemoveByTag, ruleRemoveByMsg, ruleRemoveTargetById, -ByTag, -ByMsg, requestBodyProcessor, forceRequestBodyVariable, ruleEngine, auditEngine, auditLogParts
-	Value  string // of ById one or more ids and ranges "942100-942199"; of requestBodyProcessor in upper case
+	Value  string // of ById an id or a range "942100-942199"; of requestBodyProcessor in upper case
 	Target Target // of ruleRemoveTarget*; Key in lower case, KeyRx as written, both about names in lower case
 }

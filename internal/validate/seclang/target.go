@@ -18,7 +18,7 @@ type change struct {
 func (p *parser) targets(l *line, w word) ([]change, error) {
 	var list []change
 	for {
-		c, rest, err := p.target(l, w)
+		c, rest, err := p.target(l, w, false)
 		if err != nil {
 			return nil, err
 		}
@@ -31,7 +31,8 @@ func (p *parser) targets(l *line, w word) ([]change, error) {
 }
 
 // target reads the target at the begin of w; the rest is "" or begins with a bar.
-func (p *parser) target(l *line, w word) (c change, rest word, err error) {
+// The expression about names stays as written for actions, see [parser.control].
+func (p *parser) target(l *line, w word, asWritten bool) (c change, rest word, err error) {
 	start := w
 	if strings.HasPrefix(w.text, "!") {
 		c.except, w = true, w.from(1)
@@ -73,7 +74,7 @@ func (p *parser) target(l *line, w word) (c change, rest word, err error) {
 	// Names are compared in lower case, and so are the expressions about them:
 	// as Coraza does it, though that makes \S of them \s.
 	expr := rx.text
-	if !info.exactCase {
+	if !info.exactCase && !asWritten {
 		expr = strings.ToLower(expr)
 	}
 	if c.target.KeyRx, err = regexp.Compile(expr); err != nil {
@@ -110,7 +111,7 @@ func (l *line) selector(w word, xml bool) (key string, rx, rest word, err error)
 	}
 	escaped := false
 	for i := 1; i < len(w.text); i++ {
-		if c := w.text[i]; c == '/' && !escaped {
+		if w.text[i] == '/' && !escaped {
 			rx, rest = word{w.text[1:i], w.off + 1}, w.from(i+1)
 			switch {
 			case quote && !strings.HasPrefix(rest.text, "'"):
@@ -125,9 +126,8 @@ func (l *line) selector(w word, xml bool) (key string, rx, rest word, err error)
 				return "", rx, rest, l.fault(start, "the expression is empty")
 			}
 			return "", rx, rest, nil
-		} else {
-			escaped = c == '\\' && !escaped
 		}
+		escaped = w.text[i] == '\\' && !escaped
 	}
 	return "", word{}, w, l.fault(start, "the expression that begins here is not closed with a slash")
 }
@@ -142,7 +142,7 @@ func (r *Rule) apply(list []change) {
 		}
 		for i, t := range r.Targets {
 			if t.Collection == c.target.Collection {
-				r.Targets[i].Except = append(t.Except[:len(t.Except):len(t.Except)], Except{Key: strings.ToLower(c.target.Key), KeyRx: c.target.KeyRx})
+				r.Targets[i].Except = append(t.Except, Except{Key: strings.ToLower(c.target.Key), KeyRx: c.target.KeyRx})
 			}
 		}
 	}

@@ -168,7 +168,11 @@ func (p *parser) named(l *line, w word) ([]*Rule, error) {
 		if err != nil {
 			return nil, err
 		}
-		rules = append(rules, list...)
+		for _, r := range list {
+			if !slices.Contains(rules, r) {
+				rules = append(rules, r)
+			}
+		}
 	}
 	return rules, nil
 }

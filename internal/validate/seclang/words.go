@@ -27,7 +27,7 @@ type collection struct {
 // case.
 func collections() vocabulary[collection] {
 	v := vocabulary[collection]{}
-	for _, name := range strings.Fields(`response_content_type unique_id args_combined_size files_combined_size
+	for name := range strings.FieldsSeq(`response_content_type unique_id args_combined_size files_combined_size
 		full_request_length inbound_data_error matched_var matched_var_name multipart_data_after outbound_data_error
 		query_string remote_addr remote_host remote_port reqbody_error reqbody_error_msg reqbody_processor_error
 		reqbody_processor_error_msg reqbody_processor request_basename request_body request_body_length
@@ -42,13 +42,13 @@ func collections() vocabulary[collection] {
 		multipart_strict_error multipart_unmatched_boundary path_info uri_parse_error arguments_limit_reached`) {
 		v[strings.ToUpper(name)] = collection{}
 	}
-	for _, name := range strings.Fields(`response_headers_names request_headers_names args_path files_sizes files_names
+	for name := range strings.FieldsSeq(`response_headers_names request_headers_names args_path files_sizes files_names
 		multipart_filename multipart_name multipart_filename_charset multipart_filename_language matched_vars_names
 		matched_vars files request_cookies request_headers response_headers request_cookies_names tx rule xml
 		multipart_part_headers`) {
 		v[strings.ToUpper(name)] = collection{selectable: true}
 	}
-	for _, name := range strings.Fields("args args_names args_get args_post args_get_names args_post_names") {
+	for name := range strings.FieldsSeq("args args_names args_get args_post args_get_names args_post_names") {
 		v[strings.ToUpper(name)] = collection{selectable: true, exactCase: true}
 	}
 	return v
@@ -82,7 +82,7 @@ func operators() vocabulary[operand] {
 // transformation, by its name in lower case.
 func transformations() vocabulary[string] {
 	v := vocabulary[string]{"normalizepath": "normalisePath", "normalizepathwin": "normalisePathWin"}
-	for _, name := range strings.Fields(`base64Decode base64DecodeExt base64Encode cmdLine compressWhitespace cssDecode
+	for name := range strings.FieldsSeq(`base64Decode base64DecodeExt base64Encode cmdLine compressWhitespace cssDecode
 		escapeSeqDecode hexDecode hexEncode htmlEntityDecode jsDecode length lowercase md5 none normalisePath
 		normalisePathWin removeComments removeCommentsChar removeNulls removeWhitespace replaceComments replaceNulls
 		sha1 trim trimLeft trimRight uppercase urlDecode urlDecodeUni urlEncode utf8toUnicode`) {
@@ -168,12 +168,12 @@ func refused() vocabulary[string] {
 		"secargumentseparator":           "arguments are separated by &; remove it",
 		"seccookieformat":                "cookies are read as RFC 6265 says; remove it",
 	}
-	for _, name := range strings.Fields(`secauditengine secauditlog secauditlog2 secauditlogtype secauditlogformat
+	for name := range strings.FieldsSeq(`secauditengine secauditlog secauditlog2 secauditlogtype secauditlogformat
 		secauditlogstoragedir secauditlogdirmode secauditlogfilemode secauditlogrelevantstatus secauditlogparts
 		secdebuglog secdebugloglevel secguardianlog`) {
 		v[name] = own
 	}
-	for _, name := range strings.Fields(`secwebappid secserversignature secsensorid secconnwritestatelimit
+	for name := range strings.FieldsSeq(`secwebappid secserversignature secsensorid secconnwritestatelimit
 		secconnreadstatelimit secpcrematchlimitrecursion secpcrematchlimit sechttpblkey secgsblookupdb sechashmethodpm
 		sechashmethodrx sechashparam sechashkey sechashengine secconnengine secdatadir secuploadkeepfiles
 		secuploadfilemode secuploadfilelimit secuploaddir secrxprefilter secruleperftime secunicodemap

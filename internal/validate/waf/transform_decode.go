@@ -115,7 +115,7 @@ func jsUnicode(rest string) (byte, int) {
 		if code >= 0xff01 && code <= 0xff5e {
 			code += 0x20
 		}
-		return byte(code), n + 4 //nolint:gosec // the low byte is meant
+		return byte(code), n + 4
 	}
 	if len(rest) < 6 {
 		return 0, 0
@@ -130,7 +130,7 @@ func jsUnicode(rest string) (byte, int) {
 	if code > 0xff00 && code < 0xff5f {
 		code += 0x20
 	}
-	return byte(code), 6 //nolint:gosec // the low byte is meant
+	return byte(code), 6
 }
 
 func escapeAt(text string, i int) (byte, int) {
@@ -312,15 +312,15 @@ loop:
 		}
 		bits = bits<<6 | uint32(v)
 		if n++; n == 4 {
-			out.Write([]byte{byte(bits >> 16), byte(bits >> 8), byte(bits)}) //nolint:gosec // three bytes of 24 bits
+			out.Write([]byte{byte(bits >> 16), byte(bits >> 8), byte(bits)})
 			bits, n = 0, 0
 		}
 	}
 	switch n {
 	case 2:
-		out.WriteByte(byte(bits >> 4)) //nolint:gosec // the upper 8 of 12 bits
+		out.WriteByte(byte(bits >> 4))
 	case 3:
-		out.Write([]byte{byte(bits >> 10), byte(bits >> 2)}) //nolint:gosec // the upper 16 of 18 bits
+		out.Write([]byte{byte(bits >> 10), byte(bits >> 2)})
 	}
 	return out.String()
 }

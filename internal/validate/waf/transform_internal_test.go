@@ -16,8 +16,8 @@ var allTransforms = strings.Fields(`base64Decode base64DecodeExt base64Encode cm
 	normalizePath normalizePathWin removeComments removeCommentsChar removeNulls removeWhitespace replaceComments
 	replaceNulls sha1 trim trimLeft trimRight uppercase urlDecode urlDecodeUni urlEncode utf8toUnicode`)
 
-// nasty are texts that stand at the edge of some transformation.
-var nasty = []string{
+// nastyTexts are texts that stand at the edge of some transformation.
+var nastyTexts = []string{
 	"", " ", "a", "plain words, nothing more", "\x00", "a\x00b\x00", "UPPER lower ÄÖÜ ß İ K ſ", "\xff\xfe", "a\x80b", "\xc2", "\xc2\xa0x", "\xe3\x80\x80",
 	"%", "%4", "%41", "%zz%41%", "%u0041%u", "%u00", "%U0041", "%uff01%uFF1F%uff5e%uff5f%uff00", "%u00a0%u2019%u0131%ud800%ufffd", "+a+%2b", "%25%32%35",
 	`\`, `a\`, `\n\t\a\b\f\r\v\q\\`, `\x41\x4\xzz\X41`, `\u0041\u00\uff01\uFF5E\uff00\uff5f`, `\u{41}\u{ff01}\u{0ff01}\u{}\u{1234567}\u{41`, `\101\400\377\8\0\08\1234`, `\0\00\000\61\61 1`,
@@ -112,7 +112,7 @@ func compareTransforms(tb testing.TB, c *corazaTransforms, text string) {
 func TestTransformationsAreCorazas(t *testing.T) {
 	t.Parallel()
 	c := newCorazaTransforms(t, allTransforms)
-	for _, text := range nasty {
+	for _, text := range nastyTexts {
 		compareTransforms(t, c, text)
 		compareTransforms(t, c, text+text)
 		compareTransforms(t, c, "x"+text+" y")
@@ -155,8 +155,8 @@ func TestATransformationThatIsNotKnownIsRefused(t *testing.T) {
 	}
 }
 
-// quiet are texts that look as if there were something to do.
-var quiet = map[string]string{
+// quietTexts are texts that look as if there were something to do.
+var quietTexts = map[string]string{
 	"cmdLine": "a b c/d(e", "compressWhitespace": "a b c é", "htmlEntityDecode": "a & b && c &", "urlDecodeUni": "100% of %zz %u12", "urlDecode": "100%",
 	"removeComments": "a/b - c <b>", "removeCommentsChar": "a/b * c - d <b>", "replaceComments": "a/b", "normalizePath": "/a/b.c/", "normalizePathWin": "/a/b.c",
 	"lowercase": "äöü", "uppercase": "ÄÖÜ", "trim": "a b", "jsDecode": `a\`, "removeWhitespace": "äöü", "urlEncode": "abc",
@@ -165,7 +165,7 @@ var quiet = map[string]string{
 func TestATransformationWithNothingToDoDoesNotAllocate(t *testing.T) {
 	for _, name := range allTransforms {
 		tr, _ := transformOf(name)
-		texts := []string{quiet[name]}
+		texts := []string{quietTexts[name]}
 		if !tr.fills && tr.idle(bytesOf("abc")) {
 			texts = append(texts, "abcdefghijklmnopqrstuvwxyz")
 		}
@@ -184,7 +184,7 @@ func TestATransformationWithNothingToDoDoesNotAllocate(t *testing.T) {
 }
 
 func FuzzTransforms(f *testing.F) {
-	for _, text := range nasty {
+	for _, text := range nastyTexts {
 		f.Add(text)
 	}
 	c := newCorazaTransforms(f, allTransforms)

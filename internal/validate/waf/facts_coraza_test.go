@@ -138,13 +138,14 @@ func ourView(f *waf.Facts, m *waf.Message) view {
 			add(name, "", text)
 		}
 	}
+	add("REQBODY_ERROR_MSG", "", f.BodyError)
 	return got
 }
 
 // difference says where ours and Coraza's view of m differ, "" for nowhere.
 func difference(ours, theirs view, m *waf.Message) string {
 	folded := ours.is("REQBODY_PROCESSOR", "URLENCODED") && foldsNames(ours["ARGS_POST"])
-	declared := bytes.Contains(m.Body, []byte("<!"))
+	declared := ours.is("REQBODY_ERROR_MSG", "XML: has a document type")
 	broken := theirs.is("REQBODY_ERROR_MSG", "JSON: invalid JSON")
 	for _, name := range slices.Concat([]string{
 		"ARGS_GET", "ARGS_POST", "REQUEST_COOKIES", "REQUEST_HEADERS", "RESPONSE_HEADERS", "MULTIPART_PART_HEADERS",

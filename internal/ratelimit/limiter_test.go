@@ -413,3 +413,27 @@ func FuzzTake(f *testing.F) {
 		}
 	})
 }
+
+func TestWorkDoneIsChargedToTheNextRequests(t *testing.T) {
+	l, limit := limiter(t, 0), limit(t, "address", "1/s", 10)
+	key := ratelimit.Key{Address: netip.MustParseAddr("192.0.2.1")}
+	now := l.Now()
+	left := func() int64 { return l.Take(limit, key, 1, now).Remaining }
+	if got := left(); got != 9 {
+		t.Fatalf("%d left, want 9", got)
+	}
+	if l.Charge(limit, key, 4, now); left() != 4 {
+		t.Error("4 tokens were not charged")
+	}
+	l.Charge(limit, key, 1_000_000, now) // more than there is
+	r := l.Take(limit, key, 1, now)
+	if r.OK || r.RetryAfter > int64(time.Second) {
+		t.Errorf("after all is spent the next request is %+v; want it refused for one second, not for ever", r)
+	}
+	l.Charge(limit, ratelimit.Key{}, 5, now)
+	l.Charge(nil, key, 5, now)
+	l.Charge(limit, key, -5, now)
+	if l.Take(limit, key, 1, now).OK {
+		t.Error("a negative charge gave tokens back")
+	}
+}

@@ -36,7 +36,10 @@ func usual() map[string]*waf.Message {
 		"get-escape": {Method: "GET", Target: "/v1/orders/8c1e?limit=20&page=2&sort=-created&q=blue+shoes%21&state=open", Protocol: "HTTP/1.1", Header: header},
 		"json":       with("application/json", order.Bytes()),
 		"json-64k":   with("application/json", []byte(`{"text":"`+strings.Repeat("All work and no play makes a dull day. ", 1680)+`"}`)),
-		"form":       with("application/x-www-form-urlencoded", []byte("name=Zo%C3%AB&email=zoe%40example.com&note=leave+it&a=1&b=2")),
+		"xml":        with("text/xml", []byte(strings.Repeat(`<item sku="AB-1"><name>bell</name><price>12.50</price></item>`, 7))),
+		"multipart": with("multipart/form-data; boundary=b", []byte(strings.Repeat("--b\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nleave it at the door\r\n", 3)+
+			"--b\r\nContent-Disposition: form-data; name=\"photo\"; filename=\"door.png\"\r\nContent-Type: image/png\r\n\r\nPNG\r\n--b--\r\n")),
+		"form": with("application/x-www-form-urlencoded", []byte("name=Zo%C3%AB&email=zoe%40example.com&note=leave+it&a=1&b=2")),
 	}
 }
 
@@ -56,6 +59,9 @@ func BenchmarkRead(b *testing.B) {
 func TestReadOfAUsualMessageAllocatesNothingButItsText(t *testing.T) {
 	want := map[string]float64{"get": 0, "get-escape": 1, "json": 1, "json-64k": 1, "form": 2}
 	for name, m := range usual() {
+		if _, ok := want[name]; !ok {
+			continue // read by the standard library's readers
+		}
 		var f waf.Facts
 		f.Read(m)
 		if got := testing.AllocsPerRun(100, func() { f.Read(m) }); got > want[name] {

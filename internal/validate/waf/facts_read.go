@@ -62,10 +62,11 @@ func (f *Facts) Reset() {
 // 901340). Values stand in the order of the message.
 //
 // Where it differs from Coraza: values of a form whose names differ only in case
-// are all kept (Coraza keeps those of one, a different one each time); an XML
-// document with a document type is a BodyError; a multipart body has at most
-// 1,000 parts, an XML document 10,000 values, more is a BodyError; header values
-// hold no line breaks, HTTP does not deliver them.
+// are all kept (Coraza keeps those of one, a different one each time); of JSON with
+// a fault it gives the values in front of it (Coraza guesses on behind it); an XML
+// document with a document type is a BodyError; a multipart body has at most 1,000
+// parts, an XML document 10,000 values and 100,000 tokens, more is a BodyError.
+// Header values are taken to have no line breaks: HTTP delivers none.
 func (f *Facts) Read(m *Message) {
 	message := *m // m may be f's own
 	f.Reset()

@@ -91,6 +91,7 @@ func TestReadIsBounded(t *testing.T) {
 	}{
 		{"a thousand parts", body("multipart/form-data; boundary=b", strings.Repeat(part, 1001)+"--b--"), "MULTIPART: too many parts"},
 		{"ten thousand XML values", body("text/xml", "<a>"+strings.Repeat("<b>x</b>", 10_001)+"</a>"), "XML: has too many values"},
+		{"a hundred thousand XML elements", body("text/xml", strings.Repeat("<b/>", 50_001)), "XML: has too many elements"},
 		{"a body beyond the limit", body("text/plain", strings.Repeat("x", 13_107_200)), "the body is larger than the rules read"},
 	}
 	var f waf.Facts

@@ -20,11 +20,19 @@ func TestSamenessOfTheRecord(t *testing.T) {
 	}
 	each(4*len(all)/step, func(i int, f *waf.Facts) {
 		p, level := &all[i*step/4], i*step%4+1
-		v := ask(engines[level], &p.m, f)
-		if got, ok := want[p.key(level)]; !ok {
+		said, ok := want[p.key(level)]
+		if !ok {
 			t.Errorf("%s at level %d is not in the record, or its message has changed: run with -update", p.name, level)
-		} else if s := sayOf(&v); !s.equal(got) {
-			t.Errorf("%s at level %d:\n Coraza %v\n record %v", p.name, level, s, got)
+			return
 		}
+		var s [30]string
+		for try := range s { // it may say now one, now the other: see TestSameness
+			v := ask(engines[level], &p.m, f)
+			if sayOf(&v).equal(said) {
+				return
+			}
+			s[try] = sayOf(&v).String()
+		}
+		t.Errorf("%s at level %d:\n Coraza %v\n record %v", p.name, level, s[0], said)
 	})
 }

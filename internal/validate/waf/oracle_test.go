@@ -217,5 +217,8 @@ func probes(t testing.TB) (all []probe) {
 	for _, c := range crsTests(t) {
 		all = append(all, probesOf("crs "+c.name, c.m)...)
 	}
+	for _, c := range corpora(t) {
+		all = append(all, c.probes...)
+	}
 	return all
 }

@@ -135,7 +135,7 @@ func (x *exchange) forward() error {
 	out := &x.out
 	*out = Outbound{
 		Request: x.r, Path: path, RawQuery: query, Cookie: x.cookie(),
-		Stream: x.body.Stream, Length: x.body.Length,
+		Stream: x.body.Stream, Length: x.body.Length, Header: x.body.Header,
 		Principal: x.who, Audience: route.Audience, Decision: e.ID,
 		ClientAddr: x.facts.Address, Proto: x.proto, Host: x.r.Host, Upgrade: route.Upgrade, Timeout: route.Timeout,
 	}

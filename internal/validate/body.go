@@ -26,19 +26,24 @@ type requestBody struct {
 // content is one media range a body may have.
 type content struct {
 	media  media
-	schema *schema // of JSON and forms
+	schema *schema    // of JSON and forms
+	parts  *partsForm // of multipart/form-data, beside schema
 }
 
 // A Body is what goes to the service of a request's body, and room to write it
 // in: keep one and pass it again after [Body.Reset].
 type Body struct {
-	Bytes       []byte    // JSON and forms: checked and written afresh
-	Stream      io.Reader // anything else: as it comes, bounded in size; nil when there is Bytes or nothing
-	Length      int64     // of Stream; -1 when unknown
-	ContentType string    // as received, strictly parsed; "" when there is no body
+	Bytes       []byte      // JSON, forms, XML and multipart/form-data: checked and written afresh
+	Stream      io.Reader   // anything else, and files too long to hold: checked as it comes; nil when there is Bytes or nothing
+	Length      int64       // of Stream; -1 when unknown
+	ContentType string      // as received, strictly parsed; "" when there is no body
+	Header      http.Header // fields that go on instead of those received, one without values not at all; nil: none
+	Cost        int         // of a GraphQL request, in fields; 0 for others
 
 	class mediaKind
-	form  map[string]any // a form's values
+	form  map[string]any // a form's values, without files
+	parts []bodyPart     // of multipart/form-data, for the rules
+	xml   xmlText        // of XML, for the rules
 }
 
 // Reset returns an empty Body that keeps the room.
@@ -50,10 +55,15 @@ func (b *Body) Reset() Body { return Body{Bytes: b.Bytes[:0]} }
 // members; nil names all.
 func (b *Body) Value(members []string) (any, error) {
 	switch {
-	case b.ContentType == "" || b.Stream != nil:
+	case b.ContentType == "":
 		return nil, nil
-	case b.class == mediaForm:
+	case b.class == mediaForm || b.class == mediaMultipart:
+		if b.form == nil {
+			return nil, nil
+		}
 		return b.form, nil
+	case b.Stream != nil || b.class != mediaJSON:
+		return nil, nil
 	}
 	// A Buffer is read where it lies; and that no name comes twice is known already.
 	d := jsontext.NewDecoder(bytes.NewBuffer(b.Bytes), jsontext.AllowDuplicateNames(true))
@@ -196,19 +206,10 @@ func (l *loader) content(o *Operation, what string, a at, s *schemas) ([]content
 			if v.get("encoding").ok() {
 				l.warn(v, "%s %s: encoding is not looked at; arrays are repeated names", what, name)
 			}
-		case mediaOpaque, mediaMultipart:
-			// "*/*" takes JSON, too: checked, unless the schema speaks of a
-			// string, which means the bytes of any type.
-			if m.sub == "*" {
-				if c.schema, err = s.at(v.get("schema")); err != nil {
-					return err
-				}
-				if c.schema.shape.Kind == gatehouse.StringShape {
-					c.schema = nil
-				}
+		default:
+			if err := l.otherContent(o, what, v, &c, s); err != nil {
+				return err
 			}
-			o.unchecked = append(o.unchecked, what+" "+m.String())
-			l.warn(v, "%s of %s: content of type %s is bounded in size but not looked into", what, o.op.ID, m)
 		}
 		out = append(out, c)
 		return nil
@@ -216,15 +217,57 @@ func (l *loader) content(o *Operation, what string, a at, s *schemas) ([]content
 	return out, err
 }
 
+// otherContent compiles what is neither JSON nor a form.
+func (l *loader) otherContent(o *Operation, what string, v at, c *content, s *schemas) (err error) {
+	request := s == l.requests
+	switch class := c.media.class(); {
+	case request && class == mediaXML:
+		l.warn(v, "%s of %s: XML is held to form and bounds, not to its schema", what, o.op.ID)
+		return nil
+	case request && (class == mediaMultipart || c.media.kind == "multipart" && c.media.sub == "*"):
+		if c.schema, err = s.at(v.get("schema")); err != nil {
+			return err
+		}
+		if c.parts, err = l.partsForm(v, c.schema); err != nil || class == mediaMultipart {
+			return err
+		}
+	case request && class == mediaGRPC:
+		o.unchecked = append(o.unchecked, what+" "+c.media.String())
+		l.warn(v, "%s of %s: gRPC messages are counted and bounded in size, but not looked into", what, o.op.ID)
+		return nil
+	case request && class == mediaGraphQLRaw && o.settings.GraphQL != nil:
+		return nil
+	case c.media.sub == "*":
+		// "*/*" takes JSON, too: checked, unless the schema speaks of a
+		// string, which means the bytes of any type.
+		if c.schema, err = s.at(v.get("schema")); err != nil {
+			return err
+		}
+		if c.schema.shape.Kind == gatehouse.StringShape {
+			c.schema = nil
+		}
+	}
+	o.unchecked = append(o.unchecked, what+" "+c.media.String())
+	l.warn(v, "%s of %s: content of type %s is bounded in size but not looked into", what, o.op.ID, c.media)
+	return nil
+}
+
 // Body checks the body of a request and fills out with what to send to the
-// service. JSON and forms are read whole, checked and written afresh; other
-// declared types pass as a stream bounded in size (see [Operation.Unchecked]).
+// service. JSON, forms and XML are read whole, checked and written afresh, and so
+// is multipart/form-data, but for files that are too long to hold: those stream,
+// checked as they come. Other declared types pass as a stream bounded in size
+// (see [Operation.Unchecked]).
 //
 // Errors are [*gatehouse.Problem]: unexpected_body, missing_body,
 // unsupported_media_type, unsupported_encoding, body_too_large, incomplete_body,
-// invalid_body; a Stream that grows too long ends in body_too_large.
+// invalid_body. A Stream ends in one of them, too, and then never looks whole.
 func (o *Operation) Body(r *http.Request, out *Body) error {
 	*out = out.Reset()
+	if o.graphql != nil {
+		if err := o.graphql.checkQuery(r.URL.RawQuery, r.Method, out); err != nil {
+			return err
+		}
+	}
 	present, err := hasBody(r)
 	if err != nil {
 		return err
@@ -241,43 +284,92 @@ func (o *Operation) Body(r *http.Request, out *Body) error {
 	if err != nil {
 		return err
 	}
+	class := m.class()
+	if o.graphql != nil && class != mediaGraphQLRaw && (class != mediaJSON || c.schema == nil) {
+		return unsupported("A GraphQL request must be application/json or application/graphql.")
+	}
+	compressed, err := o.contentEncoding(r.Header, class)
+	if err != nil {
+		return err
+	}
 	limit := max(o.settings.MaxBody, 0)
 	if r.ContentLength > limit {
 		return tooLarge(limit)
 	}
-	out.ContentType, out.class = r.Header["Content-Type"][0], m.class()
-	if c.schema == nil || out.class != mediaJSON && out.class != mediaForm {
-		out.Stream, out.Length = &bounded{r: r.Body, left: limit, limit: limit}, r.ContentLength
-		return nil
+	var src io.Reader = &bounded{r: r.Body, left: limit, limit: limit}
+	length := r.ContentLength
+	if compressed {
+		src, length = newGunzip(src, limit), -1
+		out.Header = http.Header{"Content-Encoding": nil}
 	}
+	out.ContentType, out.class = r.Header["Content-Type"][0], class
+	switch {
+	case class == mediaXML, c.schema != nil && (class == mediaJSON || class == mediaForm), o.graphql != nil:
+		return o.wholeBody(c, src, length, out)
+	case class == mediaMultipart && c.parts != nil:
+		return o.multipartBody(c, m.boundary, src, out)
+	case class == mediaGRPC:
+		out.Stream, out.Length = newFrames(src, o.settings.GRPC), length
+	default:
+		out.Stream, out.Length = src, length
+	}
+	return nil
+}
+
+// wholeBody reads a body to its end, checks it and writes it afresh.
+func (o *Operation) wholeBody(c *content, src io.Reader, length int64, out *Body) error {
 	in, ok := o.body.scratch.Get().(*bytes.Buffer)
 	if !ok {
 		in = new(bytes.Buffer)
 	}
 	// What a header promises must not reserve much memory before it comes.
-	in.Grow(int(min(max(r.ContentLength, 0), 1<<16)) + bytes.MinRead)
+	in.Grow(int(min(max(length, 0), 1<<16)) + bytes.MinRead)
 	defer func() {
 		if in.Cap() <= 1<<18 { // one large body must not pin its room for ever
 			in.Reset()
 			o.body.scratch.Put(in)
 		}
 	}()
-	if _, err := in.ReadFrom(&bounded{r: r.Body, left: limit, limit: limit}); err != nil {
-		if p, ok := errors.AsType[*gatehouse.Problem](err); ok {
-			return p
-		}
-		return &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "incomplete_body", Detail: "The body did not arrive whole.", Err: err}
+	if _, err := in.ReadFrom(src); err != nil {
+		return incomplete(err)
 	}
 	if in.Len() == 0 { // chunked, and nothing in it
-		out.ContentType = ""
+		out.ContentType, out.Header = "", nil
 		return o.emptyBody()
 	}
 	var f faults
-	if out.class == mediaForm {
+	var err error
+	switch out.class {
+	case mediaForm:
 		out.Bytes, out.form = c.checkForm(out.Bytes, in.String(), &f)
-	} else if out.Bytes, err = c.schema.appendJSON(out.Bytes, in.Bytes()); err != nil {
-		f.schema(inBody, "", err)
+	case mediaXML:
+		out.Bytes = out.checkXML(out.Bytes, in.Bytes(), &f)
+	case mediaGraphQLRaw:
+		out.Bytes = append(out.Bytes, in.Bytes()...)
+		o.graphql.checkText(in.String(), out, &f)
+	default:
+		if out.Bytes, err = c.schema.appendJSON(out.Bytes, in.Bytes()); err != nil {
+			f.schema(inBody, "", err)
+		} else if o.graphql != nil {
+			o.graphql.checkJSON(out, &f)
+		}
 	}
+	return f.problem()
+}
+
+// incomplete is the problem of a body that ended before its end, unless err is
+// a problem of its own.
+func incomplete(err error) error {
+	if p, ok := errors.AsType[*gatehouse.Problem](err); ok {
+		return p
+	}
+	return &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "incomplete_body", Detail: "The body did not arrive whole.", Err: err}
+}
+
+// malformedBody is the problem of one fault of form.
+func malformedBody(rule, detail string) error {
+	var f faults
+	f.addSyntax(inBody, "", rule, detail)
 	return f.problem()
 }
 
@@ -325,19 +417,12 @@ func hasBody(r *http.Request) (bool, error) {
 	case errors.Is(err, io.EOF):
 		return false, nil
 	default:
-		return false, &gatehouse.Problem{Kind: gatehouse.Malformed, Reason: "incomplete_body", Detail: "The body did not arrive whole.", Err: err}
+		return false, incomplete(err)
 	}
 }
 
 // choose finds the declared content for the type the request names.
 func (b *requestBody) choose(h http.Header) (*content, media, error) {
-	for _, line := range h["Content-Encoding"] {
-		if !strings.EqualFold(line, "identity") {
-			return nil, media{}, &gatehouse.Problem{
-				Kind: gatehouse.UnsupportedMedia, Reason: "unsupported_encoding", Detail: "The body must not be compressed.",
-			}
-		}
-	}
 	lines := h["Content-Type"]
 	if len(lines) != 1 {
 		return nil, media{}, unsupported("The body needs one Content-Type.")
@@ -347,10 +432,10 @@ func (b *requestBody) choose(h http.Header) (*content, media, error) {
 		return nil, media{}, unsupported("The Content-Type cannot be read.")
 	}
 	class := m.class()
-	if (class == mediaJSON || class == mediaForm) && m.charset != "" && m.charset != "utf-8" {
+	if (class == mediaJSON || class == mediaForm || class == mediaXML || class == mediaMultipart || class == mediaGraphQLRaw) && m.charset != "" && m.charset != "utf-8" {
 		return nil, media{}, unsupported("The charset must be utf-8.")
 	}
-	if class == mediaMultipart && !validBoundary(m.boundary) {
+	if (class == mediaMultipart || class == mediaParts) && !validBoundary(m.boundary) {
 		return nil, media{}, unsupported("The multipart boundary cannot be read.")
 	}
 	c := chooseContent(b.content, m)

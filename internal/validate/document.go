@@ -44,9 +44,15 @@ type Settings struct {
 	DropUnknownQuery bool  // leave undeclared query parameters out instead of refusing the request
 	Responses        Mode
 
+	Decompress bool     // take request bodies in gzip, which go on without; otherwise 415
+	Upload     Upload   // multipart/form-data
+	GRPC       GRPC     // application/grpc and what it has behind a +
+	GraphQL    *GraphQL // the operation is a GraphQL endpoint; nil: it is not
+
 	Rules          Mode        // the WAF's rules about requests
 	AnswerRules    Mode        // and about answers
 	Leaks          Mode        // what answers must not tell: stack traces, card numbers, keys
+	LeakOptions    LeakOptions // which leak rules, and how far they look
 	Deeper         Mode        // free text that is decoded, and the rules asked again
 	PassOverBudget bool        // a request whose content is not looked through passes, and its event says so
 	Exclude        []Exclusion // values that rules do not look at

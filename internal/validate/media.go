@@ -6,10 +6,14 @@ import "strings"
 type mediaKind uint8
 
 const (
-	mediaOpaque    mediaKind = iota // bounded in size, not looked into
-	mediaJSON                       // checked and written afresh
-	mediaForm                       // application/x-www-form-urlencoded: the same
-	mediaMultipart                  // bounded in size, not looked into yet
+	mediaOpaque     mediaKind = iota // bounded in size, not looked into
+	mediaJSON                        // checked and written afresh
+	mediaForm                        // application/x-www-form-urlencoded: the same
+	mediaMultipart                   // multipart/form-data: the same
+	mediaParts                       // other multipart types: bounded in size, not looked into
+	mediaXML                         // well-formed, bounded and written afresh
+	mediaGRPC                        // messages counted and bounded in size
+	mediaGraphQLRaw                  // application/graphql: a document as it is, where the operation is a GraphQL endpoint
 )
 
 // A media is one parsed media type (RFC 9110 §8.3.1), in lower case.
@@ -116,8 +120,17 @@ func (m media) class() mediaKind {
 		return mediaJSON
 	case m.kind == "application" && m.sub == "x-www-form-urlencoded":
 		return mediaForm
-	case m.kind == "multipart":
+	case m.kind == "multipart" && m.sub == "form-data":
 		return mediaMultipart
+	case m.kind == "multipart":
+		return mediaParts
+	case m.sub == "xml" && (m.kind == "application" || m.kind == "text"), strings.HasSuffix(m.sub, "+xml"):
+		return mediaXML
+	case m.kind == "application" && (m.sub == "grpc" || strings.HasPrefix(m.sub, "grpc+") ||
+		m.sub == "grpc-web" || strings.HasPrefix(m.sub, "grpc-web+")):
+		return mediaGRPC
+	case m.kind == "application" && m.sub == "graphql":
+		return mediaGraphQLRaw
 	}
 	return mediaOpaque
 }

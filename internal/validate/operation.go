@@ -28,6 +28,7 @@ type Operation struct {
 	body         *requestBody   // nil: the operation takes none
 	responses    *responses     // nil: answers are not looked at
 	unchecked    []string
+	graphql      *graphql // nil: no GraphQL endpoint
 }
 
 // Op is the operation as every other room knows it. It must not be changed.
@@ -102,10 +103,14 @@ func (l *loader) operation(template, method string, item, a at) error {
 		o.settings = own
 	}
 	o.settings.MaxBody = cmp.Or(o.settings.MaxBody, DefaultMaxBody)
+	o.settings.Upload.defaults(o.settings.MaxBody)
 	for _, t := range a.get("tags").items() {
 		o.op.Tags = append(o.op.Tags, t.str())
 	}
 	var err error
+	if o.graphql, err = newGraphQL(o.settings.GraphQL); err != nil {
+		return a.fault("%w", err)
+	}
 	if o.segments, err = splitTemplate(o.op.Path); err != nil {
 		return a.fault("path %s: %w", template, err)
 	}

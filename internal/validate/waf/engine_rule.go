@@ -49,14 +49,7 @@ func (t *turn) target(x *rule, i int, s *aim) {
 			if !t.selects(x, s, v) {
 				continue
 			}
-			key, text := v.Name, v.Text
-			if s.listed {
-				key = ""
-			}
-			if s.kind == ofNames {
-				text = v.Name
-			}
-			t.ask(x, i, s, key, text)
+			t.member(x, i, s, v)
 		}
 	case ofSingle:
 		if i == 0 && x.scanned && t.found.on && !t.found.has(x, s) || t.drops(x, s, "", 0) ||
@@ -87,6 +80,18 @@ func (t *turn) target(x *rule, i int, s *aim) {
 	case ofMatchedName:
 		t.ask(x, i, s, "", t.matched.name)
 	}
+}
+
+// member asks about one value of a target.
+func (t *turn) member(x *rule, i int, s *aim, v *Value) {
+	key, text := v.Name, v.Text
+	if s.listed {
+		key = ""
+	}
+	if s.kind == ofNames {
+		text = v.Name
+	}
+	t.ask(x, i, s, key, text)
 }
 
 // count is the number of values of a target.

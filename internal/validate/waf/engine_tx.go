@@ -170,7 +170,7 @@ const (
 	matchedVar            // %{MATCHED_VAR}
 	matchedName           // %{MATCHED_VAR_NAME}
 	single                // %{REMOTE_ADDR}
-	member                // %{REQUEST_HEADERS.host}
+	memberText            // %{REQUEST_HEADERS.host}
 	memberName            // %{ARGS_NAMES.x}
 	ruleID                // %{RULE.id}
 	ruleMsg
@@ -236,7 +236,7 @@ func newToken(inner string, n *names) token {
 		return t
 	}
 	if in, byName, ok := membersOf(collection); ok {
-		t.kind, t.in = member, in
+		t.kind, t.in = memberText, in
 		if byName {
 			t.kind = memberName
 		}
@@ -269,7 +269,7 @@ func (t *turn) token(k *token) string {
 		return t.matched.name
 	case single:
 		return k.read(t.facts)
-	case member, memberName:
+	case memberText, memberName:
 		for i := range t.facts.Values {
 			if v := &t.facts.Values[i]; k.in.has(v.In) && t.visible(v.In) && sameName(v.Name, k.key) {
 				if k.kind == memberName {

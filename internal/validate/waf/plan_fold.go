@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/gatehouse-api/gatehouse/internal/validate/seclang"
 )
 
 // Folding runs the rules once, without a message. A rule that looks at nothing but
@@ -63,6 +65,21 @@ func (p *plan) fold() {
 		}
 		if x.inert() {
 			p.drop(x)
+		}
+		f.arguments(x)
+	}
+}
+
+// arguments puts constants into the arguments of operators.
+func (f *folding) arguments(x *rule) {
+	for i := range x.links {
+		l := &x.links[i]
+		if l.op != nil || l.always || !f.known(l.arg) {
+			continue
+		}
+		text := f.t.expand(l.arg)
+		if op, err := newOperator(seclang.Operator{Name: l.name, Arg: text}); err == nil {
+			l.op, l.arg = op, macro{{text: text}}
 		}
 	}
 }

@@ -36,6 +36,7 @@ require (
 	golang.org/x/text v0.43.0
 	google.golang.org/grpc v1.85.0
 	modernc.org/sqlite v1.61.1
+	rsc.io/binaryregexp v0.2.0
 	rsc.io/qr v0.2.0
 )
 
@@ -51,7 +52,6 @@ require (
 	github.com/tidwall/match v1.1.1 // indirect
 	github.com/tidwall/pretty v1.2.1 // indirect
 	github.com/valllabh/ocsf-schema-golang v1.0.3 // indirect
-	rsc.io/binaryregexp v0.2.0 // indirect
 )
 
 require (

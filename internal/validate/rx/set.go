@@ -2,8 +2,8 @@ package rx
 
 import (
 	"fmt"
-	"regexp"
-	"strings"
+	"regexp/syntax"
+	"unicode/utf8"
 )
 
 // A Pattern is one expression as its operator compiles it.
@@ -17,32 +17,74 @@ type Options struct {
 	MaxBytes int // of memory for states made while scanning; 0: 16 MiB
 }
 
+const defaultBytes = 16 << 20
+
 // A Set answers for many patterns at once. Its methods are safe for concurrent
 // use.
 type Set struct {
-	patterns []Pattern
-	slow     []*regexp.Regexp
+	n    int
+	room room
+	text side // all expressions, over the characters of texts
+
+	// Those over bytes once more, over bytes, for texts beyond ASCII. On ASCII
+	// there is no difference.
+	binary side
 }
 
 // NewSet compiles patterns. The error names the one that is wrong.
 func NewSet(patterns []Pattern, o Options) (*Set, error) {
-	s := &Set{patterns: patterns}
-	for i, p := range patterns {
-		re, err := regexp.Compile(p.Expr)
-		if err != nil {
-			return nil, fmt.Errorf("pattern %d: %w", i, err)
-		}
-		s.slow = append(s.slow, re)
+	s := &Set{n: len(patterns), room: room{max: int64(o.MaxBytes)}}
+	if o.MaxBytes == 0 {
+		s.room.max = defaultBytes
 	}
+	known := map[Pattern]int{}
+	var progs, byteProgs []*syntax.Prog
+	for i, p := range patterns {
+		if e, ok := known[p]; ok {
+			s.text.members[e] = append(s.text.members[e], i)
+			if b := s.text.twin[e]; b >= 0 {
+				s.binary.members[b] = s.text.members[e]
+			}
+			continue
+		}
+		prog, err := compile(p.Expr)
+		if err != nil {
+			return nil, fmt.Errorf("pattern %d, %q: %w", i, p.Expr, err)
+		}
+		known[p] = len(progs)
+		twin := -1
+		if p.Binary {
+			twin = len(byteProgs)
+			byteProgs = append(byteProgs, prog)
+			s.binary.members = append(s.binary.members, []int{i})
+		}
+		progs = append(progs, prog)
+		s.text.twin = append(s.text.twin, twin)
+		s.text.members = append(s.text.members, []int{i})
+	}
+	s.text.build(progs, false, &s.room)
+	s.binary.build(byteProgs, true, &s.room)
 	return s, nil
 }
 
+func compile(expr string) (*syntax.Prog, error) {
+	tree, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return nil, err
+	}
+	return syntax.Compile(tree.Simplify())
+}
+
 // Len is the number of patterns.
-func (s *Set) Len() int { return len(s.patterns) }
+func (s *Set) Len() int { return s.n }
 
 // Exact reports whether a bit for pattern i means that it matches. Where it is
-// false it means "may match", and no bit means that it does not.
-func (s *Set) Exact(i int) bool { return true }
+// false it means "may match", and no bit means that it does not. All patterns are
+// exact now.
+func (s *Set) Exact(i int) bool { return i >= 0 && i < s.n }
+
+// Bytes is about how much memory the states take that texts needed so far.
+func (s *Set) Bytes() int { return int(s.room.used.Load()) }
 
 // Scan sets in hits the bits of the patterns that match text anywhere, as
 // MatchString of Go's regexp has it, and leaves the other bits as they are. Only
@@ -50,46 +92,17 @@ func (s *Set) Exact(i int) bool { return true }
 // about nanoseconds, and is counted down; false: it did not suffice and hits is
 // incomplete.
 func (s *Set) Scan(text string, hits, only Bits, left *int64) (complete bool) {
-	var latin string
-	for i, re := range s.slow {
-		if only != nil && !only.Has(i) {
-			continue
-		}
-		if *left -= int64(1000 + 60*len(text)); *left < 0 {
+	if s.binary.nfa == nil || isASCII(text) {
+		return s.text.scan(text, hits, only, left, false)
+	}
+	return s.text.scan(text, hits, only, left, true) && s.binary.scan(text, hits, only, left, false)
+}
+
+func isASCII(text string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
 			return false
-		}
-		t := text
-		if s.patterns[i].Binary {
-			if latin == "" {
-				latin = latin1(text)
-			}
-			t = latin
-		}
-		if re.MatchString(t) {
-			hits.Set(i)
 		}
 	}
 	return true
 }
-
-// latin1 returns text with each byte as the character of that number.
-func latin1(text string) string {
-	var b strings.Builder
-	for i := range len(text) {
-		b.WriteRune(rune(text[i]))
-	}
-	return b.String()
-}
-
-// Possible says which patterns can match at least one text of l. What is not in
-// it is proven impossible; when the proof would take too long, all are possible.
-func (s *Set) Possible(l *Language) Bits {
-	all := NewBits(s.Len())
-	for i := range s.Len() {
-		all.Set(i)
-	}
-	return all
-}
-
-// Example returns a text of l that pattern i matches, if one was found.
-func (s *Set) Example(i int, l *Language) (string, bool) { return "", false }

@@ -101,7 +101,7 @@ func (e *Engine) Answer(f *waf.Facts, v *waf.Verdict) {
 	m := &f.Message
 	if !head(tx, m) {
 		for _, h := range m.Answer {
-			tx.AddResponseHeader(h.Name, h.Value)
+			tx.AddResponseHeader(strings.Clone(h.Name), h.Value)
 		}
 		if tx.ProcessResponseHeaders(m.Status, m.Protocol) == nil {
 			var stopped *types.Interruption
@@ -124,7 +124,10 @@ func head(tx types.Transaction, m *waf.Message) bool {
 	tx.ProcessConnection(m.Address, 0, "", 0)
 	tx.ProcessURI(m.Target, m.Method, m.Protocol)
 	for _, h := range m.Header {
-		tx.AddRequestHeader(h.Name, h.Value)
+		// Coraza 3.8.1 takes the transformed text of one value for that of another
+		// whose name is the same string in memory, as the names of two fields often
+		// are: what the second User-Agent says would not be looked at.
+		tx.AddRequestHeader(strings.Clone(h.Name), h.Value)
 		if strings.EqualFold(h.Name, "Host") {
 			tx.SetServerName(h.Value)
 		}

@@ -212,3 +212,14 @@ func BenchmarkRequest(b *testing.B) {
 		})
 	}
 }
+
+func TestFieldsOfOneNameAreEachLookedAt(t *testing.T) {
+	e := load(t, waf.Config{Paranoia: 2})
+	for range 20 { // Coraza goes over headers in an order of chance
+		m := request("GET", "/", "", "")
+		m.Header = append(m.Header, waf.Field{Name: "User-Agent", Value: "en-us,en;q=0.5"})
+		if v := judge(e, m); !slices.Contains(rules(v), 942200) {
+			t.Fatalf("%+v", v.Hits)
+		}
+	}
+}

@@ -45,6 +45,7 @@ var formats = map[string]format{
 	"ldap":        {regexp.MustCompile(`^ldaps?://[^\s?#@/]+/?$`), "a URL like ldaps://directory.example.com:636", nil},
 	"rules":       {regexp.MustCompile(`^([1-9][0-9]{0,8}(-[1-9][0-9]{0,8})?|[A-Za-z][A-Za-z0-9_./-]{0,127})$`), "a rule's id, a range like 942000-942999, or a tag like attack-sqli", nil},
 	"parameter":   {regexp.MustCompile(`^((query|path|header|cookie|body)\.[^\x00-\x20\x7f/]+|body(/[^\x00-\x20\x7f/]+)*)$`), "a value like query.q, header.Referer, body.q or body/items/*/note", nil},
+	"sha256":      {regexp.MustCompile(`^[0-9a-f]{64}$`), "a SHA-256 of 64 hex digits, like the output of sha256sum", nil},
 	"upstream":    {regexp.MustCompile(`^(http|https|h2c)://[^\s?#@]+$`), "a URL like http://127.0.0.1:9001, with http, https or h2c", checkUpstream},
 }
 

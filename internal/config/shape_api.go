@@ -19,6 +19,9 @@ type API struct {
 	UnknownQuery string                `yaml:"unknown_query" default:"refuse" enum:"refuse drop" doc:"What to do with query parameters the document does not name."`
 	WAF          WAFHere               `yaml:"waf" doc:"What the rules for content do differently at this API."`
 	MaxBody      Size                  `yaml:"max_body" default:"1MiB" min:"0B" max:"1GiB" doc:"Size of a request body."`
+	Decompress   bool                  `yaml:"decompress" doc:"Take request bodies in gzip; they are opened here, bounded, and go on as they are. Default: answered 415."`
+	Uploads      Uploads               `yaml:"uploads" doc:"What multipart/form-data may be."`
+	GRPC         GRPC                  `yaml:"grpc" doc:"What gRPC messages may be."`
 	Require      Rules                 `yaml:"require" doc:"Rules all operations must satisfy: {id: CEL expression}."`
 	Deny         Rules                 `yaml:"deny" doc:"Rules none may meet: {id: CEL expression}."`
 	Operations   map[string]*Operation `yaml:"operations" keys:"operation" doc:"Who may do what, by operationId, or 'GET /path' where the document gives none."`
@@ -93,6 +96,7 @@ type Operation struct {
 	Bound     bool           `yaml:"sender_constrained" doc:"Only tokens bound to the caller's key are taken."`
 	Limits    []Limit        `yaml:"limits" max:"32" doc:"Limits of this operation, beside the API's."`
 	MaxBody   *Size          `yaml:"max_body" min:"0B" max:"1GiB" doc:"Size of a request body. Default: the API's."`
+	GraphQL   *GraphQL       `yaml:"graphql" doc:"The operation is a GraphQL endpoint, POST with JSON: what may be asked there."`
 	Timeout   *time.Duration `yaml:"timeout" min:"10ms" max:"1h" doc:"Until the head of the answer is there. Default: the API's."`
 	Upgrade   string         `yaml:"upgrade" enum:"websocket" doc:"Let callers switch to WebSocket (RFC 6455) here."`
 	Responses string         `yaml:"responses" enum:"off report enforce" doc:"Check answers against the document. Default: the API's."`

@@ -98,6 +98,8 @@ type Route struct {
 	Fields    []string      // members of the body the rules name; nil: all
 	Charge    time.Duration // work of the WAF that counts as one request more; 0: none does
 
+	ChargeFields int // fields of a GraphQL request that do; 0: none do
+
 	before, after []*ratelimit.Limit // those that need no caller, and those that count by who calls
 	policy        []string           // the RateLimit-Policy field of them all
 }

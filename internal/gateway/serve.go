@@ -218,18 +218,25 @@ func (g *Gateway) limit(x *exchange, limits []*ratelimit.Limit) error {
 	return nil
 }
 
-// charge counts the rules' work against the limits that were taken: who sends
-// what is costly to look through may send less of it.
+// charge counts what a body turned out to cost against the limits that were
+// taken: who sends what is costly to look through, or asks for much at once, may
+// do so less often.
 func (g *Gateway) charge(x *exchange) {
-	step := x.route.Charge
-	if step <= 0 || x.found.Cost < 2*step {
+	var cost int64
+	if step := x.route.Charge; step > 0 {
+		cost = max(0, int64(x.found.Cost/step)-1)
+	}
+	if step := x.route.ChargeFields; step > 0 {
+		cost += max(0, int64(x.body.Cost/step)-1)
+	}
+	if cost == 0 {
 		return
 	}
 	key := ratelimit.KeyOf(x.facts.Address, x.who, x.route.Op.Op())
 	now := g.Limiter.Now()
 	for _, limits := range [2][]*ratelimit.Limit{x.route.before, x.route.after} {
 		for _, l := range limits {
-			g.Limiter.Charge(l, key, int64(x.found.Cost/step)-1, now)
+			g.Limiter.Charge(l, key, cost, now)
 		}
 	}
 }

@@ -345,6 +345,9 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		}
 		taken = slices.Concat(taken, own)
 		route.Upgrade = cfg.Upgrade != ""
+		if cfg.GraphQL != nil {
+			route.ChargeFields = cfg.GraphQL.Charge
+		}
 		if cfg.Timeout != nil {
 			route.Timeout = *cfg.Timeout
 		}
@@ -419,6 +422,7 @@ func settings(api *config.API, op *config.Operation) validate.Settings {
 		s.MaxBody = -1 // written out: no body at all
 	}
 	s.Responses = modes[mode]
+	bodies(&s, api, op)
 	return s
 }
 

@@ -121,3 +121,32 @@ func (p *Plan) effectiveWAF(a *Access, op *validate.Operation, add func(step, la
 		add("answer", "leaks", "", "", "%s: stack traces, database errors, card numbers, keys", words[s.Leaks])
 	}
 }
+
+// bodies fills in what bodies other than JSON may be.
+func bodies(s *validate.Settings, api *config.API, op *config.Operation) {
+	s.Decompress = api.Decompress
+	u := &api.Uploads
+	s.Upload = validate.Upload{MaxParts: u.Parts, MaxField: int64(u.Field), Memory: int64(u.Memory)}
+	if u.File != nil {
+		s.Upload.MaxFile = int64(*u.File)
+	}
+	if u.Extensions != nil {
+		s.Upload.Extensions = append([]string{}, config.Values(*u.Extensions)...)
+	}
+	s.GRPC = validate.GRPC{MaxMessage: int64(api.GRPC.Message), MaxMessages: api.GRPC.Messages, Compressed: api.GRPC.Compressed}
+	if op == nil || op.GraphQL == nil {
+		return
+	}
+	none := func(n int) int { // validate takes 0 for its default
+		if n == 0 {
+			return -1
+		}
+		return n
+	}
+	g := op.GraphQL
+	s.GraphQL = &validate.GraphQL{
+		Depth: g.Depth, Aliases: none(g.Aliases), RootFields: g.RootFields, Cost: g.Cost, Tokens: g.Tokens,
+		Directives: none(g.Directives), Batch: g.Batch, Introspection: g.Introspection,
+		Operations: config.Values(g.Operations), Persisted: g.Persisted,
+	}
+}

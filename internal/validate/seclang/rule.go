@@ -35,7 +35,7 @@ type Rule struct {
 	Status    int    // of deny; 0: 403
 	Skip      int    // rules to skip after a match
 	SkipAfter string // marker to go on at after a match
-	Log       bool   // the rule says log, or its phase does; false of CRS's rules about answers, which say neither
+	Log       bool   // a match is reported
 
 	Severity string // CRITICAL, ERROR, WARNING, NOTICE ...; "" when the rule has none
 	Msg      string // with %{} macros

@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	gatehouse "github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/validate/jsonschema"
 )
 
 // A requestBody is one compiled Request Body Object.
@@ -40,14 +41,21 @@ type Body struct {
 	Header      http.Header // fields that go on instead of those received, one without values not at all; nil: none
 	Cost        int         // of a GraphQL request, in fields; 0 for others
 
-	class mediaKind
-	form  map[string]any // a form's values, without files
-	parts []bodyPart     // of multipart/form-data, for the rules
-	xml   xmlText        // of XML, for the rules
+	class   mediaKind
+	content *content        // what it was held to; nil: there is no body
+	tape    jsonschema.Tape // where the leaves of JSON lie in Bytes
+	pairs   []pair          // of a form
+	form    map[string]any  // a form's values, without files
+	parts   []bodyPart      // of multipart/form-data, for the rules
+	xml     xmlText         // of XML, for the rules
 }
 
 // Reset returns an empty Body that keeps the room.
-func (b *Body) Reset() Body { return Body{Bytes: b.Bytes[:0]} }
+func (b *Body) Reset() Body {
+	b.tape.Reset()
+	clear(b.pairs) // nothing of one caller's is left for the next one
+	return Body{Bytes: b.Bytes[:0], tape: b.tape, pairs: b.pairs[:0]}
+}
 
 // Value decodes a checked body for rules: map[string]any, []any, string, bool,
 // nil, int64 for an integer literal that fits, float64 for other numbers. It is
@@ -302,7 +310,7 @@ func (o *Operation) Body(r *http.Request, out *Body) error {
 		src, length = newGunzip(src, limit), -1
 		out.Header = http.Header{"Content-Encoding": nil}
 	}
-	out.ContentType, out.class = r.Header["Content-Type"][0], class
+	out.ContentType, out.class, out.content = r.Header["Content-Type"][0], class, c
 	switch {
 	case class == mediaXML, c.schema != nil && (class == mediaJSON || class == mediaForm), o.graphql != nil:
 		return o.wholeBody(c, src, length, out)
@@ -334,21 +342,21 @@ func (o *Operation) wholeBody(c *content, src io.Reader, length int64, out *Body
 		return incomplete(err)
 	}
 	if in.Len() == 0 { // chunked, and nothing in it
-		out.ContentType, out.Header = "", nil
+		out.ContentType, out.Header, out.content = "", nil, nil
 		return o.emptyBody()
 	}
 	var f faults
 	var err error
 	switch out.class {
 	case mediaForm:
-		out.Bytes, out.form = c.checkForm(out.Bytes, in.String(), &f)
+		c.checkForm(in.String(), out, &f)
 	case mediaXML:
 		out.Bytes = out.checkXML(out.Bytes, in.Bytes(), &f)
 	case mediaGraphQLRaw:
 		out.Bytes = append(out.Bytes, in.Bytes()...)
 		o.graphql.checkText(in.String(), out, &f)
 	default:
-		if out.Bytes, err = c.schema.appendJSON(out.Bytes, in.Bytes()); err != nil {
+		if out.Bytes, err = c.schema.compiled.AppendTape(out.Bytes, in.Bytes(), &out.tape); err != nil {
 			f.schema(inBody, "", err)
 		} else if o.graphql != nil {
 			o.graphql.checkJSON(out, &f)

@@ -3,11 +3,12 @@ package validate
 // checkForm reads application/x-www-form-urlencoded text, checks it as the
 // object its schema describes and writes it afresh. An array is a repeated name;
 // any other name may come once.
-func (c *content) checkForm(dst []byte, text string, f *faults) (out []byte, values map[string]any) {
-	pairs, bad := appendPairs(nil, text, true)
+func (c *content) checkForm(text string, out *Body, f *faults) {
+	pairs, bad := appendPairs(out.pairs[:0], text, true)
+	out.pairs = pairs
 	if bad != nil {
 		f.addSyntax(inBody, "", bad.rule, bad.detail)
-		return dst, nil
+		return
 	}
 	var err error
 	for _, guess := range [...]bool{false, true} {
@@ -15,18 +16,18 @@ func (c *content) checkForm(dst []byte, text string, f *faults) (out []byte, val
 		value, plain, ok := co.object(c.schema.shape, pairs)
 		if !ok {
 			f.addSyntax(inBody, co.name, co.rule, co.detail)
-			return dst, nil
+			return
 		}
 		if err = c.schema.validateValue(plain); err == nil {
-			values, _ = value.(map[string]any)
-			return appendForm(dst, pairs), values
+			out.form, _ = value.(map[string]any)
+			out.Bytes = appendForm(out.Bytes, pairs)
+			return
 		}
 		if !co.any {
 			break
 		}
 	}
 	f.schema(inBody, "", err)
-	return dst, nil
 }
 
 func appendForm(dst []byte, pairs []pair) []byte {

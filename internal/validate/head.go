@@ -11,6 +11,7 @@ import (
 type queryName struct {
 	param int    // index into the operation's params
 	field string // of an object, when the name names one
+	known int    // index into the plan's query: what rules can match there
 }
 
 // A Head is what goes to the service of a request's target, and room to write it
@@ -18,10 +19,15 @@ type queryName struct {
 type Head struct {
 	Path  []byte // the template with the values that were checked, each character encoded in one way
 	Query []byte // what was checked, encoded in one way, in the order received; without '?'
+
+	pairs []pair // the same, decoded; one without a name was left out
 }
 
 // Reset returns an empty Head that keeps the room.
-func (h Head) Reset() Head { return Head{Path: h.Path[:0], Query: h.Query[:0]} }
+func (h Head) Reset() Head {
+	clear(h.pairs) // nothing of one caller's is left for the next one
+	return Head{Path: h.Path[:0], Query: h.Query[:0], pairs: h.pairs[:0]}
+}
 
 // Head checks the parameters of a request. path holds the values that
 // [Router.Match] found. It returns the typed values in the order of
@@ -55,7 +61,7 @@ func (o *Operation) Head(r *http.Request, path []string, values []any, out *Head
 		}
 		values[at] = p.check(&in, &f)
 	}
-	out.Query = o.headQuery(r.URL.RawQuery, values, out.Query[:0], &f)
+	o.headQuery(r.URL.RawQuery, values, out, &f)
 	for _, at := range o.headerParams {
 		o.headHeader(r.Header, at, values, &f)
 	}
@@ -84,12 +90,13 @@ func (o *Operation) appendPath(dst []byte, path []string) []byte {
 	return dst
 }
 
-func (o *Operation) headQuery(rawQuery string, values []any, query []byte, f *faults) []byte {
-	var pairSpace [16]pair
-	pairs, bad := appendPairs(pairSpace[:0], rawQuery, false)
+func (o *Operation) headQuery(rawQuery string, values []any, out *Head, f *faults) {
+	out.Query = out.Query[:0]
+	pairs, bad := appendPairs(out.pairs[:0], rawQuery, false)
+	out.pairs = pairs
 	if bad != nil {
 		f.addSyntax(inQuery, "", bad.rule, bad.detail)
-		return query
+		return
 	}
 	var space [16]raw
 	in := space[:]
@@ -107,6 +114,7 @@ func (o *Operation) headQuery(rawQuery string, values []any, query []byte, f *fa
 			continue
 		}
 		p := o.params[name.param]
+		q.known = int32(name.known)
 		if name.field != "" {
 			r := &in[name.param]
 			if r.set = true; len(r.fields) < maxElements {
@@ -125,12 +133,13 @@ func (o *Operation) headQuery(rawQuery string, values []any, query []byte, f *fa
 	for _, at := range o.queryParams {
 		values[at] = o.params[at].check(&in[at], f)
 	}
-	return o.appendPairs(query, pairs, in)
+	out.Query = o.appendPairs(out.Query, pairs, in)
 }
 
 // appendPairs writes the query that goes on.
 func (o *Operation) appendPairs(dst []byte, pairs []pair, in []raw) []byte {
-	for _, q := range pairs {
+	for i := range pairs {
+		q := &pairs[i]
 		if q.name == "" {
 			continue
 		}
@@ -148,7 +157,8 @@ func (o *Operation) appendPairs(dst []byte, pairs []pair, in []raw) []byte {
 		case name.field != "":
 			dst = appendQuery(dst, q.value)
 		case p.json:
-			dst = appendQuery(dst, in[name.param].text) // canonical by now
+			q.value = in[name.param].text // canonical by now
+			dst = appendQuery(dst, q.value)
 		default:
 			dst = p.appendValue(dst, q.value)
 		}
@@ -162,9 +172,10 @@ func (o *Operation) queryName(name string) (queryName, bool) {
 	}
 	// A deepObject that takes any field: metadata[anything].
 	if base, field, ok := strings.Cut(name, "["); ok && len(o.openObjects) > 0 {
-		at, known := o.openObjects[base]
+		q, known := o.openObjects[base]
 		if field, closed := strings.CutSuffix(field, "]"); known && closed && field != "" && !strings.ContainsAny(field, "[]") {
-			return queryName{at, field}, true
+			q.field = field
+			return q, true
 		}
 	}
 	return queryName{}, false

@@ -24,9 +24,9 @@ type Operation struct {
 	headerParams []int
 	cookieParams []int
 	queryNames   map[string]queryName
-	openObjects  map[string]int // deepObject parameters with any fields, by name
-	body         *requestBody   // nil: the operation takes none
-	responses    *responses     // nil: answers are not looked at
+	openObjects  map[string]queryName // deepObject parameters with any fields, by name
+	body         *requestBody         // nil: the operation takes none
+	responses    *responses           // nil: answers are not looked at
 	unchecked    []string
 	graphql      *graphql // nil: no GraphQL endpoint
 }
@@ -248,9 +248,9 @@ func (l *loader) queryNames(o *Operation, a at, i int, p *param) error {
 		switch {
 		case p.Shape.Open && p.style == styleDeep:
 			if o.openObjects == nil {
-				o.openObjects = map[string]int{}
+				o.openObjects = map[string]queryName{}
 			}
-			o.openObjects[p.Name] = i
+			o.openObjects[p.Name] = queryName{param: i, known: o.knownNames()}
 		case len(fields) == 0:
 			l.warn(a, "query parameter %q is an object without declared properties: nothing can be sent for it", p.Name)
 		}
@@ -262,10 +262,12 @@ func (l *loader) queryNames(o *Operation, a at, i int, p *param) error {
 		if _, twice := o.queryNames[name]; twice {
 			return a.fault("query parameter %q is declared twice", name)
 		}
-		o.queryNames[name] = queryName{i, fields[k]}
+		o.queryNames[name] = queryName{i, fields[k], o.knownNames()}
 	}
 	return nil
 }
+
+func (o *Operation) knownNames() int { return len(o.queryNames) + len(o.openObjects) }
 
 // param compiles a Parameter Object, once for all operations that refer to it.
 // It returns nil for a header that OpenAPI says to ignore.

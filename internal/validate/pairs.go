@@ -12,6 +12,7 @@ const maxPairs = 256
 type pair struct {
 	name, value string
 	bare        bool // "name" without '='
+	known       int32 // of a query: see queryName
 }
 
 // pairFault is why a query or a form cannot be read in one way only.

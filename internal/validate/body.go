@@ -29,6 +29,8 @@ type content struct {
 	media  media
 	schema *schema    // of JSON and forms
 	parts  *partsForm // of multipart/form-data, beside schema
+	json   *jsonPlan  // what rules can match in JSON
+	form   *formPlan  // and in a form
 }
 
 // A Body is what goes to the service of a request's body, and room to write it

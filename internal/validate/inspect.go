@@ -8,23 +8,11 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
 )
 
-// An Engine asks the rules about one message: ours, or Coraza.
-type Engine interface {
-	Request(f *waf.Facts, v *waf.Verdict)
-	Answer(f *waf.Facts, v *waf.Verdict)
-}
-
-// A WAF is one engine with its rules, for all operations of a config. It is safe
-// for concurrent use.
-type WAF struct {
-	engine Engine
-}
-
 // An Inspection is what the rules found in one request or answer, for its record,
 // and room to write it in: keep one and pass it again after [Inspection.Reset].
 type Inspection struct {
 	Score    int
-	Matches  []gatehouse.Match
+	Matches  []gatehouse.Match      // at most [maxMatches]
 	Reported []gatehouse.FieldError // what leaked, or would be refused, in report mode
 	Over     bool                   // the budget ended before everything was looked at
 	Cost     time.Duration          // of the rules' work, estimated
@@ -35,13 +23,120 @@ func (i *Inspection) Reset() {
 	*i = Inspection{Matches: i.Matches[:0], Reported: i.Reported[:0]}
 }
 
-// Inspect asks the rules about a request whose head and body were checked.
+// Inspect asks the rules about a request whose head and body were checked by
+// [Operation.Head] and [Operation.Body]: about what goes on, not what came. path
+// holds the values that [Router.Match] found, address the caller's. It fills out.
+//
+// Errors are [*gatehouse.Problem], when the operation enforces: harmful_input,
+// 403, and input_not_inspected, 403, when the budget ended first.
 func (o *Operation) Inspect(r *http.Request, address string, path []string, head *Head, body *Body, out *Inspection) error {
 	out.Reset()
+	if o.settings.Rules == Off {
+		return nil
+	}
+	if o.plan == nil {
+		return noRules()
+	}
+	m := o.plan.waf.room()
+	defer o.plan.waf.put(m)
+	o.fill(m, r, address, path, head, body)
+	o.plan.waf.engine.Request(&m.facts, &m.verdict)
+	return o.judge(m, body, out)
+}
+
+// noRules is the fault of an operation whose rules were never given: it refuses.
+func noRules() error {
+	return &gatehouse.Problem{Kind: gatehouse.Internal, Reason: "internal", Err: errNoRules}
+}
+
+// judge turns the verdict into what is recorded and what is done.
+func (o *Operation) judge(m *room, body *Body, out *Inspection) error {
+	v := &m.verdict
+	out.Score, out.Over, out.Cost = v.Score, v.Over, time.Duration(v.Cost)
+	for i := range v.Hits {
+		if len(out.Matches) == maxMatches {
+			break
+		}
+		if v.Hits[i].Target == "TX" { // the rules' sums, which Score says
+			continue
+		}
+		out.Matches = append(out.Matches, m.match(&v.Hits[i], body))
+	}
+	var p *gatehouse.Problem
+	switch {
+	case v.Block:
+		p = harmful()
+	case v.Over && !o.settings.PassOverBudget:
+		p = &gatehouse.Problem{Kind: gatehouse.Forbidden, Reason: "input_not_inspected", Detail: "The request would take too long to look through."}
+	case v.Over:
+		out.report("input_not_inspected", "The budget ended before everything was looked at.")
+		return nil
+	default:
+		return nil
+	}
+	if o.settings.Rules == Enforce {
+		return p
+	}
+	out.report(p.Reason, p.Detail)
 	return nil
 }
 
-// InspectAnswer asks them about an answer, or the beginning of one.
+func harmful() *gatehouse.Problem {
+	return &gatehouse.Problem{Kind: gatehouse.Forbidden, Reason: "harmful_input", Detail: "The request looks like an attack and was not passed on."}
+}
+
+func (i *Inspection) report(rule, detail string) {
+	i.Reported = append(i.Reported, gatehouse.FieldError{In: "request", Rule: rule, Detail: detail})
+}
+
+// InspectAnswer asks the rules about an answer, or the beginning of one, and adds
+// what they say to out. Its error is [BadResponse], when the operation enforces.
 func (o *Operation) InspectAnswer(status int, h http.Header, body []byte, out *Inspection) error {
+	if o.settings.AnswerRules == Off {
+		return nil
+	}
+	if o.plan == nil {
+		return noRules()
+	}
+	m := o.plan.waf.room()
+	defer o.plan.waf.put(m)
+	m.fields = appendFields(m.fields[:0], h)
+	m.facts.ReadAnswer(&waf.Message{
+		Method: o.op.Method, Target: "/", Protocol: "HTTP/1.1",
+		Status: status, Answer: m.fields, AnswerBody: body,
+	})
+	o.plan.waf.engine.Answer(&m.facts, &m.verdict)
+	v := &m.verdict
+	out.Score += v.Score
+	out.Cost += time.Duration(v.Cost)
+	out.Over = out.Over || v.Over
+	for i := range v.Hits {
+		if len(out.Matches) < maxMatches && v.Hits[i].Target != "TX" {
+			x := m.match(&v.Hits[i], nil)
+			x.In = "answer"
+			out.Matches = append(out.Matches, x)
+		}
+	}
+	refuse := v.Block || v.Over && !o.settings.PassOverBudget
+	if !refuse {
+		return nil
+	}
+	fault := gatehouse.FieldError{In: "answer", Rule: "harmful_answer", Detail: "The answer shows what it should not."}
+	if v.Over && !v.Block {
+		fault = gatehouse.FieldError{In: "answer", Rule: "answer_not_inspected", Detail: "The budget ended before everything was looked at."}
+	}
+	if o.settings.AnswerRules == Enforce {
+		return BadResponse([]gatehouse.FieldError{fault})
+	}
+	out.Reported = append(out.Reported, fault)
 	return nil
+}
+
+func appendFields(dst []waf.Field, h http.Header) []waf.Field {
+	for name, values := range h {
+		for _, value := range values {
+			dst = append(dst, waf.Field{Name: name, Value: value})
+		}
+	}
+	return dst
 }

@@ -2,6 +2,8 @@ package validate
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/gatehouse-api/gatehouse/internal/validate/coraza"
 	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
@@ -18,13 +20,19 @@ type (
 func LoadWAF(engine string, c RulesConfig) (*WAF, error) {
 	switch engine {
 	case "compiled":
-		return &WAF{}, nil
+		r, err := waf.Load(c)
+		if err != nil {
+			return nil, err
+		}
+		return newWAF(r), nil
 	case "coraza":
+		// What the document decides, no list of the rules decides again.
+		c.Without = append(slices.Clone(c.Without), waf.Exclusion{Rules: []string{strconv.Itoa(ruleMethods), strconv.Itoa(ruleTypes)}})
 		e, err := coraza.Load(c)
 		if err != nil {
 			return nil, err
 		}
-		return &WAF{engine: e}, nil
+		return newWAF(e), nil
 	}
 	return nil, fmt.Errorf("validate: there is no engine %q", engine)
 }

@@ -29,6 +29,7 @@ type Operation struct {
 	responses    *responses           // nil: answers are not looked at
 	unchecked    []string
 	graphql      *graphql // nil: no GraphQL endpoint
+	plan         *opPlan  // what rules look at; nil: there are none
 }
 
 // Op is the operation as every other room knows it. It must not be changed.
@@ -122,6 +123,9 @@ func (l *loader) operation(template, method string, item, a at) error {
 	}
 	if err := l.requestBody(o, a.get("requestBody")); err != nil {
 		return err
+	}
+	if l.options.WAF != nil && (o.settings.Rules != Off || o.settings.AnswerRules != Off) {
+		o.plan = planOf(o, l.options.WAF)
 	}
 	if o.settings.Responses != Off {
 		if err := l.responsesOf(o, a.get("responses")); err != nil {

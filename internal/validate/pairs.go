@@ -11,7 +11,7 @@ const maxPairs = 256
 // A pair is one name=value of a query or a form, decoded.
 type pair struct {
 	name, value string
-	bare        bool // "name" without '='
+	bare        bool  // "name" without '='
 	known       int32 // of a query: see queryName
 }
 

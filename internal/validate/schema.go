@@ -12,6 +12,16 @@ import (
 type schema struct {
 	compiled *jsonschema.Schema
 	shape    *gatehouse.Shape
+	tree     *jsonschema.Tree // once it is asked for
+}
+
+// fields is what the schema says about each place of a value. It is asked for
+// while a document is loaded, by one goroutine.
+func (s *schema) fields() *jsonschema.Tree {
+	if s.tree == nil {
+		s.tree = s.compiled.Fields()
+	}
+	return s.tree
 }
 
 func (s *schema) validateValue(v any) error { return s.compiled.ValidateValue(v) }

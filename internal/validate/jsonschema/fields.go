@@ -62,10 +62,6 @@ func (s *Schema) Fields() *Tree {
 	}
 }
 
-// Rest returns the field of a member of field f that the schema does not name,
-// and whether there can be one.
-func (t *Tree) Rest(f int32) (int32, bool) { r := t.Fields[f].rest; return r, r != none }
-
 // An expr is the schemas one place is held to: all of nodes, with what they
 // always include, and of each list of alternatives at least one.
 type expr struct {
@@ -443,4 +439,14 @@ func (n *node) evaluates(top *node, seen map[*node]bool) bool {
 		}
 	}
 	return slices.ContainsFunc(n.inPlace(), func(next *node) bool { return next.evaluates(top, seen) })
+}
+
+// Items returns the field of an array's items, and whether there can be any.
+func (t *Tree) Items(f int32) (int32, bool) { i := t.Fields[f].items; return i, i != none }
+
+// Member returns the field of the member of f with that name, and whether there
+// can be one.
+func (t *Tree) Member(f int32, name string) (int32, bool) {
+	i := t.Fields[f].member([]byte(unquoted(name)))
+	return i, i != none
 }

@@ -1,6 +1,9 @@
 package jsonschema
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // A Tape is what [Schema.AppendTape] learned of one value: where its names and
 // leaves lie in the canonical bytes. Keep one and pass it again: it keeps its room.
@@ -171,4 +174,43 @@ func (f *Field) member(name []byte) int32 {
 		}
 	}
 	return f.rest
+}
+
+// Pointer finds the leaf that [Tape.Walk] names so, and returns its JSON Pointer
+// (RFC 6901). Of leaves of one name it is the first. It is for what is rare.
+func (t *Tape) Pointer(out []byte, prefix, name string) (string, bool) {
+	if len(t.cells) == 0 {
+		return "", false
+	}
+	rest, ok := strings.CutPrefix(name, prefix)
+	if !ok {
+		return "", false
+	}
+	return t.pointer(out, 0, rest, "")
+}
+
+func (t *Tape) pointer(out []byte, i int32, rest, pointer string) (string, bool) {
+	c := &t.cells[i]
+	if rest == "" && c.kind != kindObject {
+		return pointer, true
+	}
+	if c.kind != kindArray && c.kind != kindObject || rest == "" || rest[0] != '.' {
+		return "", false
+	}
+	at := i + 1
+	for k := range c.n {
+		step := strconv.Itoa(int(k))
+		val := at
+		if c.kind == kindObject {
+			step = string(appendUnescaped(nil, out[t.cells[at].start:t.cells[at].end]))
+			val++
+		}
+		if below, ok := strings.CutPrefix(rest[1:], step); ok && (below == "" || below[0] == '.') {
+			if found, ok := t.pointer(out, val, below, pointer+"/"+token(step)); ok {
+				return found, true
+			}
+		}
+		at = t.cells[val].next
+	}
+	return "", false
 }

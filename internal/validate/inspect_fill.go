@@ -1,0 +1,273 @@
+package validate
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/gatehouse-api/gatehouse/internal/validate/jsonschema"
+	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
+)
+
+// A room is where one message is shown to the rules. It is pooled.
+type room struct {
+	facts   waf.Facts
+	verdict waf.Verdict
+	fields  []waf.Field
+	secrets []secret
+	buf     []byte
+
+	text *strings.Builder // room for strings: only ever appended to, so that they stay what they are
+	body string           // the bytes of the body that is looked at, once they are needed
+	raw  []byte
+
+	json    *jsonPlan // of the body whose leaves are collected
+	integer waf.Mask
+}
+
+// A secret is a value that no record shows.
+type secret struct {
+	in   waf.In
+	name string
+}
+
+// chunk is how much room is made for strings at once.
+const chunk = 16 << 10
+
+func (w *WAF) room() *room {
+	m, _ := w.rooms.Get().(*room)
+	if m.text == nil {
+		m.text = new(strings.Builder)
+	}
+	return m
+}
+
+// put gives a room back, with nothing of the message in it.
+func (w *WAF) put(m *room) {
+	m.facts.Reset()
+	clear(m.verdict.Hits)
+	m.verdict.Reset()
+	clear(m.fields)
+	clear(m.secrets)
+	m.fields, m.secrets, m.body, m.raw, m.json = m.fields[:0], m.secrets[:0], "", nil, nil
+	if m.text.Cap() > chunk {
+		m.text = nil
+	}
+	w.rooms.Put(m)
+}
+
+// keep returns b as a string.
+func (m *room) keep(b []byte) string {
+	if m.text.Cap()-m.text.Len() < len(b) {
+		m.text = new(strings.Builder)
+		m.text.Grow(max(chunk, len(b)))
+	}
+	at := m.text.Len()
+	m.text.Write(b)
+	return m.text.String()[at:]
+}
+
+func (m *room) add(in waf.In, name, text string, k *known) {
+	m.facts.Values = append(m.facts.Values, waf.Value{In: in, Name: name, Text: text, TextRules: k.text, NameRules: k.name})
+	if k.secret {
+		m.secrets = append(m.secrets, secret{in, name})
+	}
+}
+
+var unknown known // all rules
+
+// fill takes the request apart, from what head and body decoded already. What it
+// makes is what [waf.Facts.Read] makes of the message that goes on, and the values
+// of the path beside it.
+func (o *Operation) fill(m *room, r *http.Request, address string, path []string, head *Head, body *Body) {
+	f, p := &m.facts, o.plan
+	f.Address, f.Method, f.Protocol = address, r.Method, r.Proto
+	m.buf = append(m.buf[:0], head.Path...)
+	f.Rules, f.LineRules = p.rules, p.line
+	if len(head.Query) > 0 {
+		m.buf = append(append(m.buf, '?'), head.Query...)
+		f.LineRules = p.queried
+	}
+	f.Target = m.keep(m.buf)
+	if len(body.Bytes) > 0 {
+		f.Body = body.Bytes
+	}
+	m.head(p, r, len(body.Bytes), body)
+	if p.waf.prover == nil {
+		return // it takes the message apart by itself
+	}
+	for i := range path {
+		m.add(waf.ArgPath, o.params[o.pathParams[i]].Name, path[i], &p.path[i])
+	}
+	for i := range head.pairs {
+		if q := &head.pairs[i]; q.name != "" {
+			m.add(waf.ArgGet, q.name, q.value, &p.query[q.known])
+		}
+	}
+	m.fillBody(p, body)
+}
+
+// head adds the header fields and the cookies in them.
+func (m *room) head(p *opPlan, r *http.Request, length int, body *Body) {
+	f := &m.facts
+	m.field(p, "Host", r.Host)
+	for name, values := range r.Header {
+		if name == "Content-Length" {
+			continue // what goes on has another
+		}
+		if name == "Content-Type" && body.ContentType == "" {
+			continue // there is nothing of that type
+		}
+		for _, value := range values {
+			m.field(p, name, value)
+		}
+	}
+	switch {
+	case length > 0:
+		m.field(p, "Content-Length", m.decimal(int64(length)))
+	case body.Stream != nil && body.Length >= 0:
+		m.field(p, "Content-Length", m.decimal(body.Length))
+	case body.Stream != nil:
+		m.field(p, "Transfer-Encoding", "chunked")
+	}
+	f.Header = m.fields
+	if p.waf.prover == nil {
+		return
+	}
+	for _, value := range r.Header["Cookie"] {
+		begin := len(f.Values)
+		f.AddCookies(value)
+		for i := begin; i < len(f.Values); i++ {
+			v := &f.Values[i]
+			if k, ok := p.cookies[v.Name]; ok {
+				v.TextRules, v.NameRules = k.text, k.name
+			}
+		}
+	}
+}
+
+func (m *room) field(p *opPlan, name, value string) {
+	m.fields = append(m.fields, waf.Field{Name: name, Value: value})
+	if p.waf.prover == nil {
+		return
+	}
+	k, ok := p.headers[name]
+	if !ok {
+		k = unknown
+	}
+	m.add(waf.Header, name, value, &k)
+}
+
+func (m *room) decimal(n int64) string {
+	if n < 100 {
+		return strconv.Itoa(int(n)) // which has them ready
+	}
+	m.buf = strconv.AppendInt(m.buf[:0], n, 10)
+	return m.keep(m.buf)
+}
+
+func (m *room) fillBody(p *opPlan, body *Body) {
+	if body.content == nil || len(body.Bytes) == 0 && body.class != mediaMultipart {
+		return
+	}
+	f := &m.facts
+	switch body.class {
+	case mediaJSON:
+		f.BodyProcessor = "JSON"
+		m.fillJSON(body)
+	case mediaForm:
+		f.BodyProcessor = "URLENCODED"
+		f.RequestBody = m.keep(body.Bytes)
+		m.fillForm(body.content.form, body.pairs)
+	case mediaMultipart:
+		f.BodyProcessor = "MULTIPART"
+		m.fillParts(body.content.form, body.parts)
+	case mediaXML:
+		f.BodyProcessor = "XML"
+		for _, text := range body.xml.texts {
+			m.add(waf.XMLText, "", text, &unknown)
+		}
+		for _, text := range body.xml.attributes {
+			m.add(waf.XMLAttr, "", text, &unknown)
+		}
+	case mediaGraphQLRaw:
+		m.add(waf.ArgPost, "query", m.keep(body.Bytes), &unknown)
+	default:
+	}
+}
+
+// fillParts adds the parts of a multipart body: fields, the names of files, and
+// the header fields of each.
+func (m *room) fillParts(p *formPlan, parts []bodyPart) {
+	for i := range parts {
+		part := &parts[i]
+		for _, line := range part.headers {
+			m.add(waf.PartHeader, part.name, line, &unknown)
+		}
+		if part.isFile {
+			m.add(waf.File, part.name, part.file, &unknown)
+			continue
+		}
+		m.add(waf.ArgPost, part.name, part.text, p.of(part.name))
+	}
+}
+
+// of is what is known about a field of a form.
+func (p *formPlan) of(name string) *known {
+	if p == nil {
+		return &unknown
+	}
+	if k, ok := p.fields[name]; ok {
+		return k
+	}
+	return &p.rest
+}
+
+func (m *room) fillForm(p *formPlan, pairs []pair) {
+	for i := range pairs {
+		m.add(waf.ArgPost, pairs[i].name, pairs[i].value, p.of(pairs[i].name))
+	}
+}
+
+// fillJSON adds the leaves of a JSON body, flattened as Coraza does it. A lone
+// scalar is json.0 there, with json = 1.
+func (m *room) fillJSON(body *Body) {
+	m.json, m.raw, m.body = body.content.json, body.Bytes, ""
+	if m.json == nil {
+		return
+	}
+	prefix, alone := "json", body.Bytes[0] != '{' && body.Bytes[0] != '['
+	if alone {
+		prefix = "json.0"
+	}
+	body.tape.Walk(m.json.tree, body.Bytes, prefix, m)
+	if alone {
+		m.add(waf.ArgPost, "json", "1", &known{text: m.json.fields[0].text[jsonschema.Length], name: m.json.fields[0].name})
+	}
+}
+
+// Leaf takes one leaf of a JSON body.
+func (m *room) Leaf(l *jsonschema.Leaf) {
+	p := &m.json.fields[l.Field]
+	v := waf.Value{In: waf.ArgPost, TextRules: p.text[l.Kind], NameRules: p.name}
+	for i := range m.json.late {
+		if x := &m.json.late[i]; (!p.named || x.counts()) && x.aboutName(l.Name) {
+			v.TextRules, v.NameRules = both(v.TextRules, x.allow), both(v.NameRules, x.allow)
+		}
+	}
+	v.Name = m.keep(l.Name)
+	switch {
+	case l.Kind == jsonschema.Null:
+	case l.Start >= 0:
+		if m.body == "" {
+			m.body = m.keep(m.raw)
+		}
+		v.Text = m.body[l.Start : l.Start+len(l.Text)]
+	default:
+		v.Text = m.keep(l.Text)
+	}
+	m.facts.Values = append(m.facts.Values, v)
+	if p.secret {
+		m.secrets = append(m.secrets, secret{waf.ArgPost, v.Name})
+	}
+}

@@ -118,6 +118,14 @@ func (m *room) head(p *opPlan, r *http.Request, length int, body *Body) {
 		if name == "Content-Type" && body.ContentType == "" {
 			continue // there is nothing of that type
 		}
+		if _, replaced := body.Header[name]; replaced {
+			continue
+		}
+		for _, value := range values {
+			m.field(p, name, value)
+		}
+	}
+	for name, values := range body.Header {
 		for _, value := range values {
 			m.field(p, name, value)
 		}
@@ -185,10 +193,10 @@ func (m *room) fillBody(p *opPlan, body *Body) {
 	case mediaXML:
 		f.BodyProcessor = "XML"
 		for _, text := range body.xml.texts {
-			m.add(waf.XMLText, "", text, &unknown)
+			m.add(waf.XMLText, "/*", strings.TrimSpace(text), &unknown)
 		}
 		for _, text := range body.xml.attributes {
-			m.add(waf.XMLAttr, "", text, &unknown)
+			m.add(waf.XMLAttr, "//@*", text, &unknown)
 		}
 	case mediaGraphQLRaw:
 		m.add(waf.ArgPost, "query", m.keep(body.Bytes), &unknown)

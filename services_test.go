@@ -41,9 +41,11 @@ func service(ts *testscript.TestScript, _ bool, args []string) {
 		api, err := demo.New(ctx, filepath.Join(w.dir, "service"))
 		ts.Check(err)
 		handler, end = api.Handler(), func() { cancel(); _ = api.Close() }
-		spec, err := demo.OpenAPI.ReadFile("orders.openapi.yaml")
-		ts.Check(err)
-		ts.Check(os.WriteFile(filepath.Join(w.dir, "orders.openapi.yaml"), spec, 0o600))
+		for _, name := range []string{"orders.openapi.yaml", "shop.openapi.yaml"} {
+			spec, err := demo.OpenAPI.ReadFile(name)
+			ts.Check(err)
+			ts.Check(os.WriteFile(filepath.Join(w.dir, name), spec, 0o600))
+		}
 	default:
 		ts.Fatalf("usage: service [orders|echo|stop]")
 	}

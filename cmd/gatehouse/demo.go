@@ -172,6 +172,10 @@ func (c *demoCmd) furnish(ctx context.Context, dir, service string) error {
 	if err != nil {
 		return err
 	}
+	shop, err := demo.OpenAPI.ReadFile("shop.openapi.yaml")
+	if err != nil {
+		return err
+	}
 	issuer, err := token.LoadOrCreateSigner(filepath.Join(dir, "issuer", "signing.jwks"), token.ES256)
 	if err != nil {
 		return err
@@ -194,6 +198,7 @@ func (c *demoCmd) furnish(ctx context.Context, dir, service string) error {
 	files := map[string][]byte{
 		"ca.pem":              root,
 		"orders.openapi.yaml": spec,
+		"shop.openapi.yaml":   shop,
 		"issuer/jwks.json":    issuer.JWKS(),
 		"gatehouse.yaml":      []byte(demoConfig(c.Address, c.Admin, "http://"+service, "https://localhost:"+portOf("https://"+c.Address))),
 	}

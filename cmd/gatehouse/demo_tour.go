@@ -41,8 +41,8 @@ client_certificates:
 
 roles:
   reader: [orders:read]
-  customer: [orders:create, customers:read, customers:write]
-  support: {inherits: [reader], grants: [orders:refund, customers:any, customers:read]}
+  customer: [orders:create, customers:read, customers:write, orders:print]
+  support: {inherits: [reader], grants: [orders:refund, orders:print, customers:any, customers:read]}
   manager: {inherits: [support], grants: [orders:any, admin:export]}
   operator: {inherits: [reader], grants: [gatehouse.users:read, gatehouse.users:write, gatehouse.clients:read]}
 guardrails:
@@ -57,7 +57,7 @@ apis:
     responses: report
     limits:
       - {id: burst, per: address, rate: 100/s, burst: 200}
-      - {id: user, per: principal, rate: 300/min, burst: 60}
+      - {id: user, per: principal, rate: 900/min, burst: 300}
     operations:
       health: {public: true}
       greet: {public: true}
@@ -83,6 +83,27 @@ apis:
       listCustomerOrders: {grant: customers:read, own: {path.customerId: claims.sub}, unless: customers:any}
       pingHost: {closed: true}
       exportAll: {grant: admin:export, responses: enforce}
+  shop:
+    openapi: ./shop.openapi.yaml
+    upstreams: [%s]
+    limits:
+      - {id: shop, per: principal, rate: 900/min, burst: 300}
+    operations:
+      searchOrders: {grant: orders:read}
+      importOrder: {grant: orders:create}
+      orderReceipt: {grant: orders:print}
+      login:
+        public: true
+        limits:
+          - {id: logins, per: address, rate: 12/min, burst: 6}
+      getMe: {grant: customers:read}
+      changeEmail: {grant: customers:write}
+      findPeople: {grant: orders:read}
+      showDocument: {grant: orders:read}
+      goTo: {grant: orders:read}
+      previewReview: {grant: customers:read}
+      printLabel: {grant: orders:print}
+      writeLetter: {grant: orders:print}
 
 tests:
   - {name: alice sees her own orders, as: {subject: alice, roles: [customer], scopes: [orders:read]}, call: orders.listCustomerOrders, path: {customerId: alice}, expect: allow}
@@ -101,7 +122,7 @@ tests:
     expect: deny
     rule: amount
   - {name: nobody exports, call: orders.exportAll, expect: 401}
-`, address, admin, issuer, demoIssuer, service)
+`, address, admin, issuer, demoIssuer, service, service)
 }
 
 // A tourStep is one thing the tour shows.

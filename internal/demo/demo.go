@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -18,9 +19,10 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
-// OpenAPI holds orders.openapi.yaml, the OpenAPI 3.1 document of the API.
+// OpenAPI holds the OpenAPI 3.1 documents of the API: orders.openapi.yaml, and
+// shop.openapi.yaml for what is around the orders.
 //
-//go:embed orders.openapi.yaml
+//go:embed orders.openapi.yaml shop.openapi.yaml
 var OpenAPI embed.FS
 
 //go:embed migrations
@@ -32,6 +34,7 @@ const bodyLimit = 1 << 20
 // An API is the order API over one database.
 type API struct {
 	db      *store.DB
+	files   *os.Root
 	closed  chan struct{}
 	closing sync.Once
 
@@ -56,13 +59,32 @@ func New(ctx context.Context, dir string) (*API, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("demo: %w", err), db.Close())
 	}
-	return &API{db: db, closed: make(chan struct{}), listeners: map[chan []byte]struct{}{}}, nil
+	files, err := furnish(filepath.Join(dir, "files"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("demo: %w", err), db.Close())
+	}
+	return &API{db: db, files: files, closed: make(chan struct{}), listeners: map[chan []byte]struct{}{}}, nil
+}
+
+// furnish makes the folder of documents: one for everybody, and one that is not.
+func furnish(dir string) (*os.Root, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "public"), 0o700); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return root, errors.Join(
+		root.WriteFile("public/terms.txt", []byte("Everything is sold as it is.\n"), 0o600),
+		root.WriteFile("partners.txt", []byte("planted: the partner's password is correct-horse-4711\n"), 0o600),
+	)
 }
 
 // Close ends event streams and closes the database.
 func (a *API) Close() error {
 	a.closing.Do(func() { close(a.closed) })
-	return a.db.Close()
+	return errors.Join(a.files.Close(), a.db.Close())
 }
 
 // Handler serves the API to callers on loopback.
@@ -78,13 +100,28 @@ func (a *API) Handler() http.Handler {
 		"GET /customers/{customerId}":        a.getCustomer,
 		"PATCH /customers/{customerId}":      a.updateCustomer,
 		"GET /customers/{customerId}/orders": a.listCustomerOrders,
+		"GET /orders/{orderId}/receipt":      a.receipt,
+		"POST /orders/search":                a.searchOrders,
+		"POST /orders/import":                a.importOrder,
+		"POST /login":                        a.login,
+		"GET /me":                            a.me,
+		"POST /me/email":                     a.changeEmail,
+		"GET /directory":                     a.directory,
+		"GET /documents":                     a.document,
+		"GET /go":                            a.redirect,
+		"POST /reviews/preview":              a.preview,
+		"POST /tools/label":                  a.label,
+		"POST /tools/letter":                 a.letter,
+		"GET /debug/env":                     a.environment,
+		"TRACE /{path...}":                   a.trace,
 		"GET /greet":                         a.greet,
 		"POST /tools/ping":                   a.ping,
 		"GET /admin/export":                  a.export,
 	} {
 		mux.HandleFunc(pattern, careless(h))
 	}
-	return guard(http.NewCrossOriginProtection().Handler(mux))
+	mux.Handle("GET /files/", http.StripPrefix("/files", http.FileServerFS(a.files.FS()))) // INTENTIONALLY VULNERABLE: lists the folder
+	return guard(http.NewCrossOriginProtection().Handler(talkative(mux)))
 }
 
 // guard protects the reader's machine, not the API: without it, a web page

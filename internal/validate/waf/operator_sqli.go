@@ -66,6 +66,7 @@ const (
 type sqliTable struct {
 	slots [sqliSlots]struct{ tag, kinds uint16 }
 	needs []kinds
+	calm  kinds // no entry needs only these, which most texts have
 }
 
 // sqli is read when it is first needed.
@@ -79,6 +80,10 @@ func readSQLi() *sqliTable {
 	}
 	for at := 4 * sqliSlots; at+4 <= len(sqliTables); at += 4 {
 		d.needs = append(d.needs, kinds(binary.LittleEndian.Uint32(sqliTables[at:])))
+	}
+	d.calm = sqlBareword | sqlNumeral | sqlSymbol | sqlComma | sqlSemicolon | sqlColon
+	if d.matches(d.calm) {
+		d.calm = 0
 	}
 	return d
 }
@@ -168,6 +173,11 @@ func (d *sqliTable) can(text string) bool {
 	if have&sqlComment != 0 && strings.Contains(text, "sp_password") {
 		return true // turns the table's exceptions off
 	}
+	return have&^d.calm != 0 && d.matches(have)
+}
+
+// matches reports whether some entry needs no other kinds than these.
+func (d *sqliTable) matches(have kinds) bool {
 	for _, need := range d.needs {
 		if need&^have == 0 {
 			return true
@@ -282,12 +292,4 @@ func sqliClasses() (of [256]uint8) {
 		}
 	}
 	return of
-}
-
-// The folding of tokens takes longest where it never comes to an end: 1+1+1...
-func (detectSQLi) cost(text string) int64 {
-	if !sqli().can(text) {
-		return 20 + 2*int64(len(text))
-	}
-	return 3000 + 200*int64(len(text))
 }

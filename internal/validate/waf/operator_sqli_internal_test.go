@@ -354,11 +354,60 @@ func FuzzInjection(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) { compareInjection(t, d, text) })
 }
 
+// TestWhatStandsBehindTheStopChangesNothing holds the estimate's claim against
+// libinjection itself.
+func TestWhatStandsBehindTheStopChangesNothing(t *testing.T) {
+	t.Parallel()
+	d := readSQLi()
+	rnd := rand.New(rand.NewPCG(5, 6))
+	behind := []string{" union select 1", " 1+1+1+1", " and 1=1", " /* */ or a", ";drop table x", " = (1)", "(1),(2)", " . a", " :: int", ", ,", " )))", "--", "#"}
+	stopped := 0
+	for range 60000 {
+		text := injectionText(rnd) + " house garden " + injectionText(rnd) + " tree house bird " + injectionText(rnd) + " tree house bird garden lake "
+		if strings.ContainsAny(text, `'"`) {
+			continue // they open other readings
+		}
+		_, stop := d.work(text, 0, false)
+		if _, other := d.work(text, 0, true); other > stop {
+			stop = other
+		}
+		if stop >= len(strings.TrimSpace(text)) {
+			continue
+		}
+		stopped++
+		want, print := libinjection.IsSQLi(text[:stop] + " ")
+		for _, rest := range behind {
+			if got, p := libinjection.IsSQLi(text[:stop] + rest); strings.Contains(text[:stop], "#") == strings.Contains(text[:stop]+rest, "#") && strings.Contains(text[:stop], "--") == strings.Contains(text[:stop]+rest, "--") && (got != want || p != print) {
+				t.Errorf("%q is %v %s, with %q behind it %v %s", text[:stop], want, print, rest, got, p)
+			}
+		}
+	}
+	t.Log(stopped, "texts stopped")
+	if stopped < 1000 {
+		t.Error("the texts prove nothing")
+	}
+}
+
+func TestProseCostsLittleAndHostileTextsWhatTheyTake(t *testing.T) {
+	t.Parallel()
+	prose := strings.Repeat("It's a fine day, and the quick brown fox (which isn't lazy) jumps over the dog - for $5 or less. See [the list](#top) and \"more\"! ", 600)
+	for _, text := range []string{prose, "# Title\n\n" + prose, prose[:4000]} {
+		if c := (detectSQLi{}).cost(text); c > 1_000_000 {
+			t.Errorf("prose of %d bytes is thought to take %d ns", len(text), c)
+		}
+	}
+	for _, text := range []string{strings.Repeat("1+", 32<<10), strings.Repeat(" onx=", 13107), strings.Repeat("a,", 32<<10), strings.Repeat("not ", 16<<10), strings.Repeat("' + '", 13107)} {
+		if c := (detectSQLi{}).cost(text); c < 5_000_000 {
+			t.Errorf("%.20q of 64 KiB is thought to take %d ns only", text, c)
+		}
+	}
+}
+
 func BenchmarkInjection(b *testing.B) {
 	long := strings.Repeat("The quick brown fox jumps over the lazy dog. ", 1500)[:64<<10]
 	texts := map[string]string{
 		"name": "Sean O'Brien", "prose": "Please leave the parcel at the door, we are not at home today", "url": "https://example.com/a/b?c=d&e=f",
-		"attack": "1' union select password from users--", "tag": "<img src=x onerror=alert(1)>", "prose 64 KiB": long,
+		"attack": "1' union select password from users--", "tag": "<img src=x onerror=alert(1)>", "prose 64 KiB": long, "marked prose 64 KiB": "<b>It's</b> #1 --- " + long, "five readings 64 KiB": "1'\"#\n--1\n" + strings.Repeat(" onx=", 13107), "five tags 64 KiB": strings.Repeat("<a b='\"`>", 7281),
 		"sums 64 KiB": strings.Repeat("1+", 32<<10), "quotes 64 KiB": strings.Repeat("'\"", 32<<10), "words 64 KiB": strings.Repeat("in a.b ", 9362), "brackets 64 KiB": strings.Repeat("((-", 21845),
 		"phrases 64 KiB": strings.Repeat("not ", 16<<10), "attributes 64 KiB": strings.Repeat("a=b ", 16<<10), "tags 64 KiB": strings.Repeat("<a b>", 13107), "slashes 64 KiB": strings.Repeat("/", 64<<10), "events 64 KiB": strings.Repeat(" onx=", 13107),
 		"comments 64 KiB": strings.Repeat("/**/", 16<<10), "commas 64 KiB": strings.Repeat("1,", 32<<10), "strings 64 KiB": strings.Repeat("''", 32<<10), "backslashes 64 KiB": strings.Repeat(`\\`, 64<<10), "dots 64 KiB": strings.Repeat("a.", 32<<10), "entities 64 KiB": "<a href=" + strings.Repeat("&#x1", 16<<10),

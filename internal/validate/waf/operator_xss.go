@@ -72,5 +72,3 @@ func attributeRuns(text string) bool {
 	}
 	return false
 }
-
-func (detectXSS) cost(text string) int64 { return 200 + 30*int64(len(text)) }

@@ -196,6 +196,7 @@ func TestWhatIsLeftOutIsSafe(t *testing.T) {
 		"events beside the data":            strings.HasSuffix(f.Events.Path.Value, "data/events") && f.Events.Sync == time.Second,
 		"keys of the live environment":      f.Environment == "live" && f.APIKeys.Enabled && f.APIKeys.Header == "X-API-Key",
 		"no operation is open by a default": len(api.Operations) == 0,
+		"rules for content enforce":         f.WAF.Mode == "enforce" && f.WAF.Engine == "compiled" && f.WAF.Paranoia == 1 && f.WAF.Detect == 1 && f.WAF.OverBudget == "refuse",
 	} {
 		if !ok {
 			t.Errorf("not so: %s", name)
@@ -223,8 +224,8 @@ func TestWhatIsWrittenArrives(t *testing.T) {
 		"limit":           {api.Limits[2].ID, "per-tenant-operation"},
 		"own":             {get.Own[0].Object.Value + "=" + get.Own[0].Owner.Value, "path.customerId=claims.sub"},
 		"rule":            {refund.Require[0].ID + ": " + refund.Require[0].Expr.Value, "amount: body.amount <= 500 || role('manager')"},
-		"its place":       {refund.Require[0].Expr.Place.String(), "testdata/good_full.yaml:77:27"},
-		"operation":       {refund.Place.String(), "testdata/good_full.yaml:75:7"},
+		"its place":       {refund.Require[0].Expr.Place.String(), "testdata/good_full.yaml:97:27"},
+		"operation":       {refund.Place.String(), "testdata/good_full.yaml:95:7"},
 		"max body":        {refund.MaxBody.String(), "4KiB"},
 		"timeout":         {*refund.Timeout, 3 * time.Second},
 		"because":         {api.Require[0].Because, "Nobody orders at night"},
@@ -240,6 +241,11 @@ func TestWhatIsWrittenArrives(t *testing.T) {
 		"test issuer":     {test.As.Issuer, "main"},
 		"test status":     {f.Tests[2].Expect.Status, 401},
 		"test nobody":     {f.Tests[2].As == nil, true},
+		"waf":             {fmt.Sprint(f.WAF.Paranoia, f.WAF.Detect, f.WAF.Budget, " ", f.WAF.Leaks, " ", api.WAF.Leaks), "1 2 10ms enforce report"},
+		"rules by number": {fmt.Sprint(config.Values(f.WAF.Exclude[0].Rules), " ", config.Values(f.WAF.Exclude[1].Rules)), "[920350] [942100 942200-942299 attack-xss]"},
+		"parameter":       {api.Operations["graph"].WAF.Exclude[0].Parameter.Value, "body/query"},
+		"graphql":         {api.Operations["graph"].GraphQL.Depth, 5},
+		"uploads":         {fmt.Sprint(api.Uploads.Parts, " ", api.Uploads.File, " ", config.Values(*api.Uploads.Extensions)), "8 2MiB [php exe]"},
 	} {
 		if pair[0] != pair[1] {
 			t.Errorf("%s: got %v, want %v", name, pair[0], pair[1])

@@ -159,6 +159,11 @@ func (*OneOrMany) schema(_ *schemer, at spot) schema {
 	return schema{"anyOf": []schema{text(at.tag), list(text(at.tag), at.tag, true)}}
 }
 
+func (*RuleNames) schema(_ *schemer, at spot) schema {
+	one := schema{"anyOf": []schema{text(at.tag), {"type": "integer", "minimum": 1, "maximum": 999_999_999}}}
+	return schema{"anyOf": []schema{one, list(one, at.tag, true)}}
+}
+
 func (*Role) schema(s *schemer, _ spot) schema {
 	type role Role // without the methods of a node
 	grants := text(`format:"grant"`)

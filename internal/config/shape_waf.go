@@ -35,7 +35,7 @@ type WAFHere struct {
 
 // A WAFExclusion keeps rules from one value. 'gatehouse waf tune' proposes them.
 type WAFExclusion struct {
-	Rules     OneOrMany `yaml:"rules" required:"true" min:"1" max:"256" format:"rules" doc:"Ids (942100), ranges (942000-942999) or tags (attack-sqli)."`
+	Rules     RuleNames `yaml:"rules" required:"true" min:"1" max:"256" format:"rules" doc:"Ids (942100), ranges (942000-942999) or tags (attack-sqli)."`
 	Parameter Text      `yaml:"parameter" format:"parameter" doc:"The value they do not look at: query.q, path.id, header.Referer, cookie.theme, body.q of a form, body/items/*/note of JSON. Default: none, the rules do not run at all."`
 	Because   string    `yaml:"because" required:"true" doc:"Why it is harmless there, in a sentence: the next reader decides by it whether it still is."`
 	Place     Place     `yaml:"-"`

@@ -3,6 +3,7 @@ package config
 import (
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -130,6 +131,28 @@ func (o *OneOrMany) decode(d *decoder, n *yaml.Node, at spot) {
 		}
 	}
 	d.distinct(*o, at)
+}
+
+// RuleNames names rules of the WAF: ids, which are written as numbers, ranges and tags.
+type RuleNames OneOrMany
+
+func (r *RuleNames) decode(d *decoder, n *yaml.Node, at spot) {
+	named := *n
+	items := []*yaml.Node{&named}
+	if n.Kind == yaml.SequenceNode {
+		named.Content, items = slices.Clone(n.Content), items[:0]
+		for i := range named.Content {
+			item := *named.Content[i]
+			named.Content[i] = &item
+			items = append(items, &item)
+		}
+	}
+	for _, item := range items {
+		if item.ShortTag() == "!!int" {
+			item.Tag = "!!str"
+		}
+	}
+	(*OneOrMany)(r).decode(d, &named, at)
 }
 
 // A Role is what it grants and the roles it inherits. A list is short for its grants.

@@ -35,17 +35,20 @@ type dfa struct {
 	pool   sync.Pool
 
 	table atomic.Pointer[table]
-	lost  atomic.Int64 // states that were needed and found no room
-
 	mu    sync.Mutex // who adds states
+	epoch int64      // of the room when the table was begun
 	used  int        // rows
 	bytes int        // taken from the room
 }
 
-// A room is the memory that the dfas of a set share.
+// A room is the memory that some dfas share. What is in it stays until it is full
+// and refill times as many states were missed; then all begin anew.
 type room struct {
-	max  int64
-	used atomic.Int64
+	max    int64 // bytes
+	used   atomic.Int64
+	states atomic.Int64
+	lost   atomic.Int64 // states that found no room
+	epoch  atomic.Int64
 }
 
 // take asks for bytes.
@@ -55,6 +58,13 @@ func (r *room) take(bytes int) bool {
 	}
 	r.used.Add(-int64(bytes))
 	return false
+}
+
+func (r *room) miss() {
+	if r.lost.Add(1) > refill*r.states.Load() {
+		r.lost.Store(0)
+		r.epoch.Add(1)
+	}
 }
 
 func newDFA(n *nfa, exprs []uint32, m mode, r *room) *dfa {
@@ -87,13 +97,14 @@ func (d *dfa) newTable(rows int, life *byte) *table {
 func (d *dfa) reset() {
 	const rows = 4
 	d.room.used.Add(int64(d.rowBytes()*rows - d.bytes)) // these few are always there
+	d.room.states.Add(int64(-d.used))
 	t := d.newTable(rows, new(byte))
 	first := &state{prev: atBegin}
 	first.hash = hashOf(first)
 	t.state[startRow] = first
 	t.put(first.hash, startRow)
 	d.used, d.bytes = startRow+1, rows*d.rowBytes()
-	d.lost.Store(0)
+	d.epoch = d.room.epoch.Load()
 	d.table.Store(t)
 }
 
@@ -123,6 +134,9 @@ func (t *table) put(hash uint64, row uint32) {
 func (d *dfa) keep(w *scratch) (*table, uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.epoch != d.room.epoch.Load() {
+		d.reset()
+	}
 	t := d.table.Load()
 	row := t.find(w)
 	if row != 0 {
@@ -134,12 +148,11 @@ func (d *dfa) keep(w *scratch) (*table, uint32) {
 		grown = d.grow(t)
 	}
 	if grown == nil || !d.room.take(size) {
-		if d.lost.Add(1) > int64(refill*d.used) {
-			d.reset()
-		}
+		d.room.miss()
 		return t, 0
 	}
 	t = grown
+	d.room.states.Add(1)
 	d.bytes += size
 	s := &state{at: slices.Clone(w.s.at), hits: slices.Clone(w.s.hits), prev: w.s.prev, hash: w.s.hash}
 	row = uint32(d.used)
@@ -162,7 +175,7 @@ func (d *dfa) grow(old *table) *table {
 		rows = len(old.state) * 5 / 4
 	}
 	more := (rows - len(old.state)) * d.rowBytes()
-	if !d.room.take(more) {
+	if int64(d.bytes+more) > d.room.max/2 || !d.room.take(more) { // no one alone
 		return nil
 	}
 	d.bytes += more

@@ -49,10 +49,20 @@ func (n *nfa) classAt(text string, i int) (class uint32, width int) {
 	return uint32(n.of(r)), width
 }
 
+// An outcome is how a scan ended.
+type outcome uint8
+
+const (
+	ended    outcome = iota // the budget did not suffice
+	complete                // all hits are known
+	givenUp                 // it would need too many new states
+)
+
 // scan puts into hits the expressions of up to four dfas of n that match text.
-func (n *nfa) scan(dfas []*dfa, rest *table, text string, hits Bits, left *int64) bool {
+// It gives up after so many new transitions as tries, unless that is negative.
+func (n *nfa) scan(dfas []*dfa, rest *table, text string, hits Bits, left *int64, tries int) outcome {
 	if *left -= scanCost + byteCost*int64(len(text)); *left < 0 {
-		return false
+		return ended
 	}
 	var run [lanes]lane
 	for k := range run {
@@ -77,7 +87,7 @@ func (n *nfa) scan(dfas []*dfa, rest *table, text string, hits Bits, left *int64
 				break
 			}
 			if i >= len(text) {
-				return true
+				return complete
 			}
 			a0, a1, a2, a3 = v0, v1, v2, v3
 			i += width
@@ -90,23 +100,28 @@ func (n *nfa) scan(dfas []*dfa, rest *table, text string, hits Bits, left *int64
 			case l.done:
 			case v != 0:
 				l.move(v, hits)
-			case !l.miss(text, i, class, hits, left):
-				return false
-			case l.done:
-				l.t, l.at = rest, uint32(n.stride)
+			case tries == 0:
+				return givenUp
+			default:
+				tries--
+				if o := l.miss(text, i, class, hits, left, tries < 0); o != complete {
+					return o
+				}
+				if l.done {
+					l.t, l.at = rest, uint32(n.stride)
+				}
 			}
 		}
 		if i >= len(text) {
-			return true
+			return complete
 		}
 		i += width
 	}
 }
 
 // miss makes the transition with the class at i, which is not known. If the new
-// state finds no room the lane goes on to the end of the text alone. False: the
-// budget has ended.
-func (l *lane) miss(text string, i int, class uint32, hits Bits, left *int64) bool {
+// state finds no room the lane goes on to the end of the text alone, or gives up.
+func (l *lane) miss(text string, i int, class uint32, hits Bits, left *int64, alone bool) outcome {
 	d, w := l.d, l.d.scratch()
 	defer d.pool.Put(w)
 	end := uint32(d.classes.n)
@@ -123,7 +138,10 @@ func (l *lane) miss(text string, i int, class uint32, hits Bits, left *int64) bo
 			t, row = d.keep(w)
 		}
 		if *left < 0 {
-			return false
+			return ended
+		}
+		if row == 0 && !alone {
+			return givenUp
 		}
 		if row == 0 {
 			for _, e := range w.s.hits {
@@ -142,13 +160,13 @@ func (l *lane) miss(text string, i int, class uint32, hits Bits, left *int64) bo
 			l.t, lone = t, false
 			l.move(v, hits)
 			if !l.done {
-				return true
+				return complete
 			}
 		}
 		// Alone: as far as the table knows the way, then round again.
 		for {
 			if class == end {
-				return true
+				return complete
 			}
 			_, width := d.classAt(text, i)
 			i += width

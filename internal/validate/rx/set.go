@@ -23,7 +23,6 @@ const defaultBytes = 16 << 20
 // use.
 type Set struct {
 	n    int
-	room room
 	text side // all expressions, over the characters of texts
 
 	// Those over bytes once more, over bytes, for texts beyond ASCII. On ASCII
@@ -33,9 +32,9 @@ type Set struct {
 
 // NewSet compiles patterns. The error names the one that is wrong.
 func NewSet(patterns []Pattern, o Options) (*Set, error) {
-	s := &Set{n: len(patterns), room: room{max: int64(o.MaxBytes)}}
+	s := &Set{n: len(patterns)}
 	if o.MaxBytes == 0 {
-		s.room.max = defaultBytes
+		o.MaxBytes = defaultBytes
 	}
 	known := map[Pattern]int{}
 	var progs, byteProgs []*syntax.Prog
@@ -62,8 +61,8 @@ func NewSet(patterns []Pattern, o Options) (*Set, error) {
 		s.text.twin = append(s.text.twin, twin)
 		s.text.members = append(s.text.members, []int{i})
 	}
-	s.text.build(progs, false, &s.room)
-	s.binary.build(byteProgs, true, &s.room)
+	s.text.build(progs, false, o.MaxBytes/8*7)
+	s.binary.build(byteProgs, true, o.MaxBytes/8)
 	return s, nil
 }
 
@@ -84,7 +83,15 @@ func (s *Set) Len() int { return s.n }
 func (s *Set) Exact(i int) bool { return i >= 0 && i < s.n }
 
 // Bytes is about how much memory the states take that texts needed so far.
-func (s *Set) Bytes() int { return int(s.room.used.Load()) }
+func (s *Set) Bytes() int {
+	sum := int64(0)
+	for _, side := range []*side{&s.text, &s.binary} {
+		for _, r := range side.rooms {
+			sum += r.used.Load()
+		}
+	}
+	return int(sum)
+}
 
 // Scan sets in hits the bits of the patterns that match text anywhere, as
 // MatchString of Go's regexp has it, and leaves the other bits as they are. Only

@@ -1,6 +1,9 @@
 package rx
 
-import "regexp/syntax"
+import (
+	"regexp/syntax"
+	"sync/atomic"
+)
 
 // A side is expressions and the dfas that answer for them.
 type side struct {
@@ -8,12 +11,15 @@ type side struct {
 	members [][]int // expression → patterns of the set
 	twin    []int   // expression → the same on the side for bytes; -1: it is over characters
 	rest    *table  // for lanes without a dfa
+	whole   []*dfa  // everything in one pass: quickest, while the states that a text needs are there
 	first   []*dfa  // who match, and who stay open
 	second  []*dfa  // of those that stay open, who match
-	of      []int   // expression → its dfa in second
+	rooms   []*room
+	shy     atomic.Int32 // so many long texts are not tried with whole
+	of      []int        // expression → its dfa in second
 }
 
-func (s *side) build(progs []*syntax.Prog, binary bool, r *room) {
+func (s *side) build(progs []*syntax.Prog, binary bool, maxBytes int) {
 	if len(progs) == 0 {
 		return
 	}
@@ -22,6 +28,11 @@ func (s *side) build(progs []*syntax.Prog, binary bool, r *room) {
 	all := make([]uint32, len(progs))
 	for e := range all {
 		all[e] = uint32(e)
+	}
+	quick, r := &room{max: int64(maxBytes) * 3 / 8}, &room{max: int64(maxBytes) * 5 / 8}
+	s.rooms = []*room{quick, r}
+	for _, exprs := range n.spread(all, lanes, whole) {
+		s.whole = append(s.whole, newDFA(n, exprs, whole, quick))
 	}
 	for _, exprs := range n.spread(all, lanes, first) {
 		s.first = append(s.first, newDFA(n, exprs, first, r))
@@ -41,49 +52,97 @@ func (s *side) build(progs []*syntax.Prog, binary bool, r *room) {
 	}
 }
 
-// words is how many numbers fit into a set on the stack.
+// words is how many numbers fit into a set on the stack, by 64.
 const words = 16
+
+const (
+	// A text may make minTries states in whole, and one for each tryBytes, until it
+	// is given to the two passes: enough to learn what comes again, cheap for what
+	// does not.
+	minTries = 32
+	tryBytes = 32
+	// A text from longText on that was given up keeps the next shyness from being
+	// tried.
+	longText = 1 << 10
+	shyness  = 4
+)
 
 // scan asks the dfas; with noBytes not for the expressions over bytes.
 func (s *side) scan(text string, hits, only Bits, left *int64, noBytes bool) bool {
-	n := len(s.members)
-	var few, fewer [words]uint64
-	found, todo := Bits(few[:]), Bits(fewer[:])
-	if n+len(s.nfa.openings) > words*64 {
-		found, todo = NewBits(n+len(s.nfa.openings)), NewBits(n)
+	if s.nfa == nil {
+		return true
 	}
-	if !s.nfa.scan(s.first, s.rest, text, found, left) {
+	n := len(s.members)
+	var few [words]uint64
+	found := Bits(few[:])
+	if n+len(s.nfa.openings) > words*64 {
+		found = NewBits(n + len(s.nfa.openings))
+	}
+	if !s.shuns(text) {
+		switch s.nfa.scan(s.whole, s.rest, text, found, left, minTries+len(text)/tryBytes) {
+		case ended:
+			return false
+		case complete:
+			s.report(found, hits, only, noBytes)
+			return true
+		case givenUp:
+			if len(text) >= longText {
+				s.shy.Store(shyness)
+			}
+		}
+	}
+	if s.nfa.scan(s.first, s.rest, text, found, left, -1) == ended || !s.follow(text, found, only, left, noBytes) {
 		return false
 	}
-	if k := found.Next(n); k >= 0 {
-		var has [words]uint64
-		classes := Bits(has[:])
-		if s.nfa.stride > words*64 {
-			classes = NewBits(s.nfa.stride)
-		}
-		s.nfa.classesOf(text, classes)
-		*left -= int64(len(text))
-		for ; k >= 0; k = found.Next(k + 1) {
-			o := &s.nfa.openings[k-n]
-			if e := int(o.expr); !found.Has(e) && s.wanted(e, only, noBytes) && meet(classes, o.exits) {
-				todo.Set(s.of[e])
-			}
-		}
-		var run [lanes]*dfa
-		count := 0
-		for k := todo.Next(0); k >= 0; {
-			run[count] = s.second[k]
-			count++
-			k = todo.Next(k + 1)
-			if k >= 0 && count < lanes {
-				continue
-			}
-			if !s.nfa.scan(run[:count], s.rest, text, found, left) {
-				return false
-			}
-			count = 0
+	s.report(found, hits, only, noBytes)
+	return true
+}
+
+// shuns reports whether text had better not be tried with whole.
+func (s *side) shuns(text string) bool {
+	return len(text) >= longText && s.shy.Load() > 0 && s.shy.Add(-1) >= 0
+}
+
+// follow asks about the expressions that stay open somewhere in text.
+func (s *side) follow(text string, found, only Bits, left *int64, noBytes bool) bool {
+	n := len(s.members)
+	var few, fewer [words]uint64
+	classes, todo := Bits(few[:]), Bits(fewer[:])
+	if n > words*64 || s.nfa.stride > words*64 {
+		classes, todo = NewBits(s.nfa.stride), NewBits(n)
+	}
+	k := found.Next(n)
+	if k < 0 {
+		return true
+	}
+	s.nfa.classesOf(text, classes)
+	*left -= int64(len(text))
+	for ; k >= 0; k = found.Next(k + 1) {
+		o := &s.nfa.openings[k-n]
+		if e := int(o.expr); !found.Has(e) && s.wanted(e, only, noBytes) && meet(classes, o.exits) {
+			todo.Set(s.of[e])
 		}
 	}
+	var run [lanes]*dfa
+	count := 0
+	for k := todo.Next(0); k >= 0; {
+		run[count] = s.second[k]
+		count++
+		k = todo.Next(k + 1)
+		if k >= 0 && count < lanes {
+			continue
+		}
+		if s.nfa.scan(run[:count], s.rest, text, found, left, -1) == ended {
+			return false
+		}
+		count = 0
+	}
+	return true
+}
+
+// report passes on which expressions were found.
+func (s *side) report(found, hits, only Bits, noBytes bool) {
+	n := len(s.members)
 	for e := found.Next(0); e >= 0 && e < n; e = found.Next(e + 1) {
 		if noBytes && s.twin[e] >= 0 {
 			continue
@@ -94,7 +153,6 @@ func (s *side) scan(text string, hits, only Bits, left *int64, noBytes bool) boo
 			}
 		}
 	}
-	return true
 }
 
 // wanted reports whether somebody asks for expression e.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // denseBytes is how much room the rows of the states near the root may take.
@@ -260,30 +261,33 @@ func (a *automaton) longest(text string, from int) (to int, ok bool) {
 	return to, ok
 }
 
-// phrases is the operator pm and pmFromFile.
+// phrases is the operator pm and pmFromFile. Its automaton is made when it is
+// first needed: where many lists are asked in one pass, one alone is asked only
+// for what it captures.
 type phrases struct {
 	list []string
-	auto *automaton
+	auto func() *automaton
 }
 
 func newPhrases(list []string) *phrases {
-	return &phrases{list: list, auto: newAutomaton([][]string{list})}
+	return &phrases{list: list, auto: sync.OnceValue(func() *automaton { return newAutomaton([][]string{list}) })}
 }
 
 // phraseLines are the phrases of a file.
 func phraseLines(data []byte) []string { return lines(data) }
 
 func (p *phrases) match(text string, caps *captures) bool {
+	auto := p.auto()
 	if caps == nil {
-		if p.auto.always[0] != 0 {
+		if auto.always[0] != 0 {
 			return true
 		}
-		_, _, ok := p.auto.first(text, 0)
+		_, _, ok := auto.first(text, 0)
 		return ok
 	}
 	at, found := 0, false
 	for {
-		from, to, ok := p.auto.leftmost(text, at)
+		from, to, ok := auto.leftmost(text, at)
 		if !ok {
 			return found
 		}
@@ -295,7 +299,7 @@ func (p *phrases) match(text string, caps *captures) bool {
 	}
 }
 
-func (p *phrases) cost(text string) int64 { return 20 + 10*int64(len(text)) }
+func (p *phrases) cost(text string) int64 { return 20 + 5*int64(len(text)) }
 
 // A multiPM asks many pm and pmFromFile operators about a text in one pass.
 type multiPM struct{ auto *automaton }
@@ -312,4 +316,4 @@ func newMultiPM(ops []*phrases) *multiPM {
 // all of them.
 func (m *multiPM) scan(text string, hits []uint64) { m.auto.scan(text, hits) }
 
-func (m *multiPM) cost(text string) int64 { return 20 + 10*int64(len(text)) }
+func (m *multiPM) cost(text string) int64 { return 20 + 5*int64(len(text)) }

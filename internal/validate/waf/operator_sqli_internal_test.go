@@ -375,10 +375,10 @@ func TestWhatStandsBehindTheStopChangesNothing(t *testing.T) {
 			continue
 		}
 		stopped++
-		want, print := libinjection.IsSQLi(text[:stop] + " ")
+		want, found := libinjection.IsSQLi(text[:stop] + " ")
 		for _, rest := range behind {
-			if got, p := libinjection.IsSQLi(text[:stop] + rest); strings.Contains(text[:stop], "#") == strings.Contains(text[:stop]+rest, "#") && strings.Contains(text[:stop], "--") == strings.Contains(text[:stop]+rest, "--") && (got != want || p != print) {
-				t.Errorf("%q is %v %s, with %q behind it %v %s", text[:stop], want, print, rest, got, p)
+			if got, p := libinjection.IsSQLi(text[:stop] + rest); strings.Contains(text[:stop], "#") == strings.Contains(text[:stop]+rest, "#") && strings.Contains(text[:stop], "--") == strings.Contains(text[:stop]+rest, "--") && (got != want || p != found) {
+				t.Errorf("%q is %v %s, with %q behind it %v %s", text[:stop], want, found, rest, got, p)
 			}
 		}
 	}

@@ -30,6 +30,8 @@ type Effective struct {
 	Place     string   `json:"place"`
 	Services  []string `json:"services"`
 	Lines     []Line   `json:"lines"`
+
+	Content []validate.FieldRules `json:"content,omitempty"` // which rules for content look at which value, and why the others do not
 }
 
 // A Line is one thing that is enforced, with where it was written.
@@ -127,6 +129,7 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 		return out, nil
 	}
 	p.effectiveWAF(&a, route.Op, add)
+	out.Content = route.Op.Remaining()
 	add("forward", "", "", a.api.Upstream.Place.String(), "caller's credential: %s; audience %s", a.api.Upstream.Token, route.Audience)
 	if m := route.Op.CheckResponses(); m != validate.Off {
 		add("validate response", "", "", "", "%s", map[validate.Mode]string{validate.Report: "report", validate.Enforce: "enforce"}[m])

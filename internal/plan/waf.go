@@ -111,6 +111,9 @@ func (p *Plan) effectiveWAF(a *Access, op *validate.Operation, add func(step, la
 			add("content", "excluded", strings.Join(config.Values(e.Rules), " "), e.Place.String(), "do not look at %s: %s", where, e.Because)
 		}
 	}
+	for _, f := range op.Remaining() {
+		add("content", "rules", fieldName(&f), "", "%s", fieldText(&f))
+	}
 	if s.Deeper != validate.Off {
 		add("content", "deeper", "", "", "%s: free text is decoded and looked at again", words[s.Deeper])
 	}
@@ -149,4 +152,38 @@ func bodies(s *validate.Settings, api *config.API, op *config.Operation) {
 		Directives: none(g.Directives), Batch: g.Batch, Introspection: g.Introspection,
 		Operations: config.Values(g.Operations), Persisted: g.Persisted,
 	}
+}
+
+// fieldName writes a value of an operation as waf.exclude does.
+func fieldName(f *validate.FieldRules) string {
+	switch {
+	case f.Pointer != "":
+		return f.In + f.Pointer
+	case f.Name != "":
+		return f.In + "." + f.Name
+	}
+	return f.In
+}
+
+// fieldText tells which rules look at a value and why the others do not.
+func fieldText(f *validate.FieldRules) string {
+	var b strings.Builder
+	switch len(f.Left) {
+	case 0:
+		fmt.Fprintf(&b, "%s: none of %d rules", f.Language, f.Rules)
+	case f.Rules:
+		fmt.Fprintf(&b, "%s: all %d rules", f.Language, f.Rules)
+	default:
+		fmt.Fprintf(&b, "%s: %d of %d rules", f.Language, len(f.Left), f.Rules)
+		if len(f.Left) <= 12 {
+			b.WriteString(":")
+			for _, id := range f.Left {
+				fmt.Fprintf(&b, " %d", id)
+			}
+		}
+	}
+	for _, r := range f.Removed {
+		fmt.Fprintf(&b, "; %d: %s", len(r.Rules), r.Why)
+	}
+	return b.String()
 }

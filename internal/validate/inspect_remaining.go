@@ -10,20 +10,20 @@ import (
 // FieldRules say which rules look at one value of an operation, and why the
 // others do not.
 type FieldRules struct {
-	In       string // query, path, header, cookie, body
-	Name     string // of a parameter or a form's field
-	Pointer  string // of a leaf of a JSON body: "/items/*/note"; {} is any member the schema does not name
-	Content  string // media type of the body
-	Language string // what can stand there, in words: "pattern ^ord_[a-z0-9]{10}$"
-	Rules    int    // that look at such a place at all
-	Left     []int  // ids of those that can match there
-	Removed  []Removal
+	In       string    `json:"in"`                // query, path, header, cookie, body
+	Name     string    `json:"name,omitempty"`    // of a parameter or a form's field
+	Pointer  string    `json:"pointer,omitempty"` // of a leaf of a JSON body: "/items/*/note"; {} is any member the schema does not name
+	Content  string    `json:"content,omitempty"` // media type of the body
+	Language string    `json:"language"`          // what can stand there, in words: "pattern ^ord_[a-z0-9]{10}$"
+	Rules    int       `json:"rules"`             // that look at such a place at all
+	Left     []int     `json:"left"`              // ids of those that can match there
+	Removed  []Removal `json:"removed,omitempty"`
 }
 
 // A Removal is a reason for which rules do not look at a value.
 type Removal struct {
-	Why   string
-	Rules []int // their ids
+	Why   string `json:"why"`
+	Rules []int  `json:"rules"` // their ids
 }
 
 // A field is one FieldRules, before anyone asks for it.

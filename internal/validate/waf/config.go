@@ -7,6 +7,9 @@ type Config struct {
 	Threshold int // inbound anomaly score that blocks; 0: 5
 	Outbound  int // outbound anomaly score that blocks; 0: 4
 
+	Methods      []string // that operations have: rule 911100 refuses others; nil: CRS's own, without PUT, PATCH and DELETE
+	ContentTypes []string // that they take: rule 920420; nil: CRS's own list
+
 	Before []Source // a user's own rules that run before the Core Rule Set: settings, exclusions by ctl
 	After  []Source // and behind it: more rules, SecRuleRemoveById, SecRuleUpdateTargetById
 	NoCRS  bool     // only the user's own

@@ -211,9 +211,12 @@ func reflect(m *waf.Message) error {
 		Body    string            `json:"body"`
 		Encoded string            `json:"encodedBody"`
 	}
-	if json.Unmarshal(m.Body, &ask) != nil {
+	if !json.Valid(m.Body) {
 		m.Status, m.Answer = http.StatusBadRequest, []waf.Field{{Name: "Content-Type", Value: "text/plain"}}
 		return nil
+	}
+	if err := json.Unmarshal(m.Body, &ask); err != nil {
+		return fmt.Errorf("reflect: %w", err)
 	}
 	m.Status, m.AnswerBody = 200, []byte(ask.Body)
 	if ask.Status != 0 {

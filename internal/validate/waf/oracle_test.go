@@ -125,18 +125,6 @@ func corazaEngines(t testing.TB) (levels [5]*coraza.Engine) {
 	return levels
 }
 
-// corazaVerdict asks Coraza about one message under c.
-func corazaVerdict(t testing.TB, c waf.Config, m waf.Message) (ids map[int]int, score int) {
-	t.Helper()
-	e, err := coraza.Load(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := ask(e, &m, new(waf.Facts))
-	s := sayOf(&v)
-	return s.ids, s.score
-}
-
 // each runs do for 0 to n-1 on all processors, each with facts of its own.
 func each(n int, do func(i int, f *waf.Facts)) {
 	var next atomic.Int64

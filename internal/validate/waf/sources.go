@@ -30,7 +30,10 @@ func (c *Config) Sources() ([]seclang.Source, error) {
 	var core []seclang.Source
 	if !c.NoCRS {
 		var err error
-		core, err = seclang.CRS(seclang.Setup{Paranoia: level, Detect: max(c.Detect, level), Inbound: c.Threshold, Outbound: c.Outbound})
+		core, err = seclang.CRS(seclang.Setup{
+			Paranoia: level, Detect: max(c.Detect, level), Inbound: c.Threshold, Outbound: c.Outbound,
+			Methods: c.Methods, ContentTypes: c.ContentTypes,
+		})
 		if err != nil {
 			return nil, fmt.Errorf("rules: %w", err)
 		}

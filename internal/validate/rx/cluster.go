@@ -57,15 +57,14 @@ func sample() string {
 type trace []uint64
 
 // traces runs expressions over the sample.
-func (n *nfa) traces(exprs []uint32, m mode) []trace {
+func (n *nfa) traces(exprs []uint32, w *scratch) []trace {
 	text := sample()
 	out := make([]trace, len(n.begin))
 	for _, e := range exprs {
 		out[e] = make(trace, 0, len(text))
 	}
-	starts := n.newStarts(exprs, m)
-	w := newScratch(n, m)
-	w.lone.prev = atBegin
+	starts := n.newStarts(exprs, w)
+	w.lone = state{prev: atBegin}
 	for i := 0; i < len(text); {
 		class, width := n.classAt(text, i)
 		i += width
@@ -106,12 +105,12 @@ type part struct {
 	states int // on the sample
 }
 
-func (n *nfa) newParts(exprs []uint32, m mode) []part {
-	traces := n.traces(exprs, m)
+func (n *nfa) newParts(exprs []uint32, w *scratch) []part {
+	traces := n.traces(exprs, w)
 	parts := make([]part, len(exprs))
 	var f filter
+	zero := make(trace, sampleBytes+64)
 	for i, e := range exprs {
-		zero := make(trace, len(traces[e]))
 		parts[i] = part{[]uint32{e}, traces[e], f.distinct(traces[e], zero)}
 	}
 	slices.SortStableFunc(parts, func(a, b part) int { return b.states - a.states })
@@ -132,11 +131,11 @@ func (p *part) join(q part, states int) {
 
 // spread divides expressions among at most count dfas so that these need few
 // states: expressions that follow the same words belong together.
-func (n *nfa) spread(exprs []uint32, count int, m mode) [][]uint32 {
+func (n *nfa) spread(exprs []uint32, count int, w *scratch) [][]uint32 {
 	if len(exprs) < 4*count {
-		count = 1
+		return [][]uint32{exprs}
 	}
-	all := n.newParts(exprs, m)
+	all := n.newParts(exprs, w)
 	out := make([]part, count)
 	var f filter
 	for k := range out {
@@ -156,13 +155,13 @@ func (n *nfa) spread(exprs []uint32, count int, m mode) [][]uint32 {
 
 // pair puts together small expressions only, so that a text that concerns one
 // does not pay for many, nor for many states.
-func (n *nfa) pair(exprs []uint32, m mode) [][]uint32 {
+func (n *nfa) pair(exprs []uint32, w *scratch) [][]uint32 {
 	type bin struct {
 		part
 		product int
 	}
 	var out []bin
-	for _, p := range n.newParts(exprs, m) {
+	for _, p := range n.newParts(exprs, w) {
 		states := max(2, p.states)
 		at := slices.IndexFunc(out, func(b bin) bool { return b.product*states <= maxProduct })
 		if at < 0 {

@@ -67,8 +67,8 @@ func (r *room) miss() {
 	}
 }
 
-func newDFA(n *nfa, exprs []uint32, m mode, r *room) *dfa {
-	d := &dfa{nfa: n, exprs: exprs, mode: m, starts: n.newStarts(exprs, m), room: r}
+func newDFA(n *nfa, exprs []uint32, w *scratch, r *room) *dfa {
+	d := &dfa{nfa: n, exprs: exprs, mode: w.mode, starts: n.newStarts(exprs, w), room: r}
 	d.reset()
 	return d
 }

@@ -46,7 +46,7 @@ func LanguageOf(expr string, maxLen int) (*Language, error) {
 func explore(n *nfa) *Language {
 	l := &Language{cuts: n.cuts()}
 	w := newScratch(n, whole)
-	first := n.newStarts([]uint32{0}, whole)
+	first := n.newStarts([]uint32{0}, w)
 	var states []*state
 	known := map[uint64][]int{}
 	add := func() int {

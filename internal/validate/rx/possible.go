@@ -111,7 +111,7 @@ type place struct {
 // find looks for a text of the language that expression e matches. It is not
 // certain when it ended before it had seen all places.
 func (x *walk) find(e uint32) (text string, found, certain bool) {
-	first := x.n.newStarts([]uint32{e}, whole)
+	first := x.n.newStarts([]uint32{e}, x.w)
 	begin := &state{prev: atBegin}
 	begin.hash = hashOf(begin)
 	places := []place{{s: begin, from: none}}

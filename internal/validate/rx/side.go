@@ -31,12 +31,15 @@ func (s *side) build(progs []*syntax.Prog, binary bool, maxBytes int) {
 	}
 	quick, r := &room{max: int64(maxBytes) * 3 / 8}, &room{max: int64(maxBytes) * 5 / 8}
 	s.rooms = []*room{quick, r}
-	for _, exprs := range n.spread(all, lanes, whole) {
-		s.whole = append(s.whole, newDFA(n, exprs, whole, quick))
+	w := newScratch(n, whole)
+	for _, exprs := range n.spread(all, lanes, w) {
+		s.whole = append(s.whole, newDFA(n, exprs, w, quick))
 	}
-	for _, exprs := range n.spread(all, lanes, first) {
-		s.first = append(s.first, newDFA(n, exprs, first, r))
+	w.mode = first
+	for _, exprs := range n.spread(all, lanes, w) {
+		s.first = append(s.first, newDFA(n, exprs, w, r))
 	}
+	w.mode = second
 	var open []uint32
 	for _, o := range n.openings {
 		if len(open) == 0 || open[len(open)-1] != o.expr { // they come in order
@@ -44,11 +47,11 @@ func (s *side) build(progs []*syntax.Prog, binary bool, maxBytes int) {
 		}
 	}
 	s.of = make([]int, len(progs))
-	for _, exprs := range n.pair(open, second) {
+	for _, exprs := range n.pair(open, w) {
 		for _, e := range exprs {
 			s.of[e] = len(s.second)
 		}
-		s.second = append(s.second, newDFA(n, exprs, second, r))
+		s.second = append(s.second, newDFA(n, exprs, w, r))
 	}
 }
 

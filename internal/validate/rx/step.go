@@ -24,10 +24,9 @@ type starts struct {
 
 const startHit = 1 << 31
 
-func (n *nfa) newStarts(exprs []uint32, m mode) starts {
+func (n *nfa) newStarts(exprs []uint32, w *scratch) starts {
 	var s starts
 	s.from = make([]uint32, 0, 4*n.stride+1)
-	w := newScratch(n, m)
 	for prev := range uint8(4) {
 		for class := range n.stride {
 			s.from = append(s.from, uint32(len(s.list)))

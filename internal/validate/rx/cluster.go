@@ -22,7 +22,7 @@ cat ls id ps sh bash curl wget python perl ruby php node java cmd net ping find 
 file path include require import system passwd etc tmp usr bin var log www http https ftp admin root login password user
 2026-11-23 12:30 149.90 42 7 0 +44 5f2b8c1e-9d34-4a6b-8f11-0c2d7e9a4b55 alice@example.org GB EUR SKU-00931 10% #5 A&B Orléans`
 	sampleMarks = `" " ' ' ( ) ; ; : / // \ | || & && < > = == ! ? * $ { } [ ] , . - -- # % @ + ~ ^ _`
-	sampleBytes = 4096
+	sampleBytes = 2048
 )
 
 // sample is ordinary text, with the characters that expressions wait for strewn

@@ -18,8 +18,10 @@ type nfa struct {
 	open     []uint32 // position → its opening + 1, 0: none
 	past     []bool   // position → it leads to an opening, or one leads to it
 	openings []opening
-	member   []Bits // set of characters → its classes
-	stride   int    // of a row of transitions: the classes and one for the end of the text
+	heads    []uint32 // chain → its first position, if the second pass does not count it; or noHead
+	loose    []bool   // expression → it has such chains
+	member   []Bits   // set of characters → its classes
+	stride   int      // of a row of transitions: the classes and one for the end of the text
 }
 
 // A closure is what can follow a position before more is read.

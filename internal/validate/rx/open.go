@@ -8,6 +8,10 @@ package rx
 // whatever the text. The second follows those expressions that came that far, and
 // of the others nothing.
 
+// Of x{1,100} in such a place the second pass makes x+, since a hundred positions
+// would meet every word that follows. What it says of these few expressions is
+// not exact.
+
 // An opening is a place where an expression stays open.
 type opening struct {
 	expr  uint32
@@ -17,6 +21,11 @@ type opening struct {
 // findOpenings fills in open, openings and past, before closures are indexed.
 func (n *nfa) findOpenings() {
 	n.open = make([]uint32, len(n.closures))
+	n.heads = make([]uint32, n.nChains+1)
+	for id := range n.heads {
+		n.heads[id] = noHead
+	}
+	n.loose = make([]bool, len(n.begin))
 	n.past = make([]bool, len(n.closures))
 	into := make([][]uint32, len(n.closures))
 	var ahead, behind []uint32
@@ -39,6 +48,12 @@ func (n *nfa) findOpenings() {
 			n.openings = append(n.openings, opening{n.expr[p], exits})
 		}
 		n.open[p] = uint32(id) + 1
+		if c := n.chains[p]; c.id != 0 {
+			n.loose[n.expr[p]] = true
+			if c.rank == 0 {
+				n.heads[c.id] = uint32(p)
+			}
+		}
 		ahead, behind = append(ahead, uint32(p)), append(behind, uint32(p))
 	}
 	// What leads to an opening and what it leads to concerns the second pass.
@@ -70,6 +85,8 @@ func (n *nfa) findOpenings() {
 		}
 	})
 }
+
+const noHead = ^uint32(0)
 
 // stays reports whether p lasts through ordinary words: it reads a letter and a
 // blank and is, or is as good as, where it was.
@@ -117,5 +134,5 @@ type mode uint8
 const (
 	whole  mode = iota // all the way
 	first              // until they match or stay open
-	second             // only on ways that stay open somewhere
+	second             // only on ways that stay open somewhere, and there without counting
 )

@@ -14,16 +14,17 @@ type Pattern struct {
 
 // Options bound a set. The zero value is good.
 type Options struct {
-	MaxBytes int // of memory for states made while scanning; 0: 16 MiB
+	MaxBytes int // of memory for states made while scanning; 0: 24 MiB
 }
 
-const defaultBytes = 16 << 20
+const defaultBytes = 24 << 20
 
 // A Set answers for many patterns at once. Its methods are safe for concurrent
 // use.
 type Set struct {
-	n    int
-	text side // all expressions, over the characters of texts
+	n     int
+	loose Bits // patterns that are not exact
+	text  side // all expressions, over the characters of texts
 
 	// Those over bytes once more, over bytes, for texts beyond ASCII. On ASCII
 	// there is no difference.
@@ -61,8 +62,18 @@ func NewSet(patterns []Pattern, o Options) (*Set, error) {
 		s.text.twin = append(s.text.twin, twin)
 		s.text.members = append(s.text.members, []int{i})
 	}
-	s.text.build(progs, false, o.MaxBytes/8*7)
-	s.binary.build(byteProgs, true, o.MaxBytes/8)
+	s.text.build(progs, false, o.MaxBytes/16*15)
+	s.binary.build(byteProgs, true, o.MaxBytes/16)
+	s.loose = NewBits(s.n)
+	for _, side := range []*side{&s.text, &s.binary} {
+		for e, members := range side.members {
+			if side.nfa.loose[e] {
+				for _, i := range members {
+					s.loose.Set(i)
+				}
+			}
+		}
+	}
 	return s, nil
 }
 
@@ -78,9 +89,9 @@ func compile(expr string) (*syntax.Prog, error) {
 func (s *Set) Len() int { return s.n }
 
 // Exact reports whether a bit for pattern i means that it matches. Where it is
-// false it means "may match", and no bit means that it does not. All patterns are
-// exact now.
-func (s *Set) Exact(i int) bool { return i >= 0 && i < s.n }
+// false it means "may match", and the caller asks the expression; no bit means
+// everywhere that it does not match.
+func (s *Set) Exact(i int) bool { return !s.loose.Has(i) }
 
 // Bytes is about how much memory the states take that texts needed so far.
 func (s *Set) Bytes() int {

@@ -11,10 +11,24 @@ import (
 
 func TestASetAnswersForEachPattern(t *testing.T) {
 	patterns := []rx.Pattern{
-		{Expr: `(?sm)union\s+select`}, {Expr: `(?sm)^x$`}, {Expr: `\xff`, Binary: true}, {Expr: `\bb\B`}, {Expr: ``},
-		{Expr: `a.{0,40}b`}, {Expr: `(?i)k`}, {Expr: `[^a]`}, {Expr: `\A\z`}, {Expr: `(?sm)^[^;]*;$`}, {Expr: `(?sm)union\s+select`},
-		{Expr: `[\x80-\xbf]$`, Binary: true}, {Expr: `\x{fffd}`}, {Expr: `a.*\bb.*c\z`}, {Expr: `(?:ab){2,}|(?:a|ab)(?:c|bcd)(?:d*)$`},
-		{Expr: `(?sm).$`}, {Expr: `x{2,5}y{3}?`}, {Expr: `[a-z ]*9|q[a-z ]{3,30}9`},
+		{Expr: `(?sm)union\s+select`},
+		{Expr: `(?sm)^x$`},
+		{Expr: `\xff`, Binary: true},
+		{Expr: `\bb\B`},
+		{Expr: ``},
+		{Expr: `a.{0,40}b`},
+		{Expr: `(?i)k`},
+		{Expr: `[^a]`},
+		{Expr: `\A\z`},
+		{Expr: `(?sm)^[^;]*;$`},
+		{Expr: `(?sm)union\s+select`},
+		{Expr: `[\x80-\xbf]$`, Binary: true},
+		{Expr: `\x{fffd}`},
+		{Expr: `a.*\bb.*c\z`},
+		{Expr: `(?:ab){2,}|(?:a|ab)(?:c|bcd)(?:d*)$`},
+		{Expr: `(?sm).$`},
+		{Expr: `x{2,5}y{3}?`},
+		{Expr: `[a-z ]*9|q[a-z ]{3,30}9`},
 	}
 	ms, s := matchers(t, patterns), newSet(t, patterns, 0)
 	for _, text := range []string{

@@ -93,6 +93,9 @@ func (w *scratch) hit(h uint32) {
 }
 
 func (w *scratch) add(n *nfa, to uint32) {
+	if w.mode == second && n.heads[n.chains[to].id] != noHead && n.open[to] != 0 {
+		to = n.heads[n.chains[to].id]
+	}
 	if w.seen[to] == w.round {
 		return
 	}

@@ -123,7 +123,7 @@ func attacks(t testing.TB) []string {
 			if !ok {
 				query = v
 			}
-			for _, pair := range strings.Split(query, "&") {
+			for pair := range strings.SplitSeq(query, "&") {
 				name, value, _ := strings.Cut(pair, "=")
 				for _, s := range []string{name, value} {
 					add(s)

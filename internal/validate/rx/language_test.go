@@ -53,7 +53,7 @@ func TestWhatIsProvenImpossibleNeverHappens(t *testing.T) {
 			texts = append(texts, a)
 		}
 	}
-	for _, word := range strings.Fields(prose(8_000)) {
+	for word := range strings.FieldsSeq(prose(8_000)) {
 		texts = append(texts, word)
 	}
 	for _, f := range fields {

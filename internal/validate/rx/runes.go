@@ -68,6 +68,7 @@ func rangesOf(in *syntax.Inst) ranges {
 		return ranges{0, unicode.MaxRune}
 	case syntax.InstRuneAnyNotNL:
 		return ranges{0, '\n' - 1, '\n' + 1, unicode.MaxRune}
+	default:
 	}
 	if len(in.Rune) != 1 {
 		return ranges(in.Rune)

@@ -8,7 +8,7 @@ import (
 // What is charged, in nanoseconds as measured (rounded up).
 const (
 	scanCost = 40  // a scan
-	byteCost = 3   // a byte, for each wide group of dfas
+	byteCost = 5   // a byte, for dfas that go together
 	stepCost = 300 // a transition that is not known
 	workCost = 10  // and each position looked at for it
 	keepCost = 700 // and a state made
@@ -75,7 +75,7 @@ func (n *nfa) scan(dfas []*dfa, rest *table, text string, hits Bits, left *int64
 		t0, t1, t2, t3 := run[0].t.next, run[1].t.next, run[2].t.next, run[3].t.next
 		a0, a1, a2, a3 := run[0].at, run[1].at, run[2].at, run[3].at
 		var class uint32
-		width := 1
+		var width int
 		for {
 			if i < len(text) && text[i] < utf8.RuneSelf {
 				class, width = uint32(n.ascii[text[i]]), 1

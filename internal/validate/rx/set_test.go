@@ -2,6 +2,7 @@ package rx_test
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -185,4 +186,25 @@ func FuzzNewSet(f *testing.F) {
 		}
 		check(t, s, patterns, matchers(t, patterns), text)
 	})
+}
+
+// What the Core Rule Set costs before the first text: a gateway starts with it,
+// and keeps it twice while a changed config is loaded.
+func TestAllExpressionsTakeLittleMemory(t *testing.T) {
+	patterns := allPatterns(t)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what pools held
+	runtime.ReadMemStats(&before)
+	start := cpu(t)
+	s := newSet(t, patterns, 0)
+	took := cpu(t) - start
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(s)
+	held := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	t.Logf("%d patterns: %v of processor time, %.1f MB", s.Len(), took, float64(held)/1e6)
+	if held < 1<<20 || held > 25<<20 {
+		t.Errorf("%d bytes, want 1 to 25 MiB", held)
+	}
 }

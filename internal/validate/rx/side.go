@@ -2,6 +2,7 @@ package rx
 
 import (
 	"regexp/syntax"
+	"slices"
 	"sync/atomic"
 )
 
@@ -166,12 +167,7 @@ func (s *side) wanted(e int, only Bits, noBytes bool) bool {
 	if only == nil {
 		return true
 	}
-	for _, i := range s.members[e] {
-		if only.Has(i) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.members[e], only.Has)
 }
 
 // classesOf puts the classes of the characters of text into set.

@@ -86,6 +86,7 @@ apis:
   shop:
     openapi: ./shop.openapi.yaml
     upstreams: [%s]
+    authenticate: {oauth2: demo}
     limits:
       - {id: shop, per: principal, rate: 900/min, burst: 300}
     operations:
@@ -93,7 +94,7 @@ apis:
       importOrder: {grant: orders:create}
       orderReceipt: {grant: orders:print}
       login:
-        public: true
+        grant: orders:read
         limits:
           - {id: logins, per: address, rate: 12/min, burst: 6}
       getMe: {grant: customers:read}

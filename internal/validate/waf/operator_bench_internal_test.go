@@ -2,7 +2,10 @@ package waf
 
 import (
 	"io/fs"
+	"maps"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,12 +47,69 @@ func TestTheListsOfTheCoreRuleSetTakeLittleRoom(t *testing.T) {
 	lists := crsLists(t)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	size := int64(after.HeapAlloc) - int64(before.HeapAlloc) //nolint:gosec // sizes of a heap
+	size := int64(after.HeapAlloc) - int64(before.HeapAlloc)
 	t.Logf("%d lists take %d KiB", len(lists), size>>10)
 	if size > 16<<20 {
 		t.Errorf("%d lists take %d KiB", len(lists), size>>10)
 	}
 	runtime.KeepAlive(lists)
+}
+
+// TestLongListsAreFoundAsOneByOne is about states without a row of their own,
+// which only long lists have.
+func TestLongListsAreFoundAsOneByOne(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(7, 8))
+	lists := crsLists(t)
+	var all []*phrases
+	names := slices.Sorted(maps.Keys(lists))
+	for _, name := range names {
+		all = append(all, lists[name])
+	}
+	multi := newMultiPM(all)
+	if int(multi.auto.dense) >= len(multi.auto.label) {
+		t.Fatal("all states have a row: the lists prove nothing")
+	}
+	found := 0
+	for range 1500 {
+		var b strings.Builder
+		for range 1 + rnd.IntN(3) { // pieces of phrases, some whole, in any case
+			list := all[rnd.IntN(len(all))].list
+			phrase := list[rnd.IntN(len(list))]
+			if rnd.IntN(2) == 0 {
+				phrase = phrase[rnd.IntN(len(phrase)):]
+			}
+			if rnd.IntN(2) == 0 {
+				phrase = phrase[:rnd.IntN(len(phrase)+1)]
+			}
+			if rnd.IntN(2) == 0 {
+				phrase = strings.Map(func(r rune) rune {
+					if r >= 'a' && r <= 'z' {
+						r -= 'a' - 'A' // only ASCII has two cases here
+					}
+					return r
+				}, phrase)
+			}
+			b.WriteString(phrase)
+		}
+		text := b.String()
+		small := strings.ToLower(text)
+		hits := make([]uint64, 1)
+		multi.scan(text, hits)
+		for i, p := range all {
+			want := slices.ContainsFunc(p.list, func(phrase string) bool { return strings.Contains(small, strings.ToLower(phrase)) })
+			if want {
+				found++
+			}
+			var caps captures
+			if got := hits[0]>>i&1 != 0; got != want || p.match(text, nil) != want || p.match(text, &caps) != want || caps.n > 0 != want {
+				t.Errorf("%s in %q: %v in one pass, %v alone, %d captured; it is %v", names[i], text, got, p.match(text, nil), caps.n, want)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("the texts prove nothing")
+	}
 }
 
 func BenchmarkPhrases(b *testing.B) {

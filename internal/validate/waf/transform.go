@@ -35,13 +35,13 @@ func (s byteSet) within(t byteSet) bool {
 
 // bytesOf is the set of bytes that text has.
 func bytesOf(text string) (s byteSet) {
-	if len(text) <= 32 {
+	if len(text) <= 512 {
 		for i := range len(text) {
 			s[text[i]>>6] |= 1 << (text[i] & 63)
 		}
 		return s
 	}
-	var seen [256]bool // a store a byte; to shift bits into place costs more
+	var seen [256]bool // a store a byte, where it pays to clear and read this
 	for i := range len(text) {
 		seen[text[i]] = true
 	}

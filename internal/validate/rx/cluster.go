@@ -71,7 +71,7 @@ func (n *nfa) traces(exprs []uint32, w *scratch) []trace {
 		n.step(&w.lone, int(class), &starts, w)
 		w.s, w.lone = w.lone, w.s
 		for _, e := range exprs {
-			out[e] = append(out[e], uint64(e))
+			out[e] = append(out[e], 0)
 		}
 		for _, p := range w.lone.at {
 			t := out[n.expr[p]]

@@ -55,25 +55,36 @@ type builder struct {
 	sets    []ranges
 	setIDs  map[string]uint32
 	prog    *syntax.Prog
-	number  uint32            // of the expression
-	at      map[uint32]uint32 // pc → position
-	queue   []uint32          // pcs of positions that have no closure yet
-	seen    []uint64          // pc → the conditions it was reached under, as bits
-	touched []uint32          // where seen is not 0
+	number  uint32   // of the expression
+	at      []uint32 // pc → position + 1, 0: it has none yet
+	setAt   []uint32 // pc → set + 1, 0: not looked up yet
+	queue   []uint32 // pcs of positions that have no closure yet
+	seen    []uint64 // pc → the conditions it was reached under, as bits
+	touched []uint32 // where seen is not 0
 }
 
 func newNFA(progs []*syntax.Prog, binary bool) *nfa {
 	b := &builder{n: &nfa{binary: binary}, setIDs: map[string]uint32{}}
 	n := b.n
+	most := 0 // positions
+	for _, p := range progs {
+		for i := range p.Inst {
+			if p.Inst[i].Op >= syntax.InstRune {
+				most++
+			}
+		}
+	}
+	n.closures, n.expr = make([]closure, 0, most), make([]uint32, 0, most)
 	for i, p := range progs {
-		b.prog, b.number, b.at = p, uint32(i), map[uint32]uint32{}
+		b.prog, b.number = p, uint32(i)
+		b.at, b.setAt = make([]uint32, len(p.Inst)), make([]uint32, len(p.Inst))
 		b.seen, b.touched = make([]uint64, len(p.Inst)), b.touched[:0]
 		n.begin = append(n.begin, b.closure(uint32(p.Start)))
 		for len(b.queue) > 0 {
 			pc := b.queue[len(b.queue)-1]
 			b.queue = b.queue[:len(b.queue)-1]
 			c := b.closure(pc) // may add positions
-			n.closures[b.at[pc]] = c
+			n.closures[b.at[pc]-1] = c
 		}
 	}
 	n.classes, n.member = newClasses(b.sets, binary)
@@ -134,11 +145,11 @@ func (b *builder) position(pc uint32) uint32 {
 		}
 		pc = in.Out
 	}
-	if at, ok := b.at[pc]; ok {
-		return at
+	if at := b.at[pc]; at != 0 {
+		return at - 1
 	}
 	at := uint32(len(b.n.closures))
-	b.at[pc] = at
+	b.at[pc] = at + 1
 	b.n.closures = append(b.n.closures, closure{})
 	b.n.expr = append(b.n.expr, b.number)
 	b.queue = append(b.queue, pc)
@@ -180,16 +191,19 @@ func (b *builder) closure(pc uint32) closure {
 			}
 			c.ends = append(c.ends, p.cond)
 		case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
-			c.leaves = append(c.leaves, leaf{p.cond, b.set(in), b.position(in.Out)})
+			c.leaves = append(c.leaves, leaf{p.cond, b.set(p.pc), b.position(in.Out)})
 		case syntax.InstFail:
 		}
 	}
 	return c
 }
 
-// set returns the number of the set of characters that an instruction takes.
-func (b *builder) set(in *syntax.Inst) uint32 {
-	x := rangesOf(in)
+// set returns the number of the set of characters that instruction pc takes.
+func (b *builder) set(pc uint32) uint32 {
+	if id := b.setAt[pc]; id != 0 {
+		return id - 1
+	}
+	x := rangesOf(&b.prog.Inst[pc])
 	key := make([]byte, 0, 3*len(x))
 	for _, r := range x {
 		key = append(key, byte(r>>16), byte(r>>8), byte(r))
@@ -200,5 +214,6 @@ func (b *builder) set(in *syntax.Inst) uint32 {
 		b.setIDs[string(key)] = id
 		b.sets = append(b.sets, x)
 	}
+	b.setAt[pc] = id + 1
 	return id
 }

@@ -9,7 +9,7 @@ import (
 const (
 	scanCost = 40  // a scan
 	byteCost = 5   // a byte, for dfas that go together
-	stepCost = 300 // a transition that is not known
+	stepCost = 200 // a transition that is not known
 	workCost = 10  // and each position looked at for it
 	keepCost = 700 // and a state made
 )

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -76,7 +77,7 @@ func newBoundary() string {
 }
 
 func multipartProblem(err error) error {
-	if s, ok := err.(*partStop); ok { //nolint:errorlint // it is made here and never wrapped
+	if s, ok := err.(*partError); ok { //nolint:errorlint // it is made here and never wrapped
 		return s.problem()
 	}
 	return err
@@ -179,14 +180,14 @@ func (u *upload) step() error {
 }
 
 func (u *upload) stop(rule, detail string) error {
-	return &partStop{part: u.d.name, rule: rule, detail: detail}
+	return &partError{part: u.d.name, rule: rule, detail: detail}
 }
 
 // head judges the headers of a part.
 func (u *upload) head() error {
 	u.d, u.claimed, u.typed, u.lines, u.text, u.begun, u.size, u.length = disposition{}, media{}, "", nil, u.text[:0], false, 0, -1
 	if len(u.parts) >= u.limits.MaxParts {
-		return &partStop{rule: ruleTooMany, detail: fmt.Sprintf("The body may have at most %d parts.", u.limits.MaxParts)}
+		return &partError{rule: ruleTooMany, detail: fmt.Sprintf("The body may have at most %d parts.", u.limits.MaxParts)}
 	}
 	lines, err := u.headers()
 	if err != nil {
@@ -213,7 +214,7 @@ func (u *upload) head() error {
 		u.field = u.form.other
 	}
 	if u.field == nil {
-		return &partStop{part: u.d.name, rule: "additionalProperties", detail: "The form has no such field.", schema: true}
+		return &partError{part: u.d.name, rule: "additionalProperties", detail: "The form has no such field.", schema: true}
 	}
 	if u.seen[u.d.name] && !u.field.list {
 		return u.stop(ruleDuplicate, "A field is given twice.")
@@ -236,11 +237,29 @@ func (u *upload) head() error {
 		if detail := checkFileName(u.d.file, u.limits.Extensions); detail != "" {
 			return u.stop("file_name", detail)
 		}
+		if !u.isFile && !bland(u.d.file) { // the rules are asked about JSON, not about its name
+			return u.stop("file_name", "The name of a part that is JSON must be plain.")
+		}
 	}
-	if !u.isFile && u.streams {
+	switch {
+	case !u.streams:
+	case !u.isFile:
 		return u.stop("late_field", "In a body this large the fields must stand in front of the files.")
+	case !bland(u.d.file) || !bland(u.d.name) || slices.ContainsFunc(u.lines, func(s string) bool { return !bland(strings.Replace(s, ":", "", 1)) }):
+		// The rules were asked before it came.
+		return u.stop("late_file", "In a body this large the names of all files but the first must be plain: letters, digits, space, dot, hyphen, underscore.")
 	}
 	return nil
+}
+
+// bland reports a text that no rule about content could find anything in.
+func bland(s string) bool {
+	for _, r := range s {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && strings.IndexRune(" .-_()", r) < 0 {
+			return false
+		}
+	}
+	return !strings.Contains(s, "--")
 }
 
 // goodPartName refuses names that a reader could take for others: WHATWG's
@@ -300,7 +319,7 @@ func (u *upload) partHeaders(fields http.Header) error {
 	}
 	if len(f.fields) > 0 {
 		bad := f.fields[0]
-		return &partStop{part: u.d.name, rule: bad.Rule, detail: bad.Detail, schema: !f.syntax}
+		return &partError{part: u.d.name, rule: bad.Rule, detail: bad.Detail, schema: !f.syntax}
 	}
 	return nil
 }
@@ -339,11 +358,11 @@ func (u *upload) writeHead(typed string) {
 func (u *upload) filePiece(piece []byte, last bool) error {
 	switch {
 	case u.size > u.limits.MaxFile:
-		return &partStop{err: &gatehouse.Problem{
+		return &partError{err: &gatehouse.Problem{
 			Kind: gatehouse.TooLarge, Reason: "body_too_large", Detail: fmt.Sprintf("A file may have at most %d bytes.", u.limits.MaxFile),
 		}}
 	case u.field.max >= 0 && u.size > u.field.max:
-		return &partStop{part: u.d.name, rule: "maxLength", detail: fmt.Sprintf("A file here may have at most %d bytes.", u.field.max), schema: true}
+		return &partError{part: u.d.name, rule: "maxLength", detail: fmt.Sprintf("A file here may have at most %d bytes.", u.field.max), schema: true}
 	case u.d.file == "" && u.size > 0:
 		return u.stop("file_name", "A file needs a name.")
 	}
@@ -357,7 +376,7 @@ func (u *upload) filePiece(piece []byte, last bool) error {
 			typed, ok = "application/octet-stream", true
 		}
 		if !ok {
-			return &partStop{part: u.d.name, rule: "file_type", detail: "The file is not of a type that is taken here, or not of the type it says.", schema: true}
+			return &partError{part: u.d.name, rule: "file_type", detail: "The file is not of a type that is taken here, or not of the type it says.", schema: true}
 		}
 		u.begun = true
 		u.writeHead(typed)
@@ -384,7 +403,7 @@ func (u *upload) addFile() {
 func (u *upload) fieldPiece(piece []byte, last bool) error {
 	u.fieldBytes += int64(len(piece))
 	if u.size > u.limits.MaxField || u.fieldBytes > u.limits.Memory {
-		return &partStop{err: &gatehouse.Problem{
+		return &partError{err: &gatehouse.Problem{
 			Kind: gatehouse.TooLarge, Reason: "body_too_large", Detail: fmt.Sprintf("A field may have at most %d bytes.", u.limits.MaxField),
 		}}
 	}
@@ -418,7 +437,7 @@ func (u *upload) jsonField() error {
 	if err != nil {
 		var f faults
 		f.schema(inBody, u.d.name, err)
-		return &partStop{part: u.d.name, rule: f.fields[0].Rule, detail: f.fields[0].Detail}
+		return &partError{part: u.d.name, rule: f.fields[0].Rule, detail: f.fields[0].Detail}
 	}
 	value, err := decodeJSON(jsontext.NewDecoder(bytes.NewBuffer(text)))
 	if err != nil {
@@ -484,7 +503,7 @@ func (u *upload) checkFields(early bool) error {
 		co := coercion{guess: guess}
 		value, plain, ok := co.object(u.schema.shape, pairs)
 		if !ok {
-			return &partStop{part: co.name, rule: co.rule, detail: co.detail}
+			return &partError{part: co.name, rule: co.rule, detail: co.detail}
 		}
 		values, _ := value.(map[string]any)
 		plains, _ := plain.(map[string]any)

@@ -189,11 +189,11 @@ func (x *xmlReader) characters() *xmlStop {
 
 // character takes one character or reference of text or of an attribute.
 func (x *xmlReader) character(dst []byte) ([]byte, *xmlStop) {
-	switch c := x.in[x.i]; {
-	case c == '&':
+	switch x.in[x.i] {
+	case '&':
 		r, bad := x.reference()
 		return utf8.AppendRune(dst, r), bad
-	case c == '\r': // XML 1.0 §2.11: every line end is one LF
+	case '\r': // XML 1.0 §2.11: every line end is one LF
 		if x.i++; x.i < len(x.in) && x.in[x.i] == '\n' {
 			x.i++
 		}
@@ -460,8 +460,9 @@ func (x *xmlReader) bind(name []byte, colon int) *xmlStop {
 		return bad
 	}
 	for i := range x.attrs {
-		a, ok := &x.attrs[i], true
+		a := &x.attrs[i]
 		if a.colon > 0 {
+			var ok bool
 			if a.uri, ok = x.namespace(a.name, a.colon); !ok {
 				return bad
 			}

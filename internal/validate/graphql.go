@@ -20,7 +20,7 @@ import (
 // The rules of GraphQL, as they appear in [gatehouse.FieldError.Rule].
 const (
 	ruleGraphQLSyntax     = "graphql_syntax"
-	ruleGraphQLTokens     = "graphql_tokens"
+	ruleGraphQLLength     = "graphql_tokens"
 	ruleGraphQLFragment   = "graphql_fragment"
 	ruleGraphQLDepth      = "graphql_depth"
 	ruleGraphQLAliases    = "graphql_aliases"
@@ -253,7 +253,7 @@ func (g *graphql) document(text string, vars map[string]any, safe bool) (int, *g
 	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: text}, max(g.limits.Tokens, 1))
 	if err != nil {
 		if strings.Contains(err.Error(), "token limit") {
-			return 0, &graphqlStop{ruleGraphQLTokens, fmt.Sprintf("The document may have at most %d tokens.", g.limits.Tokens), false}
+			return 0, &graphqlStop{ruleGraphQLLength, fmt.Sprintf("The document may have at most %d tokens.", g.limits.Tokens), false}
 		}
 		return 0, &graphqlStop{ruleGraphQLSyntax, "The document cannot be read.", true}
 	}

@@ -19,16 +19,16 @@ const (
 // partChunk is how much of a body is looked at in one piece.
 const partChunk = 32 << 10
 
-// A partStop is why a multipart body cannot be read in one way only, or is not
+// A partError is why a multipart body cannot be read in one way only, or is not
 // taken: err, when the reason lies outside it.
-type partStop struct {
+type partError struct {
 	part, rule, detail string
 	schema             bool // it can be read, and is not what the document takes
 	err                error
 }
 
 // Error is for the operator.
-func (s *partStop) Error() string {
+func (s *partError) Error() string {
 	if s.err != nil {
 		return s.err.Error()
 	}
@@ -36,7 +36,7 @@ func (s *partStop) Error() string {
 }
 
 // problem is what the caller is told.
-func (s *partStop) problem() error {
+func (s *partError) problem() error {
 	if s.err != nil {
 		return s.err
 	}
@@ -80,7 +80,7 @@ func (p *partReader) fill(n int) error {
 		case errors.Is(err, io.EOF):
 			p.eof = true
 		case err != nil:
-			return &partStop{err: incomplete(err)}
+			return &partError{err: incomplete(err)}
 		}
 	}
 	return nil
@@ -90,9 +90,9 @@ func (p *partReader) fill(n int) error {
 // not wrong, but did not arrive.
 func (p *partReader) unreadable(got []byte, need int, detail string) error {
 	if p.eof && len(got) < need {
-		return &partStop{err: incomplete(io.ErrUnexpectedEOF)}
+		return &partError{err: incomplete(io.ErrUnexpectedEOF)}
 	}
-	return &partStop{rule: ruleSyntax, detail: detail}
+	return &partError{rule: ruleSyntax, detail: detail}
 }
 
 // next moves to the headers of the next part; it reports false behind the last.
@@ -104,7 +104,7 @@ func (p *partReader) next() (bool, error) {
 			return false, err
 		}
 		if !bytes.HasPrefix(p.buf[p.start:p.end], first) {
-			return false, &partStop{rule: ruleSyntax, detail: "The body must begin with its boundary."}
+			return false, &partError{rule: ruleSyntax, detail: "The body must begin with its boundary."}
 		}
 		p.start += len(first)
 	}
@@ -124,7 +124,7 @@ func (p *partReader) next() (bool, error) {
 			return false, err
 		}
 		if rest := string(p.buf[p.start:p.end]); rest != "" && rest != "\r\n" {
-			return false, &partStop{rule: ruleSyntax, detail: "There must be nothing behind the last boundary."}
+			return false, &partError{rule: ruleSyntax, detail: "There must be nothing behind the last boundary."}
 		}
 		return false, nil
 	}
@@ -140,7 +140,7 @@ func (p *partReader) headers() ([]string, error) {
 	end := bytes.Index(text, []byte("\r\n\r\n"))
 	switch {
 	case end < 0 && len(text) == maxPartHeader:
-		return nil, &partStop{rule: "part_header", detail: "The headers of a part are too long."}
+		return nil, &partError{rule: "part_header", detail: "The headers of a part are too long."}
 	case end < 0 && !bytes.HasPrefix(text, []byte("\r\n")):
 		return nil, p.unreadable(text, maxPartHeader, "The headers of a part cannot be read.")
 	case end <= 0:
@@ -148,7 +148,7 @@ func (p *partReader) headers() ([]string, error) {
 	}
 	lines := strings.Split(string(text[:end]), "\r\n")
 	if len(lines) > maxPartHeaders {
-		return nil, &partStop{rule: "part_header", detail: "A part has too many headers."}
+		return nil, &partError{rule: "part_header", detail: "A part has too many headers."}
 	}
 	p.start += end + 2 // one CRLF stays: the delimiter may follow at once
 	if err := p.fill(len(p.delim)); err != nil {
@@ -192,7 +192,7 @@ func (p *partReader) content() (piece []byte, last bool, err error) {
 		}
 	}
 	if p.eof {
-		return nil, false, &partStop{err: incomplete(io.ErrUnexpectedEOF)}
+		return nil, false, &partError{err: incomplete(io.ErrUnexpectedEOF)}
 	}
 	piece = text[:len(text)-keep]
 	p.start += len(piece)

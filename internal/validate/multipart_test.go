@@ -116,7 +116,7 @@ func readParts(tb testing.TB, header, body string) []read {
 func TestMultipartIsWrittenAfresh(t *testing.T) {
 	a := media(t, validate.Settings{})
 	body := parts(field("title", "A \"b\"\r\nc"), field("count", "7"), field("tags", "x"), field("tags", "y"),
-		"content-disposition: FORM-DATA; name=meta\nContent-Type: application/json; charset=utf-8\n\n{ \"a\" : 1 }",
+		"content-disposition: FORM-DATA; name=meta; filename=blob\nContent-Type: application/json; charset=utf-8\n\n{ \"a\" : 1 }",
 		field("items", `{"n":1}`), field("items", `{"n":2}`),
 		"Content-Disposition: form-data; name=\"photo\"; filename=\"süß.png\"\nContent-Type: application/octet-stream\nX-Digest: 0123abcd\nContent-Length: "+fmt.Sprint(len(png))+"\nContent-Transfer-Encoding: binary\n\n"+png,
 		file("papers", "a.pdf", "application/pdf", "%PDF-1.7\r\n\r\n--c"), file("papers", "b.pdf", "application/pdf", "%PDF-1.4 --b--"),
@@ -134,7 +134,7 @@ func TestMultipartIsWrittenAfresh(t *testing.T) {
 		{"count", "", "", "7"},
 		{"tags", "", "", "x"},
 		{"tags", "", "", "y"},
-		{"meta", "", "application/json", `{"a":1}`},
+		{"meta", "blob", "application/json", `{"a":1}`},
 		{"items", "", "application/json", `{"n":1}`},
 		{"items", "", "application/json", `{"n":2}`},
 		{"photo", "süß.png", "image/png", png},
@@ -244,6 +244,7 @@ func TestMultipartRefuses(t *testing.T) {
 		{"a program", named("a.exe"), 400, "file_name"},
 		{"a device", named("con.png"), 400, "file_name"},
 		{"a name that turns round", named("a\u202egnp.exe"), 400, "part_header"},
+		{"JSON with a name that is not plain", parts(title, photo, file("meta", "a'b", "application/json", `{"a":1}`)), 400, "file_name"},
 		{"a long name", named(strings.Repeat("a", 252) + ".png"), 400, "file_name"},
 		{"a quote that readers undo", parts(title, disposition(`form-data; name="photo%22; filename=%22a.php"; filename="a.png"`)), 400, "part_header"},
 		{"too many parts", parts(append([]string{title, photo}, strings.Split(strings.Repeat(field("tags", "x")+"\x00", 63), "\x00")[:63]...)...), 400, "too_many"},
@@ -318,6 +319,7 @@ func TestMultipartOfLargeFilesStreams(t *testing.T) {
 		"too large a file":              parts(field("title", "t"), photo, file("raw", "a", "a/b", strings.Repeat("x", 1<<20+1))),
 		"no end":                        strings.TrimSuffix(parts(field("title", "t"), photo), "--\r\n"),
 		"something behind the end":      parts(field("title", "t"), photo) + "x",
+		"a name nobody looked at":       parts(field("title", "t"), photo, file("raw", "a' or 1=1.bin", "a/b", "x")),
 		"a file twice":                  parts(field("title", "t"), photo, photo),
 	} {
 		t.Run("and "+name+" behind one cuts the stream off", func(t *testing.T) {

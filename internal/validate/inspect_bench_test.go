@@ -132,7 +132,7 @@ func compiled(t testing.TB) *validate.WAF {
 	return w
 }
 
-func BenchmarkInspect(b *testing.B)      { benchmarkInspect(b, compiled(b)) }
+func BenchmarkInspect(b *testing.B)     { benchmarkInspect(b, compiled(b)) }
 func BenchmarkInspectOurs(b *testing.B) { benchmarkInspect(b, validate.NewWAF(mute{listen(b).Rules})) }
 
 func benchmarkInspect(b *testing.B, w *validate.WAF) {

@@ -26,12 +26,9 @@ type prover interface {
 	Len() int
 	Rule(n int) *seclang.Rule
 	Can(in waf.In, name string, l *rx.Language) waf.Mask
-	Names(in waf.In, name string) waf.Mask
-}
-
-// A nameProver says the same of names that are not known whole.
-type nameProver interface {
 	CanName(in waf.In, l *rx.Language) waf.Mask
+	Text(in waf.In, name, text string) waf.Mask
+	Names(in waf.In, name string) waf.Mask
 }
 
 // A WAF is one engine with its rules, for all operations of a config. It is safe
@@ -70,15 +67,33 @@ func (w *WAF) can(in waf.In, name string, t *jsonschema.Text) waf.Mask {
 	if m, ok := w.proofs.masks[key]; ok {
 		return m
 	}
-	m := emptied(w.prover.Can(in, name, w.language(t)))
+	m := emptied(w.prove(in, name, t))
 	w.remember(key, m)
 	return m
+}
+
+// What is not worth a proof: a list of more words, and texts of any kind that are
+// longer, among which is one for nearly every rule.
+const (
+	fewWords  = 64
+	shortText = 8
+)
+
+func (w *WAF) prove(in waf.In, name string, t *jsonschema.Text) waf.Mask {
+	if t.Literals != nil && len(t.Literals) <= fewWords {
+		m := nothing()
+		for _, text := range t.Literals {
+			m = either(m, w.prover.Text(in, name, text))
+		}
+		return m
+	}
+	return w.prover.Can(in, name, w.language(t))
 }
 
 // language is t for the prover; nil is every text. What cannot be written as an
 // expression there is every text, too.
 func (w *WAF) language(t *jsonschema.Text) *rx.Language {
-	if t.Free() {
+	if t.Free() || t.Pattern == "" && t.Literals == nil && len(t.All) == 0 && len(t.Any) == 0 && t.MaxLength > shortText {
 		return nil
 	}
 	key := t.Key()
@@ -200,14 +215,14 @@ func (w *WAF) remember(key string, m waf.Mask) {
 }
 
 // canName is [WAF.can] of names that match an expression.
-func (w *WAF) canName(prove nameProver, in waf.In, expr string) waf.Mask {
+func (w *WAF) canName(in waf.In, expr string) waf.Mask {
 	w.proofs.mu.Lock()
 	defer w.proofs.mu.Unlock()
 	key := "name " + strconv.Itoa(int(in)) + " " + expr
 	m, ok := w.proofs.masks[key]
 	if !ok {
 		if l, err := rx.LanguageOf(expr, 0); err == nil {
-			m = emptied(prove.CanName(in, l))
+			m = emptied(w.prover.CanName(in, l))
 		}
 		w.remember(key, m)
 	}

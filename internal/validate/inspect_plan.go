@@ -276,14 +276,10 @@ func (b *planner) jsonName(pointer string) waf.Mask {
 	if constant {
 		return b.waf.names(waf.ArgPost, name)
 	}
-	prove, ok := b.waf.prover.(nameProver)
-	if !ok {
-		return nil
-	}
 	if pointer == "" {
 		expr += `(\.0)?` // a scalar alone
 	}
-	return b.waf.canName(prove, waf.ArgPost, expr+"$")
+	return b.waf.canName(waf.ArgPost, expr+"$")
 }
 
 func tokensOf(pointer string) []string {

@@ -89,10 +89,16 @@ type inspected struct {
 	l *listener
 }
 
+// What was proven is the same for every test: they share it.
+var listening = sync.OnceValue(func() *validate.WAF { return validate.NewWAF(ear) })
+
+var ear = new(listener)
+
 func inspect(t testing.TB, file string, s validate.Settings) *inspected {
 	t.Helper()
-	l := listen(t)
-	doc, err := validate.LoadFile(file, validate.Options{API: "demo", Settings: s, WAF: validate.NewWAF(l)})
+	l := ear
+	l.Rules, l.t, l.differs = listen(t).Rules, t, false
+	doc, err := validate.LoadFile(file, validate.Options{API: "demo", Settings: s, WAF: listening()})
 	if err != nil {
 		t.Fatal(err)
 	}

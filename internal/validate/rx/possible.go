@@ -6,17 +6,26 @@ import (
 
 // Possible says which patterns can match at least one text of l. What is not in
 // it is proven impossible; where the proof would take too long it is possible.
-func (s *Set) Possible(l *Language) Bits {
+func (s *Set) Possible(l *Language) Bits { return s.PossibleAmong(l, nil) }
+
+// PossibleAmong is Possible of the patterns in only, nil: of all. The bits of
+// others are not set.
+func (s *Set) PossibleAmong(l *Language, only Bits) Bits {
 	out := NewBits(s.n)
 	if s.text.nfa == nil {
 		return out
 	}
 	p := newProof(s.text.nfa, l)
 	for e, members := range s.text.members {
+		if only != nil && !slices.ContainsFunc(members, only.Has) {
+			continue
+		}
 		_, found, certain := p.find(e, s.text.twin[e] >= 0)
 		if found || !certain {
 			for _, i := range members {
-				out.Set(i)
+				if only == nil || only.Has(i) {
+					out.Set(i)
+				}
 			}
 		}
 	}

@@ -23,6 +23,7 @@ type Rules struct {
 	noisy           [2]bool // something comes of a request, an answer, that no rule matches
 	request, answer *scan
 	turns           sync.Pool // of *turn
+	provers         provers
 }
 
 // A rule is one rule with its chain, ready to run.

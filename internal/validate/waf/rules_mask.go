@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/gatehouse-api/gatehouse/internal/validate/rx"
 	"github.com/gatehouse-api/gatehouse/internal/validate/seclang"
 )
 
@@ -129,13 +128,4 @@ func (s *aim) sees(in In, name string, kind aimKind) bool {
 	default:
 		return s.kind == kind && s.in.has(in) && s.takes(in, name)
 	}
-}
-
-// Can returns the rules that can match some text of l where it stands at that
-// place and name, alone or as a link of their chain. What is not in it can not
-// match whatever is sent.
-func (r *Rules) Can(in In, name string, l *rx.Language) Mask {
-	m := make(Mask, (len(r.rules)+63)/64)
-	r.each(in, name, ofMembers, func(x *rule, _ *link) { m[x.n>>6] |= 1 << (x.n & 63) })
-	return m
 }

@@ -77,7 +77,7 @@ func config(sources []seclang.Source) coraza.WAFConfig {
 func (e *Engine) Request(f *waf.Facts, v *waf.Verdict) {
 	began := time.Now()
 	tx := e.waf.NewTransaction()
-	defer end(tx)
+	defer end(tx, v)
 	stopped := head(tx, &f.Message)
 	if !stopped && len(f.Body) > 0 {
 		stopped2, n, err := tx.WriteRequestBody(f.Body)
@@ -93,27 +93,29 @@ func (e *Engine) Request(f *waf.Facts, v *waf.Verdict) {
 }
 
 // Answer judges the answer in f.Message, phases 3 and 4. Rules of phase 1 run
-// before them, for what they set; those of phase 2 do not.
+// before them, for what they set; those of phase 2 do not. Where phase 1 denies,
+// Coraza asks nothing about the answer: that request is refused already.
 func (e *Engine) Answer(f *waf.Facts, v *waf.Verdict) {
 	began := time.Now()
 	tx := e.waf.NewTransaction()
-	defer end(tx)
+	defer end(tx, v)
 	m := &f.Message
-	if !head(tx, m) {
-		for _, h := range m.Answer {
-			tx.AddResponseHeader(strings.Clone(h.Name), h.Value)
+	if head(tx, m) {
+		return
+	}
+	for _, h := range m.Answer {
+		tx.AddResponseHeader(strings.Clone(h.Name), h.Value)
+	}
+	if tx.ProcessResponseHeaders(m.Status, m.Protocol) == nil {
+		var stopped *types.Interruption
+		var err error
+		if tx.IsResponseBodyProcessable() && len(m.AnswerBody) > 0 {
+			stopped, _, err = tx.WriteResponseBody(m.AnswerBody)
 		}
-		if tx.ProcessResponseHeaders(m.Status, m.Protocol) == nil {
-			var stopped *types.Interruption
-			var err error
-			if tx.IsResponseBodyProcessable() && len(m.AnswerBody) > 0 {
-				stopped, _, err = tx.WriteResponseBody(m.AnswerBody)
-			}
-			if stopped == nil && err == nil {
-				_, err = tx.ProcessResponseBody()
-			}
-			v.Over = v.Over || err != nil
+		if stopped == nil && err == nil {
+			_, err = tx.ProcessResponseBody()
 		}
+		v.Over = v.Over || err != nil
 	}
 	e.say(tx, v, "outbound", types.PhaseResponseHeaders, types.PhaseResponseBody)
 	v.Cost += time.Since(began).Nanoseconds()
@@ -135,8 +137,15 @@ func head(tx types.Transaction, m *waf.Message) bool {
 	return tx.ProcessRequestHeaders() != nil
 }
 
-// end lets go of what the message left, its uploaded files among it.
-func end(tx types.Transaction) { _ = tx.Close() }
+// end lets go of what the message left, its uploaded files among it. Where Coraza
+// panics, as 3.8.1 does for a rule that deletes a variable (setvar:!tx.x), the
+// message was not looked at: it does not pass, and the others go on.
+func end(tx types.Transaction, v *waf.Verdict) {
+	if recover() != nil {
+		v.Block, v.Over = true, true
+	}
+	_ = tx.Close()
+}
 
 // say writes what matched in phases first to last into v.
 func (e *Engine) say(tx types.Transaction, v *waf.Verdict, direction string, first, last types.RulePhase) {
@@ -152,6 +161,9 @@ func (e *Engine) say(tx types.Transaction, v *waf.Verdict, direction string, fir
 		for _, d := range m.MatchedDatas() {
 			if d.ChainLevel() > 0 {
 				continue
+			}
+			if d.Message() != "" { // of this value; of a chain the first has the message
+				hit.Msg = d.Message()
 			}
 			hit.Target, hit.Name, hit.Text, hit.Match = d.Variable().Name(), d.Key(), d.Value(), matched(d.Data())
 			v.Hits = append(v.Hits, hit)

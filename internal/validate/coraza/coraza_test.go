@@ -223,3 +223,13 @@ func TestFieldsOfOneNameAreEachLookedAt(t *testing.T) {
 		}
 	}
 }
+
+func TestMessageThatCorazaPanicsOnDoesNotPass(t *testing.T) {
+	e := load(t, waf.Config{NoCRS: true, After: []waf.Source{{Name: "own.conf", Text: []byte(`SecRule ARGS:a "@rx ." "id:1,phase:2,pass,setvar:!tx.x"`)}}})
+	if v := judge(e, request("GET", "/?a=1", "", "")); !v.Block || !v.Over {
+		t.Errorf("%+v", v)
+	}
+	if v := judge(e, request("GET", "/?b=1", "", "")); v.Block || v.Over {
+		t.Errorf("the next message: %+v", v)
+	}
+}

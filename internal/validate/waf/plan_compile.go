@@ -326,7 +326,7 @@ func (p *plan) byID(text string) (numbers []int, err error) {
 
 func (p *plan) those(which func(*seclang.Rule) bool) (n []int) {
 	for _, x := range p.all {
-		if which(x.src) {
+		if x != nil && which(x.src) {
 			n = append(n, x.n)
 		}
 	}
@@ -367,7 +367,8 @@ func (p *plan) jumps(x *rule) {
 
 // exclude takes values from the rules that c's owner does not want to look there.
 func (p *plan) exclude(without []Exclusion) error {
-	for _, e := range without {
+	found := make([][]int, len(without)) // before one of them takes a rule away that another names, too
+	for i, e := range without {
 		for _, which := range e.Rules {
 			var numbers []int
 			if which != "" && strings.Trim(which, "0123456789-") == "" {
@@ -381,9 +382,12 @@ func (p *plan) exclude(without []Exclusion) error {
 			if len(numbers) == 0 {
 				return fmt.Errorf("exclusion: no rule has the id or tag %q", which)
 			}
-			for _, n := range numbers {
-				p.without(n, &e)
-			}
+			found[i] = append(found[i], numbers...)
+		}
+	}
+	for i := range without {
+		for _, n := range found[i] {
+			p.without(n, &without[i])
 		}
 	}
 	return nil

@@ -180,6 +180,7 @@ type houseConfig struct {
 	settings  map[string]validate.Settings       // of operations
 	limits    map[string][]*ratelimit.Limit      // of operations, in order
 	minter    func(*token.Signer) gateway.Minter // nil: a real one
+	waf       *validate.WAF                      // nil: no rules
 }
 
 func newHouse(t testing.TB, c houseConfig) *house {
@@ -196,7 +197,7 @@ func newHouse(t testing.TB, c houseConfig) *house {
 	}
 	maps.Copy(settings, c.settings)
 	doc := must[*validate.Document](t)(validate.Load(fstest.MapFS{"o.yaml": {Data: []byte(c.document)}}, "o.yaml", validate.Options{
-		API: "orders", Base: c.base, Operations: settings,
+		API: "orders", Base: c.base, Operations: settings, WAF: c.waf,
 	}))
 	policies := must[*authz.Compiler](t)(authz.New(authz.Config{
 		Roles:  map[string]authz.Role{"support": {Grants: []string{"orders:read", "orders:refund"}}, "manager": {Grants: []string{"orders:*"}}},

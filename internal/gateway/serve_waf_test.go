@@ -1,6 +1,8 @@
 package gateway_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"io"
 	"net/http"
 	"strings"
@@ -90,7 +92,9 @@ func TestWhatIsCostlyToLookThroughCountsAgainstTheLimit(t *testing.T) {
 	}
 }
 
-func openEvents(a map[string]authz.Access) { a["events"] = authz.Access{Grant: []string{"orders:read"}} }
+func openEvents(a map[string]authz.Access) {
+	a["events"] = authz.Access{Grant: []string{"orders:read"}}
+}
 
 // leaky answers with a stack trace, its second half when it is told to.
 func leaky(t *testing.T, size int) (url string, more chan struct{}) {
@@ -164,4 +168,37 @@ func TestAnswersThatTellTooMuch(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAnAnswerThatCameCompressedIsLookedInto(t *testing.T) {
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = io.WriteString(z, "panic: runtime error: index out of range\n\ngoroutine 1 [running]:\nmain.main()\n\t/app/main.go:12 +0x1d\n")
+	_ = z.Close()
+	for _, test := range []struct {
+		name, coding string
+		mode         validate.Mode
+		status       int
+		reported     bool
+	}{
+		{"in gzip it is reported", "gzip", validate.Report, 200, true},
+		{"in gzip it is withheld", "gzip", validate.Enforce, 502, true},
+		{"in what cannot be opened it is withheld, too", "br", validate.Enforce, 502, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			url, _ := listening(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/plain")
+				w.Header().Set("Content-Encoding", test.coding)
+				_, _ = w.Write(zipped.Bytes())
+			})
+			h := newHouse(t, houseConfig{service: url, settings: map[string]validate.Settings{"events": {Leaks: test.mode}}, access: openEvents})
+			status, _, _, err := h.call(h.start(), "GET", "/events", "", "Authorization", h.token("ann"), "Accept-Encoding", "gzip, br")
+			if err != nil || status != test.status {
+				t.Fatal(status, err)
+			}
+			if e := h.event(); (len(e.Reported) > 0) != test.reported {
+				t.Errorf("reported %+v", e.Reported)
+			}
+		})
+	}
 }

@@ -1,7 +1,12 @@
 package validate
 
 import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	gatehouse "github.com/gatehouse-api/gatehouse"
@@ -89,9 +94,19 @@ func (i *Inspection) report(rule, detail string) {
 	i.Reported = append(i.Reported, gatehouse.FieldError{In: "request", Rule: rule, Detail: detail})
 }
 
-// InspectAnswer asks the rules about an answer, or the beginning of one, and adds
-// what they say to out. Its error is [BadResponse], when the operation enforces.
+// InspectAnswer looks for leaks in an answer, or the beginning of one, asks the
+// rules about it, and adds what they say to out. Its error is [BadResponse], when the operation enforces.
 func (o *Operation) InspectAnswer(status int, h http.Header, body []byte, out *Inspection) error {
+	plain, readable := plainAnswer(h, body)
+	if !readable && o.WatchesAnswers() == Enforce {
+		return BadResponse([]gatehouse.FieldError{{In: inHeader, Name: "Content-Encoding", Rule: "answer_not_inspected", Detail: "Only gzip can be looked into."}})
+	}
+	body = plain
+	found, withhold := o.Leaks(h, body)
+	out.Reported = append(out.Reported, found...)
+	if withhold {
+		return BadResponse(found)
+	}
 	if o.settings.AnswerRules == Off {
 		return nil
 	}
@@ -139,4 +154,22 @@ func appendFields(dst []waf.Field, h http.Header) []waf.Field {
 		}
 	}
 	return dst
+}
+
+// plainAnswer opens an answer that came in gzip, as far as it is looked at. What
+// has another encoding cannot be read.
+func plainAnswer(h http.Header, body []byte) (plain []byte, readable bool) {
+	coding := strings.ToLower(strings.Join(h["Content-Encoding"], ","))
+	switch {
+	case coding == "" || coding == "identity" || len(body) == 0:
+		return body, true
+	case coding != "gzip" && coding != "x-gzip":
+		return nil, false
+	}
+	z, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return nil, false
+	}
+	plain, err = io.ReadAll(io.LimitReader(z, leakBytes))
+	return plain, err == nil || errors.Is(err, io.ErrUnexpectedEOF) // the beginning of a longer one
 }

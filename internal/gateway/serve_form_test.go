@@ -119,3 +119,39 @@ func TestFormsReachTheServiceWholeOrNotAtAll(t *testing.T) {
 		}
 	}
 }
+
+// What a body in gzip unfolds to is held, not what was received.
+func TestBodiesInGzipAreHeldAsTheyUnfold(t *testing.T) {
+	h := newHouse(t, houseConfig{settings: map[string]validate.Settings{"refund": {Decompress: true}}})
+	h.gate.MaxHeld = 256 << 10 // 64 KiB for one address
+	token := h.token("alice")
+	zipped := func(text string) string {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, _ = io.WriteString(z, text)
+		_ = z.Close()
+		return b.String()
+	}
+	ask := func(body io.Reader, length int64, encoding string) string {
+		r := h.request("POST", "/customers/alice/refunds", "-", "Authorization", token, "Content-Encoding", encoding)
+		r.RemoteAddr, r.Body, r.ContentLength = "[2001:db8::1]:1", io.NopCloser(body), length
+		return problemOf(t, h.answer(r)).Reason
+	}
+	first, end := io.Pipe()
+	done := make(chan string)
+	go func() { done <- ask(first, -1, "identity") }()
+	for _, piece := range []string{strings.Repeat(" ", 40_000), " "} { // who reads the second has counted the first
+		if _, err := io.WriteString(end, piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bomb := zipped(strings.Repeat(" ", 60_000))
+	if got := ask(strings.NewReader(bomb), int64(len(bomb)), "gzip"); got != "too_many_bodies" {
+		t.Errorf("%d bytes that unfold to 60,000 got %s", len(bomb), got)
+	}
+	_ = end.Close()
+	<-done
+	if got := ask(strings.NewReader(bomb), int64(len(bomb)), "gzip"); got != "invalid_body" {
+		t.Errorf("the same body alone got %s", got)
+	}
+}

@@ -43,6 +43,10 @@ func (x *exchange) checkBody() error {
 		x.read = &counted{ReadCloser: x.r.Body, hold: x.hold}
 		x.r.Body = x.read
 	}
+	x.body.Hold = nil
+	if x.read != nil && x.r.Header["Content-Encoding"] != nil {
+		x.body.Hold = x.read.hold.upTo // it holds more than it received
+	}
 	check := x.route.Op.Body
 	if x.route.Raw {
 		check = x.route.Op.Bound

@@ -43,6 +43,11 @@ type Body struct {
 	Header      http.Header // fields that go on instead of those received, one without values not at all; nil: none
 	Cost        int         // of a GraphQL request, in fields; 0 for others
 
+	// Hold, which a caller may set before [Operation.Body], is asked with the bytes
+	// that are held so far when that is more than was received: of a body in gzip.
+	// Its error refuses the body. nil: there is no such bound beside MaxBody.
+	Hold func(n int64) error
+
 	class   mediaKind
 	content *content        // what it was held to; nil: there is no body
 	tape    jsonschema.Tape // where the leaves of JSON lie in Bytes
@@ -272,7 +277,9 @@ func (l *loader) otherContent(o *Operation, what string, v at, c *content, s *sc
 // unsupported_media_type, unsupported_encoding, body_too_large, incomplete_body,
 // invalid_body. A Stream ends in one of them, too, and then never looks whole.
 func (o *Operation) Body(r *http.Request, out *Body) error {
+	hold := out.Hold
 	*out = out.Reset()
+	out.Hold = hold
 	if o.graphql != nil {
 		if err := o.graphql.checkQuery(r.URL.RawQuery, r.Method, out); err != nil {
 			return err
@@ -309,7 +316,7 @@ func (o *Operation) Body(r *http.Request, out *Body) error {
 	var src io.Reader = &bounded{r: r.Body, left: limit, limit: limit}
 	length := r.ContentLength
 	if compressed {
-		src, length = newGunzip(src, limit), -1
+		src, length = newGunzip(src, limit, hold), -1
 		out.Header = http.Header{"Content-Encoding": nil}
 	}
 	out.ContentType, out.class, out.content = r.Header["Content-Type"][0], class, c

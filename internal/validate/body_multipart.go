@@ -255,7 +255,7 @@ func (u *upload) head() error {
 // bland reports a text that no rule about content could find anything in.
 func bland(s string) bool {
 	for _, r := range s {
-		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && strings.IndexRune(" .-_()", r) < 0 {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune(" .-_()", r) {
 			return false
 		}
 	}

@@ -50,6 +50,7 @@ type gunzip struct {
 	z     *gzip.Reader
 	given int64
 	limit int64
+	hold  func(n int64) error // nil: nobody asks
 	err   error
 }
 
@@ -65,8 +66,8 @@ func (t *tally) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func newGunzip(r io.Reader, limit int64) *gunzip {
-	g := &gunzip{from: tally{r: r}, limit: limit}
+func newGunzip(r io.Reader, limit int64, hold func(n int64) error) *gunzip {
+	g := &gunzip{from: tally{r: r}, limit: limit, hold: hold}
 	g.in.Reset(&g.from)
 	return g
 }
@@ -97,6 +98,11 @@ func (g *gunzip) read(p []byte) (int, error) {
 	}
 	n, err := g.z.Read(p)
 	g.given += int64(n)
+	if g.hold != nil {
+		if full := g.hold(min(g.given, g.limit)); full != nil {
+			return 0, full
+		}
+	}
 	switch {
 	case g.given > g.limit:
 		return 0, tooLarge(g.limit)

@@ -107,13 +107,25 @@ func (o *Operation) fill(m *room, r *http.Request, address string, path []string
 	m.fillBody(p, body)
 }
 
+// staysBehind reports whether a field is about the caller's connection (RFC 9110
+// §7.6.1), or says the length of the body, of which what goes on has another. The
+// rules take some of them for attacks: Expect, which curl sends with every large
+// body, is one that CRS restricts.
+func staysBehind(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Expect", "Content-Length":
+		return true
+	}
+	return false
+}
+
 // head adds the header fields and the cookies in them.
 func (m *room) head(p *opPlan, r *http.Request, length int, body *Body) {
 	f := &m.facts
 	m.field(p, "Host", r.Host)
 	for name, values := range r.Header {
-		if name == "Content-Length" {
-			continue // what goes on has another
+		if staysBehind(name) {
+			continue
 		}
 		if name == "Content-Type" && body.ContentType == "" {
 			continue // there is nothing of that type
@@ -137,6 +149,8 @@ func (m *room) head(p *opPlan, r *http.Request, length int, body *Body) {
 		m.field(p, "Content-Length", m.decimal(body.Length))
 	case body.Stream != nil:
 		m.field(p, "Transfer-Encoding", "chunked")
+	case r.Method == http.MethodPost, r.Method == http.MethodPut, r.Method == http.MethodPatch:
+		m.field(p, "Content-Length", "0") // RFC 9110 §8.6
 	}
 	f.Header = m.fields
 	if p.waf.prover == nil {

@@ -55,15 +55,6 @@ var provenRules = map[int]provenRule{
 	920260: {why: "target and form are written afresh, and have no escapes like %u", when: (*Operation).writesBodies},
 }
 
-// impossible says why no request at any operation can match a rule.
-func impossible(id int) (why string, ok bool) {
-	p, ok := provenRules[id]
-	if !ok || p.when != nil {
-		return "", false
-	}
-	return p.why, true
-}
-
 // impossible says why no request at this operation can match a rule.
 func (o *Operation) impossible(id int) (why string, ok bool) {
 	p, ok := provenRules[id]

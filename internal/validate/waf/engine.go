@@ -16,6 +16,8 @@ type turn struct {
 	off   bool   // nothing blocks any more
 	quiet bool   // hits are not reported
 	ended bool   // a rule denied
+	begun bool   // tx is there
+	stirs bool   // a variable was made that other rules look at
 	onTX  bool   // only rules that look at nothing of a message run
 
 	matched  match   // MATCHED_VAR and its name
@@ -105,6 +107,7 @@ func (t *turn) run(first int) {
 
 func (t *turn) begin() {
 	t.tx.begin(t.template)
+	t.begun = true
 	clear(t.removed)
 	t.excluded, t.matched = t.excluded[:0], match{}
 	t.off, t.ended, t.allow, t.quiet = false, false, goesOn, false

@@ -40,7 +40,7 @@ func (t *turn) target(x *rule, i int, s *aim) {
 	}
 	switch s.kind {
 	case ofMembers, ofNames:
-		if i == 0 && x.scanned && t.found.on {
+		if i == 0 && x.scanned && t.found.on && !x.single {
 			t.candidates(x, s)
 			return
 		}
@@ -52,7 +52,7 @@ func (t *turn) target(x *rule, i int, s *aim) {
 			t.member(x, i, s, v)
 		}
 	case ofSingle:
-		if i == 0 && x.scanned && t.found.on && !t.found.has(x, s) || t.drops(x, s, "", 0) ||
+		if i == 0 && x.scanned && t.found.on && !x.single && !t.found.has(x, s) || t.drops(x, s, "", 0) ||
 			s.line() && !t.facts.LineRules.Has(x.n) {
 			return
 		}
@@ -345,6 +345,9 @@ func (t *turn) set(s *setting) {
 		if s.remove {
 			t.tx.remove(t.names, name)
 			return
+		}
+		for _, rx := range t.rule.watch {
+			t.stirs = t.stirs || rx.MatchString(name)
 		}
 		old, _ := t.tx.get(t.names, name)
 		if text, ok := change(old, t.expand(s.value)); ok {

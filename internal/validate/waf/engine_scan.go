@@ -84,6 +84,7 @@ func (t *turn) look(s *scan, first int) bool {
 	f.on = true
 	f.begin(len(t.rules))
 	f.wake = t.noisy[first/2]
+	t.begun, t.stirs = false, false
 	for i := range t.facts.Values {
 		t.value(s, i)
 	}
@@ -103,7 +104,9 @@ func (t *turn) look(s *scan, first int) bool {
 	}
 	// Rules with a chain, and those a scan does not find, are tried alone: most of
 	// them look at a header and do not match.
-	t.begin()
+	if !t.begun {
+		t.begin()
+	}
 	t.quiet = true
 	for _, n := range f.some {
 		if x := t.rules[n]; x.wakes && t.tries(x) {
@@ -126,7 +129,7 @@ func (t *turn) tries(x *rule) bool {
 		return t.link(x, 0)
 	}
 	before := t.hits
-	if t.eval(x) {
+	if t.eval(x) || t.stirs {
 		return true
 	}
 	if t.hits != before {
@@ -134,6 +137,32 @@ func (t *turn) tries(x *rule) bool {
 		t.quiet = true
 	}
 	return false
+}
+
+// triesOne reports whether a rule matches one value alone.
+func (t *turn) triesOne(x *rule, value int32, name bool) bool {
+	if !t.begun {
+		t.begin()
+	}
+	t.quiet, t.phase, t.rule = true, x.phase, x
+	t.matches, t.heads = t.matches[:0], t.heads[:0]
+	hits := t.hits
+	kind := ofMembers
+	if name {
+		kind = ofNames
+	}
+	for j := range x.links[0].targets {
+		s := &x.links[0].targets[j]
+		switch {
+		case value < 0 && s.kind == ofSingle && int32(-1-s.single) == value: //nolint:gosec // a small number
+			t.ask(x, 0, s, "", t.single(s.single))
+		case value >= 0 && s.kind == kind:
+			if v := &t.facts.Values[value]; s.in.has(v.In) && s.takes(v.In, v.Name) {
+				t.member(x, 0, s, v)
+			}
+		}
+	}
+	return t.stirs || t.hits != hits && t.link(x, 1)
 }
 
 // value scans one value and its name.
@@ -368,6 +397,9 @@ func room(b []uint64, n int) []uint64 {
 // may makes a value a candidate of a rule.
 func (t *turn) may(x *rule, value int32, name bool, rules Mask) {
 	f := &t.found
+	if x.single && !t.triesOne(x, value, name) {
+		return
+	}
 	f.raw++
 	if !rules.Has(x.n) || !t.facts.Rules.Has(x.n) {
 		return
@@ -388,5 +420,5 @@ func (t *turn) may(x *rule, value int32, name bool, rules Mask) {
 		f.list[s.last].next = n
 	}
 	s.last = n
-	f.wake = f.wake || len(x.links) == 1
+	f.wake = f.wake || len(x.links) == 1 || x.single
 }

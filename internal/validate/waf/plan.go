@@ -52,6 +52,7 @@ type plan struct {
 	phases   [5][]*rule
 	template []variable
 	varies   map[int]bool     // variables of TX that messages can change
+	families []string         // and how the names begin of those that get theirs at run time
 	markers  map[string][]int // positions
 }
 

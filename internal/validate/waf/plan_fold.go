@@ -43,7 +43,7 @@ func (p *plan) fold() {
 	for f.round(); f.grown; {
 		f.round()
 	}
-	p.template, p.varies = f.t.tx.fixed, f.varies
+	p.template, p.varies, p.families = f.t.tx.fixed, f.varies, f.families
 	for _, x := range slices.Clone(p.all) {
 		if x == nil {
 			continue
@@ -253,10 +253,7 @@ func (f *folding) vary(s setting) {
 		f.varyNumber(s.n)
 		return
 	}
-	family := ""
-	if s.name[0].kind == ofText {
-		family = strings.ToLower(s.name[0].text)
-	}
+	family := s.family()
 	if !slices.Contains(f.families, family) {
 		f.families, f.grown = append(f.families, family), true
 	}

@@ -45,6 +45,9 @@ type rule struct {
 	wakes   bool // a match changes the verdict
 	scanned bool // the values that its first link can match are found by a scan
 	probe   bool // to run it alone, before all others, tells whether it wakes
+	single  bool // and so does each value of its first link, alone
+
+	watch []*regexp.Regexp // by which other rules look at variables whose name this one makes
 }
 
 // An ending is how much of a message a rule of action allow lets through unseen.

@@ -7,13 +7,16 @@ import (
 )
 
 // A memory holds texts that no rule of their class matched: header values and
-// cookies come with every request of a client. It is a table of slots, each with
-// one text; what comes later takes the slot. Readers and writers do not wait.
+// cookies come with every request of a client, and much else repeats. It is a
+// table of slots, each with one text; what comes later takes the slot, but only
+// when it comes a second time: what is sent once moves nothing out. Readers and
+// writers do not wait.
 //
 // Only what was clean is remembered, and it is compared whole: no sender can make
 // another text pass. It takes 4 MiB at most.
 type memory struct {
 	seed  maphash.Seed
+	seen  [8192]atomic.Uint32         // what came last, by hash
 	short [4096]atomic.Pointer[clean] // texts of up to shortText bytes
 	long  [512]atomic.Pointer[clean]  // up to longText bytes
 }
@@ -30,26 +33,33 @@ type clean struct {
 
 func newMemory() *memory { return &memory{seed: maphash.MakeSeed()} }
 
-func (m *memory) slot(c *class, text string) *atomic.Pointer[clean] {
-	h := maphash.String(m.seed, text) + c.salt
+func (m *memory) hash(c *class, text string) uint64 { return maphash.String(m.seed, text) + c.salt }
+
+func (m *memory) slot(hash uint64, text string) *atomic.Pointer[clean] {
 	if len(text) <= shortText {
-		return &m.short[h%uint64(len(m.short))]
+		return &m.short[hash%uint64(len(m.short))]
 	}
-	return &m.long[h%uint64(len(m.long))]
+	return &m.long[hash%uint64(len(m.long))]
 }
 
 func (m *memory) has(c *class, text string) bool {
 	if len(text) > longText {
 		return false
 	}
-	k := m.slot(c, text).Load()
+	k := m.slot(m.hash(c, text), text).Load()
 	return k != nil && k.class == c && k.text == text
 }
 
 func (m *memory) add(c *class, text string) {
-	if len(text) <= longText {
-		m.slot(c, text).Store(&clean{c, strings.Clone(text)})
+	if len(text) > longText {
+		return
 	}
+	h := m.hash(c, text)
+	if seen, tag := &m.seen[h%uint64(len(m.seen))], uint32(h>>32)|1; seen.Load() != tag { //nolint:gosec // half of a hash
+		seen.Store(tag)
+		return
+	}
+	m.slot(h, text).Store(&clean{c, strings.Clone(text)})
 }
 
 // A member is what is known of all values of one place and name.
@@ -58,7 +68,8 @@ type member struct {
 	name string
 
 	text, names *class
-	clean       bool // no rule that looks at the name matches it
+	clean       bool   // no rule that looks at the name matches it
+	marks       uint64 // those it is
 }
 
 // members is a table like [memory], of names: those of fields repeat, too.

@@ -75,7 +75,6 @@ func (r *Rules) judge(f *Facts, v *Verdict, s *scan, first int) {
 // release lets go of the message: a pooled turn holds no text of it.
 func (t *turn) release() {
 	t.facts, t.out, t.rule = nil, nil, nil
-	clear(t.found.forms[:cap(t.found.forms)])
 	if len(t.tx.fixed) == 0 {
 		return // no rule ran
 	}

@@ -2,6 +2,7 @@ package waf
 
 import (
 	"math/bits"
+	"strings"
 
 	"github.com/gatehouse-api/gatehouse/internal/validate/rx"
 )
@@ -15,12 +16,13 @@ type found struct {
 	some []int32 // rules with candidates
 
 	forms []form
-	form  []int32 // by node: its form
-	made  []int32 // by form and transformation: what it makes
+	form  []int32 // by node of the plan: its form
 	hits  rx.Bits
 	only  rx.Bits
 	pm    []uint64
-	raw   int
+	room  []uint64 // of works that were put together
+	raw   int      // candidates of the value that is scanned, and those a mask took out
+	marks uint64   // members that are there
 }
 
 type span32 struct{ first, last int32 }
@@ -34,9 +36,10 @@ type candidate struct {
 
 // A form is a value as some transformations make it.
 type form struct {
-	text  string
-	bytes byteSet
-	work  work
+	text string
+	work *work
+	many bool // nodes have this form, of which work is the last's
+	own  work
 }
 
 func (f *found) begin(rules int) {
@@ -83,7 +86,7 @@ func (t *turn) look(s *scan, first int) bool {
 	f := &t.found
 	f.on = true
 	f.begin(len(t.rules))
-	f.wake = t.noisy[first/2]
+	f.wake, f.marks = t.noisy[first/2], 0
 	t.begun, t.stirs = false, false
 	for i := range t.facts.Values {
 		t.value(s, i)
@@ -97,7 +100,7 @@ func (t *turn) look(s *scan, first int) bool {
 			rules = t.facts.LineRules
 		}
 		t.phase = first + 1
-		t.scan(p.one, t.single(n), int32(-1-n), false, rules) //nolint:gosec // a small number
+		t.scan(s, p.one, t.single(n), int32(-1-n), false, rules) //nolint:gosec // a small number
 	}
 	if f.wake || t.left < 0 {
 		return true
@@ -109,12 +112,26 @@ func (t *turn) look(s *scan, first int) bool {
 	}
 	t.quiet = true
 	for _, n := range f.some {
-		if x := t.rules[n]; x.wakes && t.tries(x) {
+		if x := t.rules[n]; !x.ruledOut(f.marks) && t.tries(x) {
 			return true
 		}
 	}
 	for _, x := range s.probes {
-		if t.facts.Rules.Has(x.n) && t.tries(x) {
+		if !x.ruledOut(f.marks) && t.facts.Rules.Has(x.n) && t.tries(x) {
+			return true
+		}
+	}
+	return false
+}
+
+// ruledOut reports whether a rule can not match as some members are there, and
+// others are not.
+func (x *rule) ruledOut(marks uint64) bool {
+	if x.absent&marks != 0 {
+		return true
+	}
+	for _, any := range x.present {
+		if any&marks == 0 {
 			return true
 		}
 	}
@@ -184,21 +201,24 @@ func (t *turn) value(s *scan, i int) {
 		if names != nil {
 			m.names = names.of(v.Name)
 		}
+		for k, bit := range s.marks {
+			if k.in == v.In && sameName(v.Name, k.key) {
+				m.marks |= 1 << bit
+			}
+		}
 	}
+	f := &t.found
+	f.marks |= m.marks
 	if m.names != nil && !m.clean && meets(m.names.rules, v.NameRules) {
-		m.clean = t.scan(m.names, v.Name, int32(i), true, v.NameRules) //nolint:gosec // a count of values
+		f.raw = 0
+		t.forming(s, m.names, v.Name, int32(i), true, v.NameRules) //nolint:gosec // a count of values
+		m.clean = f.raw == 0 && t.left >= 0
 	}
 	if known == nil {
 		s.known.add(m)
 	}
-	if c := m.text; c != nil && meets(c.rules, v.TextRules) {
-		keep := v.In == Header || v.In == Cookie || v.In == AnswerHeader
-		if keep && s.clean.has(c, v.Text) {
-			return
-		}
-		if t.scan(c, v.Text, int32(i), false, v.TextRules) && keep { //nolint:gosec // a count of values
-			s.clean.add(c, v.Text)
-		}
+	if m.text != nil && meets(m.text.rules, v.TextRules) {
+		t.scan(s, m.text, v.Text, int32(i), false, v.TextRules) //nolint:gosec // a count of values
 	}
 }
 
@@ -216,140 +236,149 @@ func meets(a, b Mask) bool {
 }
 
 // scan asks the rules of a class about a value, which becomes a candidate of those
-// that may match. It reports whether there is none, whatever rules says.
-func (t *turn) scan(c *class, text string, value int32, name bool, rules Mask) (clean bool) {
+// that may match.
+func (t *turn) scan(s *scan, c *class, text string, value int32, name bool, rules Mask) {
+	if s.clean.has(c, text) {
+		t.left -= 20
+		return
+	}
+	t.found.raw = 0
+	t.forming(s, c, text, value, name, rules)
+	if t.found.raw == 0 && t.left >= 0 { // whatever rules says
+		s.clean.add(c, text)
+	}
+}
+
+func (t *turn) forming(s *scan, c *class, text string, value int32, name bool, rules Mask) {
 	f := &t.found
-	f.raw = 0
 	t.left -= 20 + int64(len(text))
-	all := bytesOf(text)
-	if !c.fills && !c.changes.meets(all) {
-		f.forms = append(f.forms[:0], form{text: text, bytes: all, work: c.sum})
-		f.form = f.form[:0]
-	} else {
-		t.transform(c, text, all)
+	p := c.plan(s.sign(text) & c.mask)
+	if !t.forms(s, c, p, text) {
+		p = c.plan(c.mask)
+		t.forms(s, c, p, text)
 	}
 	for i := range f.forms {
-		t.asks(c, i, value, name, rules)
-		if t.left < 0 {
-			break
+		if t.asks(c, p, int32(i), value, name, rules); t.left < 0 { //nolint:gosec // fewer than nodes
+			return
 		}
 	}
 	for _, a := range c.direct {
-		g := &f.forms[f.formOf(a.node)]
+		g := &f.forms[f.form[p.of[a.node]]]
 		l := &a.rule.links[0]
 		t.left -= l.cost(g.text)
 		if l.op.match(g.text, nil) != l.negate {
 			t.may(a.rule, value, name, rules)
 		}
 	}
-	clean = f.raw == 0 && t.left >= 0
-	clear(f.forms)
-	return clean
-}
-
-func (f *found) formOf(node int) int32 {
-	if len(f.form) == 0 {
-		return 0
+	if len(c.leaps) == 0 {
+		return
 	}
-	return f.form[node]
-}
-
-// transform makes the forms of a text. Nodes with the same text share one.
-func (t *turn) transform(c *class, text string, all byteSet) {
-	f := &t.found
-	f.forms = append(f.forms[:0], form{text: text, bytes: all})
-	f.form, f.made = append(f.form[:0], 0), f.made[:0]
-	for range c.steps {
-		f.made = append(f.made, -1)
+	var few [4]string
+	from := append(few[:0], make([]string, max(0, len(c.leaps)-len(few)))...)[:0]
+	for i := range c.leaps {
+		from = append(from, f.forms[f.form[p.of[c.leaps[i].from]]].text)
 	}
-	for i := 1; i < len(c.nodes); i++ {
-		n := &c.nodes[i]
-		from := f.form[n.from]
-		to := f.made[int(from)*c.steps+n.step]
-		if to < 0 {
-			to = t.makes(c, from, n.t)
-			f.made[int(from)*c.steps+n.step] = to
+	for i := range c.leaps {
+		l := &c.leaps[i]
+		if strings.HasPrefix(l.t.name, "base64decode") && len(from[i])/4*3+3 < l.to.least {
+			continue
 		}
+		if made := t.apply(l.t, from[i]); len(made) >= l.to.least && t.left >= 0 {
+			t.forming(s, l.to, made, value, name, rules)
+		}
+	}
+}
+
+// forms makes the forms of a text. Nodes with the same text share one. False: the
+// plan does not fit, as a transformation has made a text that others change which
+// left the first as it was.
+func (t *turn) forms(s *scan, c *class, p *forming, text string) bool {
+	f := &t.found
+	f.form, f.forms = append(f.form[:0], 0), append(f.forms[:0], form{text: text, work: &p.nodes[0].work})
+	merged := false
+	for i := 1; i < len(p.nodes); i++ {
+		n := &p.nodes[i]
+		from := f.form[n.from]
+		to := int32(-1)
+		for k := 1; k < i; k++ {
+			if p.nodes[k].bit == n.bit && f.form[p.nodes[k].from] == from {
+				to = f.form[k]
+				break
+			}
+		}
+		if to < 0 {
+			made := t.apply(n.t, f.forms[from].text)
+			if to = f.find(made); to < 0 {
+				t.left -= int64(len(made))
+				if s.sign(made)&c.mask&^p.sig != 0 {
+					return false
+				}
+				to = int32(len(f.forms)) //nolint:gosec // fewer than nodes
+				f.forms = append(f.forms, form{text: made, work: &n.work})
+				f.form = append(f.form, to)
+				continue
+			}
+		}
+		f.forms[to].many, merged = true, true
 		f.form = append(f.form, to)
 	}
-	width, lists := len(c.sum.rx), len(c.sum.pm)
-	need := len(f.forms) * (2*width + 2*lists)
-	if cap(f.only) < need {
-		f.only = make(rx.Bits, need)
+	if merged {
+		f.merge(c, p)
 	}
-	room := f.only[:need]
-	clear(room)
-	take := func(n int) []uint64 {
-		b := room[:n:n]
-		room = room[n:]
-		return b
-	}
-	for i := range f.forms {
-		f.forms[i].work = work{rx: take(width), not: take(width), pm: take(lists), pmNot: take(lists)}
-	}
-	for i := range c.nodes {
-		w, n := &f.forms[f.form[i]].work, &c.nodes[i].work
-		for k := range n.rx {
-			w.rx[k] |= n.rx[k]
-			w.not[k] |= n.not[k]
-		}
-		for k := range n.pm {
-			w.pm[k] |= n.pm[k]
-			w.pmNot[k] |= n.pmNot[k]
-		}
-		w.sqli, w.xss = w.sqli || n.sqli, w.xss || n.xss
-	}
+	return true
 }
 
-// makes returns the form that a transformation makes of another.
-func (t *turn) makes(c *class, from int32, by *transform) int32 {
-	f := &t.found
-	g := &f.forms[from]
-	if by.idle(g.bytes) {
-		return from
-	}
-	text := t.apply(by, g.text)
-	if text == g.text {
-		return from
-	}
+func (f *found) find(text string) int32 {
 	for i := range f.forms {
-		if f.forms[i].text == text {
+		if g := f.forms[i].text; len(g) == len(text) && g == text {
 			return int32(i) //nolint:gosec // fewer than nodes
 		}
 	}
-	t.left -= int64(len(text))
-	f.forms = append(f.forms, form{text: text, bytes: bytesOf(text)})
-	for range c.steps {
-		f.made = append(f.made, -1)
+	return -1
+}
+
+// merge puts together what is asked about forms that several nodes have.
+func (f *found) merge(c *class, p *forming) {
+	bits, lists := len(p.nodes[0].work.rx), len(p.nodes[0].work.pm)
+	f.room = room(f.room, len(f.forms)*2*(bits+lists))
+	rest := f.room
+	take := func(n int) []uint64 {
+		b := rest[:n:n]
+		rest = rest[n:]
+		return b
 	}
-	return int32(len(f.forms) - 1) //nolint:gosec // fewer than nodes
+	for i := range f.forms {
+		if g := &f.forms[i]; g.many {
+			g.own = work{rx: take(bits), not: take(bits), pm: take(lists), pmNot: take(lists)}
+			g.work = &g.own
+		}
+	}
+	for i := range p.nodes {
+		if g := &f.forms[f.form[i]]; g.many {
+			g.own.add(&p.nodes[i].work)
+		}
+	}
+	for i := range f.forms {
+		if g := &f.forms[i]; g.many {
+			c.choose(&g.own)
+		}
+	}
 }
 
 // asks asks what is to be asked about one form.
-func (t *turn) asks(c *class, i int, value int32, name bool, rules Mask) {
+func (t *turn) asks(c *class, p *forming, at, value int32, name bool, rules Mask) {
 	f := &t.found
-	g := &f.forms[i]
-	w := &g.work
-	at := int32(i) //nolint:gosec // fewer than nodes
-	if rx.Bits(w.rx).Any() {
-		f.hits = room(f.hits, len(w.rx))
-		if !c.set.Scan(g.text, f.hits, w.rx, &t.left) {
-			t.left = min(t.left, -1)
+	g := &f.forms[at]
+	w := g.work
+	if w.set != nil && len(g.text) >= w.shortest {
+		if !t.expressions(c, p, at, value, name, rules) {
 			return
 		}
-		for k := range w.rx {
-			for b := (f.hits[k] | w.not[k]) & w.rx[k]; b != 0; b &= b - 1 {
-				n := k<<6 + bits.TrailingZeros64(b)
-				hit := f.hits[k]&(b&-b) != 0
-				for _, a := range c.ofRx[n] {
-					if f.formOf(a.node) == at && (hit != a.rule.links[0].negate || hit && !c.set.Exact(n)) {
-						t.may(a.rule, value, name, rules)
-					}
-				}
-			}
-		}
 	}
-	if rx.Bits(w.pm).Any() {
+	for k := range w.pm {
+		if w.pm[k] == 0 {
+			continue
+		}
 		f.pm = room(f.pm, len(w.pm))
 		t.left -= c.pm.cost(g.text)
 		c.pm.scan(g.text, f.pm)
@@ -357,29 +386,64 @@ func (t *turn) asks(c *class, i int, value int32, name bool, rules Mask) {
 			for b := (f.pm[k] | w.pmNot[k]) & w.pm[k]; b != 0; b &= b - 1 {
 				hit := f.pm[k]&(b&-b) != 0
 				for _, a := range c.ofPM[k<<6+bits.TrailingZeros64(b)] {
-					if f.formOf(a.node) == at && hit != a.rule.links[0].negate {
+					if f.form[p.of[a.node]] == at && hit != a.rule.links[0].negate {
 						t.may(a.rule, value, name, rules)
 					}
 				}
 			}
 		}
+		break
 	}
 	if w.sqli {
-		t.inject(c.sqli, detectSQLi{}, g.text, at, value, name, rules)
+		t.inject(p, c.sqli, detectSQLi{}, at, value, name, rules)
 	}
 	if w.xss {
-		t.inject(c.xss, detectXSS{}, g.text, at, value, name, rules)
+		t.inject(p, c.xss, detectXSS{}, at, value, name, rules)
 	}
 }
 
+// expressions scans one form for all expressions it is asked.
+func (t *turn) expressions(c *class, p *forming, at, value int32, name bool, rules Mask) bool {
+	f := &t.found
+	g := &f.forms[at]
+	w := g.work
+	set := w.set
+	f.hits = room(f.hits, len(w.rx))
+	if !set.set.Scan(g.text, f.hits, nil, &t.left) {
+		t.left = min(t.left, -1)
+		return false
+	}
+	hits := f.hits
+	if set.ids != nil {
+		f.only = room(f.only, len(w.rx))
+		for n := hits.Next(0); n >= 0; n = hits.Next(n + 1) {
+			f.only.Set(set.ids[n])
+		}
+		hits = f.only
+	}
+	for k := range w.rx {
+		for b := (hits[k] | w.not[k]) & w.rx[k]; b != 0; b &= b - 1 {
+			n := k<<6 + bits.TrailingZeros64(b)
+			hit := hits[k]&(b&-b) != 0
+			for _, a := range c.ofRx[n] {
+				if f.form[p.of[a.node]] == at && (hit != a.rule.links[0].negate || hit && !c.sets[0].set.Exact(n)) {
+					t.may(a.rule, value, name, rules)
+				}
+			}
+		}
+	}
+	return true
+}
+
 // inject asks libinjection, once for all rules.
-func (t *turn) inject(asks []ask, op operator, text string, at, value int32, name bool, rules Mask) {
+func (t *turn) inject(p *forming, asks []ask, op operator, at, value int32, name bool, rules Mask) {
+	text := t.found.forms[at].text
 	if t.left -= op.cost(text); t.left < 0 {
 		return
 	}
 	hit := op.match(text, nil)
 	for _, a := range asks {
-		if t.found.formOf(a.node) == at && hit != a.rule.links[0].negate {
+		if t.found.form[p.of[a.node]] == at && hit != a.rule.links[0].negate {
 			t.may(a.rule, value, name, rules)
 		}
 	}

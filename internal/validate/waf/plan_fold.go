@@ -154,6 +154,10 @@ func (f *folding) decide(x *rule, fate *fate) skipping {
 			nearest, conditional = min(nearest, s), true
 		}
 	}
+	if f.fails(x) {
+		fate.dropped = true
+		return noSkip
+	}
 	acts := x.acts()
 	if !f.constant(x) || conditional && acts || len(x.links) > 1 && f.setsVarying(x) || x.ends != goesOn {
 		return f.later(x)
@@ -188,6 +192,28 @@ func (f *folding) decide(x *rule, fate *fate) skipping {
 		fate.dropped = false
 		return maySkip
 	}
+}
+
+// fails reports whether the conditions that are constants keep the rule from
+// matching, before a link has done anything.
+func (f *folding) fails(x *rule) bool {
+	if len(x.links) == 1 {
+		return false
+	}
+	for i := range x.links {
+		l := &x.links[i]
+		if f.constantLink(l) && len(l.sets)+len(l.ctl) == 0 {
+			f.t.rule = x
+			f.t.matches = f.t.matches[:0]
+			if !f.t.link(x, i) {
+				return true
+			}
+		}
+		if len(l.sets)+len(l.ctl) > 0 {
+			return false
+		}
+	}
+	return false
 }
 
 // acts reports whether a match of the rule changes what others see.
@@ -317,28 +343,34 @@ func (f *folding) known(m macro) bool {
 // constant reports whether no message can change what the rule's conditions say.
 func (f *folding) constant(x *rule) bool {
 	for i := range x.links {
-		l := &x.links[i]
-		if l.capture || !f.known(l.arg) {
+		if !f.constantLink(&x.links[i]) {
 			return false
 		}
-		for j := range l.targets {
-			s := &l.targets[j]
-			switch {
-			case s.kind != ofTX:
+	}
+	return true
+}
+
+func (f *folding) constantLink(l *link) bool {
+	if l.capture || !f.known(l.arg) {
+		return false
+	}
+	for j := range l.targets {
+		s := &l.targets[j]
+		switch {
+		case s.kind != ofTX:
+			return false
+		case s.tx >= 0:
+			if f.varies[s.tx] {
 				return false
-			case s.tx >= 0:
-				if f.varies[s.tx] {
+			}
+		default:
+			for n := range f.varies {
+				if s.keyRx == nil || s.keyRx.MatchString(f.names.list[n]) {
 					return false
 				}
-			default:
-				for n := range f.varies {
-					if s.keyRx == nil || s.keyRx.MatchString(f.names.list[n]) {
-						return false
-					}
-				}
-				if len(f.families) > 0 {
-					return false
-				}
+			}
+			if len(f.families) > 0 {
+				return false
 			}
 		}
 	}

@@ -91,13 +91,15 @@ func (w *waking) matches(n int) bool {
 	return slices.ContainsFunc(w.rx, func(rx *regexp.Regexp) bool { return rx == nil || rx.MatchString(w.names.list[n]) })
 }
 
-// onTX reports whether the rule's first link looks at nothing of a message.
+// onTX reports whether the rule looks at nothing of a message.
 func (x *rule) onTX() bool {
-	for j := range x.links[0].targets {
-		switch x.links[0].targets[j].kind {
-		case ofTX, ofMatched, ofMatchedNames, ofMatchedVar, ofMatchedName:
-		default:
-			return false
+	for i := range x.links {
+		for j := range x.links[i].targets {
+			switch x.links[i].targets[j].kind {
+			case ofTX, ofMatched, ofMatchedNames, ofMatchedVar, ofMatchedName:
+			default:
+				return false
+			}
 		}
 	}
 	return true

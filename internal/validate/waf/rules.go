@@ -47,6 +47,10 @@ type rule struct {
 	probe   bool // to run it alone, before all others, tells whether it wakes
 	single  bool // and so does each value of its first link, alone
 
+	// Marks: one of each of present is there when the rule matches, none of absent.
+	present []uint64
+	absent  uint64
+
 	watch []*regexp.Regexp // by which other rules look at variables whose name this one makes
 }
 

@@ -16,9 +16,9 @@ import (
 // another text pass. It takes 4 MiB at most.
 type memory struct {
 	seed  maphash.Seed
-	seen  [8192]atomic.Uint32         // what came last, by hash
-	short [4096]atomic.Pointer[clean] // texts of up to shortText bytes
-	long  [512]atomic.Pointer[clean]  // up to longText bytes
+	seen  [8192][2]atomic.Uint32         // what came last, by hash
+	short [2048][2]atomic.Pointer[clean] // texts of up to shortText bytes
+	long  [256][2]atomic.Pointer[clean]  // up to longText bytes
 }
 
 const (
@@ -35,7 +35,7 @@ func newMemory() *memory { return &memory{seed: maphash.MakeSeed()} }
 
 func (m *memory) hash(c *class, text string) uint64 { return maphash.String(m.seed, text) + c.salt }
 
-func (m *memory) slot(hash uint64, text string) *atomic.Pointer[clean] {
+func (m *memory) slots(hash uint64, text string) *[2]atomic.Pointer[clean] {
 	if len(text) <= shortText {
 		return &m.short[hash%uint64(len(m.short))]
 	}
@@ -46,8 +46,13 @@ func (m *memory) has(c *class, text string) bool {
 	if len(text) > longText {
 		return false
 	}
-	k := m.slot(m.hash(c, text), text).Load()
-	return k != nil && k.class == c && k.text == text
+	pair := m.slots(m.hash(c, text), text)
+	for i := range pair {
+		if k := pair[i].Load(); k != nil && k.class == c && k.text == text {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *memory) add(c *class, text string) {
@@ -55,11 +60,13 @@ func (m *memory) add(c *class, text string) {
 		return
 	}
 	h := m.hash(c, text)
-	if seen, tag := &m.seen[h%uint64(len(m.seen))], uint32(h>>32)|1; seen.Load() != tag { //nolint:gosec // half of a hash
-		seen.Store(tag)
+	seen, tag := &m.seen[h%uint64(len(m.seen))], uint32(h>>32)|1 //nolint:gosec // half of a hash
+	if seen[0].Load() != tag && seen[1].Load() != tag {
+		seen[1].Store(seen[0].Swap(tag))
 		return
 	}
-	m.slot(h, text).Store(&clean{c, strings.Clone(text)})
+	pair := m.slots(h, text)
+	pair[1].Store(pair[0].Swap(&clean{c, strings.Clone(text)}))
 }
 
 // A member is what is known of all values of one place and name.

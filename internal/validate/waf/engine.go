@@ -17,8 +17,15 @@ type turn struct {
 	quiet bool   // hits are not reported
 	ended bool   // a rule denied
 	begun bool   // tx is there
-	stirs bool   // a variable was made that other rules look at
-	onTX  bool   // only rules that look at nothing of a message run
+	sure  bool   // the value that a rule is asked about is known to match
+	stale capture
+
+	first   int  // phase
+	halfway bool // half of the budget is gone, and it was asked whether that is enough
+	cut     bool // it was
+	short   bool // something was not asked, as it would have cost more than there is
+	stirs   bool // a variable was made that other rules look at
+	onTX    bool // only rules that look at nothing of a message run
 
 	matched  match   // MATCHED_VAR and its name
 	matches  []match // MATCHED_VARS of the rule that runs
@@ -42,6 +49,12 @@ type match struct {
 	msg        string
 }
 
+// A capture is a match whose groups nobody has asked for yet.
+type capture struct {
+	link *link
+	text string
+}
+
 // An exclusion is a target that a ctl took from a rule.
 type exclusion struct {
 	rule   int
@@ -63,14 +76,25 @@ func (r *Rules) Answer(f *Facts, v *Verdict) { r.judge(f, v, r.answer, 3) }
 func (r *Rules) judge(f *Facts, v *Verdict, s *scan, first int) {
 	t := r.turns.Get().(*turn) //nolint:forcetypeassert // New makes nothing else
 	t.facts, t.out, t.left = f, v, r.budget
+	t.short = false
+	spent := int64(0)
 	if t.look(s, first) {
+		if t.left < 0 { // a reserve, for what was found
+			spent, t.short = r.budget-t.left, true
+			t.left = r.budget / reserve
+			spent += t.left - r.budget
+		}
 		t.run(first)
 	}
-	v.Cost += r.budget - t.left
-	v.Over = v.Over || t.left < 0
+	v.Cost += spent + r.budget - t.left
+	v.Over = v.Over || !t.cut && (t.short || t.left < 0)
 	t.release()
 	r.turns.Put(t)
 }
+
+// reserve is the share of the budget that is left for the rules when looking for
+// those that match has taken all of it.
+const reserve = 4
 
 // release lets go of the message: a pooled turn holds no text of it.
 func (t *turn) release() {
@@ -85,7 +109,7 @@ func (t *turn) release() {
 	clear(t.members[:cap(t.members)])
 	clear(t.excluded[:cap(t.excluded)])
 	t.tx.fixed, t.tx.other = t.tx.fixed[:0], t.tx.other[:0]
-	t.matched, t.caps = match{}, captures{}
+	t.matched, t.caps, t.stale = match{}, captures{}, capture{}
 	t.matches, t.heads, t.members, t.excluded = t.matches[:0], t.heads[:0], t.members[:0], t.excluded[:0]
 }
 

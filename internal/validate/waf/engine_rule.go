@@ -52,11 +52,18 @@ func (t *turn) target(x *rule, i int, s *aim) {
 			t.member(x, i, s, v)
 		}
 	case ofSingle:
-		if i == 0 && x.scanned && t.found.on && !x.single && !t.found.has(x, s) || t.drops(x, s, "", 0) ||
-			s.line() && !t.facts.LineRules.Has(x.n) {
+		if t.drops(x, s, "", 0) || s.line() && !t.facts.LineRules.Has(x.n) {
 			return
 		}
+		if i == 0 && x.scanned && t.found.on && !x.single {
+			may, sure := t.found.has(x, s)
+			if !may {
+				return
+			}
+			t.sure = sure
+		}
 		t.ask(x, i, s, "", t.single(s.single))
+		t.sure = false
 	case ofTX:
 		for _, v := range t.variables(s) {
 			if !t.drops(x, s, v.name, 0) {
@@ -202,13 +209,16 @@ func (t *turn) single(n int) string {
 	case s.name == "REQBODY_PROCESSOR":
 		return t.facts.processorIn(t.phase)
 	default:
-		return t.read[n](t.facts)
+		return t.Rules.read[n](t.facts)
 	}
 }
 
 // variables are those of TX that a target selects.
 func (t *turn) variables(s *aim) []pair {
 	t.members = t.members[:0]
+	if s.tx < captured {
+		t.settle()
+	}
 	switch {
 	case s.tx >= 0:
 		if v := &t.tx.fixed[s.tx]; v.set {
@@ -265,19 +275,34 @@ const costTransform = 4
 
 func (t *turn) question(x *rule, i int, s *aim, key, text string) {
 	l := &x.links[i]
-	if t.left -= l.cost(text); t.left < 0 {
+	sure := t.sure && !t.stales
+	yes := !l.negate
+	if !sure && len(text) >= shortText && l.one != nil && !t.stales {
+		// An automaton takes a tenth of what Go's regexp does.
+		if set := l.one(); set != nil {
+			t.found.one = room(t.found.one, 1)
+			if !set.Scan(text, t.found.one, nil, &t.left) {
+				t.left = min(t.left, -1)
+			}
+			sure, yes = true, t.found.one[0] != 0
+		}
+	}
+	if !sure && !t.pays(l, text) {
 		return
 	}
-	var yes bool
+	if t.left < 0 {
+		return
+	}
 	switch {
+	case sure:
+		if l.capture && yes {
+			t.stale = capture{l, text}
+		}
 	case l.op == nil:
 		yes = l.equals(text, t.expand(l.arg))
 	case l.capture:
-		t.caps.n = 0
-		yes = l.op.match(text, &t.caps)
-		for k := range t.caps.n {
-			t.tx.fixed[k] = variable{true, t.caps.field[k]}
-		}
+		t.stale = capture{}
+		yes = t.captures(l, text)
 	default:
 		yes = l.op.match(text, nil)
 	}
@@ -295,17 +320,68 @@ func (t *turn) question(x *rule, i int, s *aim, key, text string) {
 	t.hit(x, i, m)
 }
 
+// pays takes the cost of an operator from the budget. Of one that captures it is
+// taken afterwards, by how far it had to read; it must be there before.
+func (t *turn) pays(l *link, text string) bool {
+	cost := l.cost(text)
+	if t.left < cost {
+		t.short = true
+		return false
+	}
+	if !l.capture {
+		t.left -= cost
+	}
+	return true
+}
+
+// captures asks an operator and puts what it captured into TX:0 to TX:9.
+func (t *turn) captures(l *link, text string) bool {
+	t.caps.n = 0
+	yes := l.op.match(text, &t.caps)
+	for k := range t.caps.n {
+		t.tx.fixed[k] = variable{true, t.caps.field[k]}
+	}
+	t.left -= t.readCost(l, text)
+	return yes
+}
+
+// readCost is what an operator took that left its captures in t.caps.
+func (t *turn) readCost(l *link, text string) int64 {
+	if t.caps.n > 0 && l.name == "rx" {
+		part := t.caps.field[0]
+		return 500 + 100*int64(strings.Index(text, part)+len(part))
+	}
+	return l.cost(text)
+}
+
+// settle captures what nobody had asked for.
+func (t *turn) settle() {
+	if c := t.stale; c.link != nil {
+		t.stale = capture{}
+		t.captures(c.link, c.text)
+	}
+}
+
 // part is what of the text an operator matched, for who reads about it.
 func (t *turn) part(l *link, text string) string {
-	switch {
-	case l.negate || l.op == nil:
+	if l.negate || l.op == nil {
 		return ""
-	case l.capture:
+	}
+	if t.stale.link == nil && l.capture {
 		return t.tx.fixed[0].text
 	}
-	t.left -= l.cost(text)
+	cost := l.cost(text)
+	if t.left < 4*cost {
+		return "" // a verdict is worth more
+	}
+	if t.stale.link != nil {
+		t.settle()
+		return t.tx.fixed[0].text
+	}
 	t.caps.n = 0
-	if l.op.match(text, &t.caps) && t.caps.n > 0 {
+	found := l.op.match(text, &t.caps)
+	t.left -= t.readCost(l, text)
+	if found && t.caps.n > 0 {
 		return t.caps.field[0]
 	}
 	return ""

@@ -18,6 +18,7 @@ type found struct {
 	forms []form
 	form  []int32 // by node of the plan: its form
 	hits  rx.Bits
+	one   rx.Bits
 	only  rx.Bits
 	pm    []uint64
 	room  []uint64 // of works that were put together
@@ -31,6 +32,7 @@ type span32 struct{ first, last int32 }
 type candidate struct {
 	value int32 // in Facts.Values, or -1 less the number of a single variable
 	name  bool  // its name
+	sure  bool  // it does match
 	next  int32
 }
 
@@ -58,14 +60,15 @@ func (f *found) begin(rules int) {
 
 func (f *found) none(x *rule) bool { return f.by[x.n].first == 0 }
 
-// has reports whether a single variable is one that the rule may match.
-func (f *found) has(x *rule, s *aim) bool {
+// has reports whether a single variable is one that the rule may match, and
+// whether it does.
+func (f *found) has(x *rule, s *aim) (may, sure bool) {
 	for i := f.by[x.n].first; i != 0; i = f.list[i].next {
 		if f.list[i].value == int32(-1-s.single) { //nolint:gosec // a small number
-			return true
+			return true, f.list[i].sure
 		}
 	}
-	return false
+	return false, false
 }
 
 // candidates asks a rule's first link about the values of a target that it may match.
@@ -76,7 +79,9 @@ func (t *turn) candidates(x *rule, s *aim) {
 			continue
 		}
 		if v := &t.facts.Values[c.value]; t.selects(x, s, v) {
+			t.sure = c.sure
 			t.member(x, 0, s, v)
+			t.sure = false
 		}
 	}
 }
@@ -87,6 +92,7 @@ func (t *turn) look(s *scan, first int) bool {
 	f.on = true
 	f.begin(len(t.rules))
 	f.wake, f.marks = t.noisy[first/2], 0
+	t.first, t.halfway, t.cut = first, false, false
 	t.begun, t.stirs = false, false
 	for i := range t.facts.Values {
 		t.value(s, i)
@@ -101,6 +107,9 @@ func (t *turn) look(s *scan, first int) bool {
 		}
 		t.phase = first + 1
 		t.scan(s, p.one, t.single(n), int32(-1-n), false, rules) //nolint:gosec // a small number
+	}
+	if t.cut {
+		return false
 	}
 	if f.wake || t.left < 0 {
 		return true
@@ -136,6 +145,35 @@ func (x *rule) ruledOut(marks uint64) bool {
 		}
 	}
 	return false
+}
+
+// affords pays for work, or reports that there is not enough left for it. When
+// half of the budget is gone it asks first whether what was found so far blocks the
+// message: then the rest needs no answer.
+func (t *turn) affords(cost int64) bool {
+	if t.left-cost < t.budget/2 && !t.halfway {
+		t.halfway = true
+		out, quiet, left, short := t.out, t.quiet, t.left, t.short
+		var sum Verdict
+		t.out = &sum
+		t.run(t.first)
+		t.out, t.quiet, t.short = out, quiet, short
+		t.left = max(t.left, left/2)
+		if t.cut = sum.Block; t.cut {
+			out.Hits, out.Score, out.Block, out.Cut = append(out.Hits, sum.Hits...), out.Score+sum.Score, true, true
+		}
+		t.begin()
+		t.quiet = true
+	}
+	if t.cut {
+		return false
+	}
+	if t.left < cost {
+		t.short = true
+		return false
+	}
+	t.left -= cost
+	return true
 }
 
 // tries reports whether a rule wakes the others.
@@ -212,7 +250,7 @@ func (t *turn) value(s *scan, i int) {
 	if m.names != nil && !m.clean && meets(m.names.rules, v.NameRules) {
 		f.raw = 0
 		t.forming(s, m.names, v.Name, int32(i), true, v.NameRules) //nolint:gosec // a count of values
-		m.clean = f.raw == 0 && t.left >= 0
+		m.clean = f.raw == 0 && t.whole()
 	}
 	if known == nil {
 		s.known.add(m)
@@ -244,21 +282,27 @@ func (t *turn) scan(s *scan, c *class, text string, value int32, name bool, rule
 	}
 	t.found.raw = 0
 	t.forming(s, c, text, value, name, rules)
-	if t.found.raw == 0 && t.left >= 0 { // whatever rules says
+	if t.found.raw == 0 && t.whole() { // whatever rules says
 		s.clean.add(c, text)
 	}
 }
 
+// whole reports whether all was asked so far. What was not must never be
+// remembered as clean.
+func (t *turn) whole() bool { return t.left >= 0 && !t.short && !t.cut }
+
 func (t *turn) forming(s *scan, c *class, text string, value int32, name bool, rules Mask) {
 	f := &t.found
-	t.left -= 20 + int64(len(text))
+	if !t.affords(20 + int64(len(text))) {
+		return
+	}
 	p := c.plan(s.sign(text) & c.mask)
 	if !t.forms(s, c, p, text) {
 		p = c.plan(c.mask)
 		t.forms(s, c, p, text)
 	}
 	for i := range f.forms {
-		if t.asks(c, p, int32(i), value, name, rules); t.left < 0 { //nolint:gosec // fewer than nodes
+		if t.asks(c, p, int32(i), value, name, rules); t.left < 0 || t.cut { //nolint:gosec // fewer than nodes
 			return
 		}
 	}
@@ -267,7 +311,7 @@ func (t *turn) forming(s *scan, c *class, text string, value int32, name bool, r
 		l := &a.rule.links[0]
 		t.left -= l.cost(g.text)
 		if l.op.match(g.text, nil) != l.negate {
-			t.may(a.rule, value, name, rules)
+			t.may(a.rule, value, name, rules, true)
 		}
 	}
 	if len(c.leaps) == 0 {
@@ -387,7 +431,7 @@ func (t *turn) asks(c *class, p *forming, at, value int32, name bool, rules Mask
 				hit := f.pm[k]&(b&-b) != 0
 				for _, a := range c.ofPM[k<<6+bits.TrailingZeros64(b)] {
 					if f.form[p.of[a.node]] == at && hit != a.rule.links[0].negate {
-						t.may(a.rule, value, name, rules)
+						t.may(a.rule, value, name, rules, true)
 					}
 				}
 			}
@@ -425,9 +469,10 @@ func (t *turn) expressions(c *class, p *forming, at, value int32, name bool, rul
 		for b := (hits[k] | w.not[k]) & w.rx[k]; b != 0; b &= b - 1 {
 			n := k<<6 + bits.TrailingZeros64(b)
 			hit := hits[k]&(b&-b) != 0
+			fuzzy := hit && set.may.Has(n)
 			for _, a := range c.ofRx[n] {
-				if f.form[p.of[a.node]] == at && (hit != a.rule.links[0].negate || hit && !c.sets[0].set.Exact(n)) {
-					t.may(a.rule, value, name, rules)
+				if f.form[p.of[a.node]] == at && (hit != a.rule.links[0].negate || fuzzy) {
+					t.may(a.rule, value, name, rules, !fuzzy)
 				}
 			}
 		}
@@ -438,13 +483,13 @@ func (t *turn) expressions(c *class, p *forming, at, value int32, name bool, rul
 // inject asks libinjection, once for all rules.
 func (t *turn) inject(p *forming, asks []ask, op operator, at, value int32, name bool, rules Mask) {
 	text := t.found.forms[at].text
-	if t.left -= op.cost(text); t.left < 0 {
+	if !t.affords(op.cost(text)) {
 		return
 	}
 	hit := op.match(text, nil)
 	for _, a := range asks {
 		if t.found.form[p.of[a.node]] == at && hit != a.rule.links[0].negate {
-			t.may(a.rule, value, name, rules)
+			t.may(a.rule, value, name, rules, true)
 		}
 	}
 }
@@ -459,7 +504,7 @@ func room(b []uint64, n int) []uint64 {
 }
 
 // may makes a value a candidate of a rule.
-func (t *turn) may(x *rule, value int32, name bool, rules Mask) {
+func (t *turn) may(x *rule, value int32, name bool, rules Mask, sure bool) {
 	f := &t.found
 	if x.single && !t.triesOne(x, value, name) {
 		return
@@ -476,7 +521,7 @@ func (t *turn) may(x *rule, value int32, name bool, rules Mask) {
 	} else {
 		f.some = append(f.some, int32(x.n)) //nolint:gosec // a number of a rule
 	}
-	f.list = append(f.list, candidate{value: value, name: name})
+	f.list = append(f.list, candidate{value: value, name: name, sure: sure && !x.links[0].multi})
 	n := int32(len(f.list) - 1) //nolint:gosec // bounded by the budget
 	if s.last == 0 {
 		s.first = n

@@ -260,6 +260,9 @@ func (t *turn) expand(m macro) string {
 func (t *turn) token(k *token) string {
 	switch k.kind {
 	case txVariable:
+		if k.n < captured {
+			t.settle()
+		}
 		if v := &t.tx.fixed[k.n]; v.set {
 			return v.text
 		}

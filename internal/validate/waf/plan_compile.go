@@ -5,7 +5,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
+	"github.com/gatehouse-api/gatehouse/internal/validate/rx"
 	"github.com/gatehouse-api/gatehouse/internal/validate/seclang"
 )
 
@@ -94,6 +96,9 @@ func (p *plan) link(s *seclang.Rule) (l link, err error) {
 		}
 	} else if !l.always {
 		l.arg = macro{{text: s.Op.Arg}}
+		if s.Op.Name == "rx" {
+			l.one = sync.OnceValue(func() *rx.Set { return onlySet(s.Op.Arg) })
+		}
 		if l.op, err = newOperator(s.Op); err != nil {
 			return l, err
 		}
@@ -102,6 +107,15 @@ func (p *plan) link(s *seclang.Rule) (l link, err error) {
 		l.sets = append(l.sets, p.setting(v))
 	}
 	return l, nil
+}
+
+// onlySet is one expression as a set, nil when a set does not answer for sure.
+func onlySet(arg string) *rx.Set {
+	set, err := rx.NewSet([]rx.Pattern{patternOf(arg)}, rx.Options{MaxBytes: 1 << 20})
+	if err != nil || !set.Exact(0) {
+		return nil
+	}
+	return set
 }
 
 // setting of '+' and '-' have their sign in the value, where a macro can put one, too.

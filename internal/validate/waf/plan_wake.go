@@ -12,7 +12,7 @@ import (
 // they skip rules, or exclude a value. While nothing matches that wakes, they do
 // not need to run.
 func (p *plan) wakers(r *Rules) {
-	w := &waking{plan: p, looked: map[int]bool{}, stale: p.stales()}
+	w := &waking{plan: p, looked: map[int]bool{}, stale: p.staleCaptures()}
 	for grown := true; grown; {
 		grown = false
 		for _, x := range r.rules {
@@ -29,6 +29,7 @@ func (p *plan) wakers(r *Rules) {
 		x.probe = x.wakes && w.alone(x)
 		x.single = x.probe && w.single(x)
 	}
+	r.stales = w.stale
 	for i := range r.noisy {
 		r.noisy[i] = r.noise(1 + 2*i)
 	}
@@ -333,8 +334,8 @@ func (x *rule) reads(s *setting, n *names) bool {
 	return in(x.msg)
 }
 
-// stales reports whether a rule looks at a capture that its own chain did not make.
-func (p *plan) stales() bool {
+// staleCaptures reports whether a rule looks at a capture that its own chain did not make.
+func (p *plan) staleCaptures() bool {
 	for _, x := range p.all {
 		if x == nil {
 			continue

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"sync"
 
+	"github.com/gatehouse-api/gatehouse/internal/validate/rx"
 	"github.com/gatehouse-api/gatehouse/internal/validate/seclang"
 )
 
@@ -20,6 +21,7 @@ type Rules struct {
 	limit    [2]int // from which score on a message is blocked
 	budget   int64
 
+	stales          bool    // a rule looks at what another one captured
 	noisy           [2]bool // something comes of a request, an answer, that no rule matches
 	request, answer *scan
 	turns           sync.Pool // of *turn
@@ -76,7 +78,8 @@ type link struct {
 	equals func(text, arg string) bool // with arg
 	arg    macro
 	negate bool
-	name   string // of the operator
+	name   string         // of the operator
+	one    func() *rx.Set // of rx: its expression alone, for long texts
 
 	sets []setting
 	ctl  []effect

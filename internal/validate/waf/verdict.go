@@ -6,6 +6,7 @@ type Verdict struct {
 	Hits  []Hit // in the order in which the rules run
 	Block bool  // the score reached the threshold, or a rule denied by itself
 	Over  bool  // the budget ended before every rule had been asked
+	Cut   bool  // the message blocks by what half of the budget has shown; the rest was not asked
 	Cost  int64 // work done, in the budget's unit: about a nanosecond
 }
 

@@ -209,7 +209,7 @@ func (f *folding) fails(x *rule) bool {
 				return true
 			}
 		}
-		if len(l.sets)+len(l.ctl) > 0 {
+		if len(l.sets)+len(l.ctl) > 0 || l.capture {
 			return false
 		}
 	}

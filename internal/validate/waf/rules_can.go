@@ -109,7 +109,7 @@ func (p *provers) read(r *Rules) bool {
 			for _, at := range places {
 				if at != nil && !seen[at.bundle] {
 					seen[at.bundle] = true
-					p.add(at.set, at.patterns)
+					p.add(at.sets[0].set, at.patterns)
 				}
 			}
 		}

@@ -236,6 +236,9 @@ func shortestOf(re *syntax.Regexp) int {
 // mark finds out which members must be there, or not, for a rule to match.
 func (s *scan) mark(x *rule) {
 	for i := range x.links {
+		if i > 0 && !x.probe {
+			break // what the first link sets is looked at, even when the chain fails
+		}
 		l := &x.links[i]
 		var present, absent uint64
 		known := len(l.targets) > 0 && l.op != nil

@@ -117,7 +117,7 @@ func (b *planner) run() {
 			p.front[r.ID] = "the document says which content types there are"
 			return true
 		}
-		if why, ok := b.op.impossible(r.ID); ok {
+		if why, ok := b.op.impossible(r); ok {
 			p.front[r.ID] = why
 			return true
 		}

@@ -413,7 +413,7 @@ func TestOneRowMayHoldAtSomeOperationsOnly(t *testing.T) {
 		}
 		for _, op := range f.doc.Operations() {
 			if op.Op().Method == method {
-				_, ok := op.impossible(id)
+				_, ok := op.impossible(coreRule(t, id))
 				return ok
 			}
 		}
@@ -433,6 +433,54 @@ func TestOneRowMayHoldAtSomeOperationsOnly(t *testing.T) {
 	}
 	if says(920170, true, "GET") || !says(920170, false, "GET") || !says(920170, true, "POST") {
 		t.Error("rule 920170 does not depend on whether GET has a body")
+	}
+}
+
+func TestOnlyTheRuleThatIsMeantIsProven(t *testing.T) {
+	f := new(front)
+	if err := f.open("/a", false); err != nil {
+		t.Fatal(err)
+	}
+	op := f.doc.Operations()[0]
+	for id, p := range provenRules {
+		if got := coreRule(t, id).Digest(); got != p.digest {
+			t.Errorf("rule %d is not the one that was proven: %s, not %s; prove it anew", id, got, p.digest)
+		}
+	}
+	for name, text := range map[string]string{
+		"another rule of the same id": "SecRuleRemoveById 920280\nSecRule ARGS \"@contains x\" \"id:920280,phase:2,deny\"",
+		"one more target":             "SecRuleUpdateTargetById 920280 ARGS",
+		"another variable is set":     "SecRuleUpdateActionById 920280 \"setvar:tx.a=1\"",
+		"another transformation":      "SecRuleUpdateActionById 920280 \"t:length\"",
+	} {
+		rules, err := waf.Load(waf.Config{After: []waf.Source{{Name: "own.conf", Text: []byte(text)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for n := range rules.Len() {
+			r := rules.Rule(n)
+			if _, ok := op.impossible(r); ok && r.ID == 920280 {
+				t.Errorf("%s is taken for the rule that was proven", name)
+			}
+			found = found || r.ID == 920280
+		}
+		if !found {
+			t.Errorf("%s: the rule is gone", name)
+		}
+	}
+	rules, err := waf.Load(waf.Config{Paranoia: 4, After: []waf.Source{{Name: "own.conf", Text: []byte("SecRuleUpdateTargetById 921151 !ARGS_GET:x")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := false
+	for n := range rules.Len() {
+		if r := rules.Rule(n); r.ID == 921151 {
+			_, seen = op.impossible(r)
+		}
+	}
+	if !seen {
+		t.Error("a rule that looks at less is not taken for the one that was proven")
 	}
 }
 

@@ -283,3 +283,29 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestDigestsTellRulesApart(t *testing.T) {
+	const rule = `SecRule ARGS "@rx a" "id:1,phase:2,deny,t:none,chain"` + "\n" + `SecRule TX:1 "@eq 1" "setvar:tx.a=1"`
+	same := one(t, rule).Digest()
+	for name, c := range map[string]struct {
+		from, to string
+		same     bool
+	}{
+		"another message":           {"deny", "pass,msg:'x',tag:y,log", true},
+		"a member that is left out": {"ARGS", "ARGS|!ARGS:x", true},
+		"another pattern":           {"@rx a", "@rx b", false},
+		"another operator":          {"@rx", "@streq", false},
+		"a negated operator":        {"@rx", "!@rx", false},
+		"one more target":           {"ARGS", "ARGS|ARGS_NAMES", false},
+		"a count of targets":        {"ARGS", "&ARGS", false},
+		"a transformation":          {"t:none", "t:trim", false},
+		"another link":              {"@eq 1", "@eq 2", false},
+		"another variable set":      {"tx.a", "tx.b", false},
+		"another phase":             {"phase:2", "phase:1", false},
+		"another id":                {"id:1", "id:2", false},
+	} {
+		if got := one(t, strings.Replace(rule, c.from, c.to, 1)).Digest() == same; got != c.same {
+			t.Errorf("%s: the same digest is %v", name, got)
+		}
+	}
+}

@@ -46,7 +46,13 @@ func (o *Operation) Inspect(r *http.Request, address string, path []string, head
 	defer o.plan.waf.put(m)
 	o.fill(m, r, address, path, head, body)
 	o.plan.waf.engine.Request(&m.facts, &m.verdict)
-	return o.judge(m, body, out)
+	if err := o.judge(m, body, out); err != nil {
+		return err
+	}
+	if o.settings.Deeper == Off || m.verdict.Block {
+		return nil
+	}
+	return o.lookDeeper(m, body, out)
 }
 
 // noRules is the fault of an operation whose rules were never given: it refuses.
@@ -83,6 +89,40 @@ func (o *Operation) judge(m *room, body *Body, out *Inspection) error {
 		return p
 	}
 	out.report(p.Reason, p.Detail)
+	return nil
+}
+
+// lookDeeper decodes the free text of a request and asks the rules again, about
+// what came of it alone.
+func (o *Operation) lookDeeper(m *room, body *Body, out *Inspection) error {
+	if !m.decode() {
+		return nil
+	}
+	o.plan.waf.engine.Request(&m.deep, &m.verdict)
+	v := &m.verdict
+	out.Cost += time.Duration(v.Cost)
+	out.Over = out.Over || v.Over
+	found := false
+	for i := range v.Hits {
+		kind, decoded := m.decoded(&v.Hits[i])
+		if !decoded {
+			continue
+		}
+		found = true
+		if len(out.Matches) < maxMatches {
+			x := m.match(&v.Hits[i], body)
+			x.Decoded = kind
+			out.Matches = append(out.Matches, x)
+		}
+	}
+	if !found || !v.Block {
+		return nil
+	}
+	out.Score = max(out.Score, v.Score)
+	if p := harmful(); o.settings.Deeper == Enforce && o.settings.Rules == Enforce {
+		return p
+	}
+	out.report("harmful_input", "Decoded, a text of the request looks like an attack.")
 	return nil
 }
 
@@ -132,13 +172,13 @@ func (o *Operation) InspectAnswer(status int, h http.Header, body []byte, out *I
 			out.Matches = append(out.Matches, x)
 		}
 	}
-	refuse := v.Block || v.Over && !o.settings.PassOverBudget
-	if !refuse {
-		return nil
-	}
 	fault := gatehouse.FieldError{In: "answer", Rule: "harmful_answer", Detail: "The answer shows what it should not."}
-	if v.Over && !v.Block {
-		fault = gatehouse.FieldError{In: "answer", Rule: "answer_not_inspected", Detail: "The budget ended before everything was looked at."}
+	switch {
+	case v.Block:
+	case v.Over && !o.settings.PassOverBudget:
+		fault.Rule, fault.Detail = "answer_not_inspected", "The budget ended before everything was looked at."
+	default:
+		return nil
 	}
 	if o.settings.AnswerRules == Enforce {
 		return BadResponse([]gatehouse.FieldError{fault})

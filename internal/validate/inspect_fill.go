@@ -21,8 +21,11 @@ type room struct {
 	body string           // the bytes of the body that is looked at, once they are needed
 	raw  []byte
 
-	json    *jsonPlan // of the body whose leaves are collected
-	integer waf.Mask
+	json *jsonPlan // of the body whose leaves are collected
+
+	free  []int32   // values of text that people write
+	deep  waf.Facts // what they are when they are decoded
+	kinds []string  // how each of its values was decoded
 }
 
 // A secret is a value that no record shows.
@@ -45,6 +48,10 @@ func (w *WAF) room() *room {
 // put gives a room back, with nothing of the message in it.
 func (w *WAF) put(m *room) {
 	m.facts.Reset()
+	if len(m.kinds) > 0 {
+		m.deep.Reset()
+	}
+	m.free, m.kinds = m.free[:0], m.kinds[:0]
 	clear(m.verdict.Hits)
 	m.verdict.Reset()
 	clear(m.fields)
@@ -68,13 +75,19 @@ func (m *room) keep(b []byte) string {
 }
 
 func (m *room) add(in waf.In, name, text string, k *known) {
+	if k.free {
+		m.free = append(m.free, int32(len(m.facts.Values))) //nolint:gosec // a count of values
+	}
 	m.facts.Values = append(m.facts.Values, waf.Value{In: in, Name: name, Text: text, TextRules: k.text, NameRules: k.name})
 	if k.secret {
 		m.secrets = append(m.secrets, secret{in, name})
 	}
 }
 
-var unknown known // all rules
+var (
+	unknown    known               // all rules
+	unknownArg = known{free: true} // and all decodings
+)
 
 // fill takes the request apart, from what head and body decoded already. What it
 // makes is what [waf.Facts.Read] makes of the message that goes on, and the values
@@ -207,13 +220,13 @@ func (m *room) fillBody(p *opPlan, body *Body) {
 	case mediaXML:
 		f.BodyProcessor = "XML"
 		for _, text := range body.xml.texts {
-			m.add(waf.XMLText, "/*", strings.TrimSpace(text), &unknown)
+			m.add(waf.XMLText, "/*", strings.TrimSpace(text), &unknownArg)
 		}
 		for _, text := range body.xml.attributes {
-			m.add(waf.XMLAttr, "//@*", text, &unknown)
+			m.add(waf.XMLAttr, "//@*", text, &unknownArg)
 		}
 	case mediaGraphQLRaw:
-		m.add(waf.ArgPost, "query", m.keep(body.Bytes), &unknown)
+		m.add(waf.ArgPost, "query", m.keep(body.Bytes), &unknownArg)
 	default:
 	}
 }
@@ -237,7 +250,7 @@ func (m *room) fillParts(p *formPlan, parts []bodyPart) {
 // of is what is known about a field of a form.
 func (p *formPlan) of(name string) *known {
 	if p == nil {
-		return &unknown
+		return &unknownArg
 	}
 	if k, ok := p.fields[name]; ok {
 		return k
@@ -277,6 +290,13 @@ func (m *room) Leaf(l *jsonschema.Leaf) {
 			v.TextRules, v.NameRules = both(v.TextRules, x.allow), both(v.NameRules, x.allow)
 		}
 	}
+	if p.free && l.Kind == jsonschema.String {
+		m.free = append(m.free, int32(len(m.facts.Values))) //nolint:gosec // a count of values
+	}
+	if empty(v.TextRules) && empty(v.NameRules) && !p.secret { // nobody asks for either
+		m.facts.Values = append(m.facts.Values, v)
+		return
+	}
 	v.Name = m.keep(l.Name)
 	switch {
 	case l.Kind == jsonschema.Null:
@@ -292,4 +312,54 @@ func (m *room) Leaf(l *jsonschema.Leaf) {
 	if p.secret {
 		m.secrets = append(m.secrets, secret{waf.ArgPost, v.Name})
 	}
+}
+
+// decode fills deep with what free texts are under an encoding, beside all other
+// values, which no rule looks at again. It reports whether there is any.
+func (m *room) decode() bool {
+	for _, i := range m.free {
+		v := &m.facts.Values[i]
+		if !encoded(v.Text) {
+			continue
+		}
+		deeper(v.Text, func(kind, decoded string) bool {
+			if len(m.kinds) == 0 {
+				m.begin()
+			}
+			m.deep.Values = append(m.deep.Values, waf.Value{In: v.In, Name: v.Name, Text: decoded, TextRules: v.TextRules, NameRules: nothing()})
+			m.kinds = append(m.kinds, kind)
+			return len(m.kinds) < maxDecoded
+		})
+	}
+	if len(m.kinds) > 0 {
+		m.verdict.Reset()
+	}
+	return len(m.kinds) > 0
+}
+
+// maxDecoded bounds the texts that the values of one request are decoded to.
+const maxDecoded = 256
+
+func (m *room) begin() {
+	m.deep.Message, m.deep.BodyProcessor = m.facts.Message, m.facts.BodyProcessor
+	m.deep.Rules, m.deep.LineRules = m.facts.Rules, nothing()
+	for i := range m.facts.Values {
+		v := m.facts.Values[i]
+		v.TextRules, v.NameRules = nothing(), nothing()
+		m.deep.Values = append(m.deep.Values, v)
+	}
+}
+
+// decoded says how the value of a hit was decoded, if it was.
+func (m *room) decoded(h *waf.Hit) (kind string, ok bool) {
+	if h.Target == "TX" {
+		return "", false
+	}
+	first := len(m.deep.Values) - len(m.kinds)
+	for i, kind := range m.kinds {
+		if v := &m.deep.Values[first+i]; strings.EqualFold(v.Name, h.Name) {
+			return kind, true
+		}
+	}
+	return "", false
 }

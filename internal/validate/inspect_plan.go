@@ -171,7 +171,7 @@ func (b *planner) run() {
 // known proves what there is to prove about one value. in and name are its place
 // for the rules, label its name for people.
 func (b *planner) known(in waf.In, name, label string, text jsonschema.Text, secret bool) known {
-	k := known{text: b.waf.can(in, name, &text), secret: secret, free: text.Free() || text.Pattern == "" && text.Literals == nil && !text.None}
+	k := known{text: b.waf.can(in, name, &text), secret: secret, free: unrestricted(&text)}
 	f := field{in: placeName(in), name: label, text: text, proven: k.text, where: in}
 	if name != "" {
 		k.name = b.waf.names(in, name)
@@ -187,6 +187,11 @@ func (b *planner) known(in waf.In, name, label string, text jsonschema.Text, sec
 	f.left = k.text
 	b.plan.fields = append(b.plan.fields, f)
 	return k
+}
+
+// unrestricted reports whether only the length of a text is told.
+func unrestricted(t *jsonschema.Text) bool {
+	return !t.None && t.Pattern == "" && t.Literals == nil && len(t.All) == 0 && len(t.Any) == 0
 }
 
 // excluded adds the names that exclusions speak of and the document does not.
@@ -243,7 +248,7 @@ func (b *planner) json(c *content) *jsonPlan {
 				allow = both(allow, x.allow)
 			}
 		}
-		out := jsonField{secret: f.Secret, named: f.Named, free: !f.Text.None && f.Text.Pattern == "" && f.Text.Literals == nil}
+		out := jsonField{secret: f.Secret, named: f.Named, free: unrestricted(&f.Text)}
 		for kind, text := range [...]*jsonschema.Text{
 			jsonschema.String: &f.Text, jsonschema.Integer: &integerText, jsonschema.Number: &numberText,
 			jsonschema.Bool: &boolText, jsonschema.Null: &nullText, jsonschema.Length: &integerText,
@@ -256,7 +261,9 @@ func (b *planner) json(c *content) *jsonPlan {
 		}
 		out.name = both(out.name, allow)
 		p.fields[i] = out
-		b.plan.fields = append(b.plan.fields, jsonFields(f, c.media.String(), &out)...)
+		if !p.tree.Spare(i) {
+			b.plan.fields = append(b.plan.fields, jsonFields(f, c.media.String(), &out)...)
+		}
 	}
 	return p
 }
@@ -309,7 +316,7 @@ func (b *planner) form(c *content) *formPlan {
 	}
 	if at, ok := tree.Member(0, "\x00"); ok { // no schema names it
 		p.rest = b.known(waf.ArgPost, "", "{}", scalars(tree, at, true), tree.Fields[at].Secret)
-		p.rest.name = both(nil, b.plan.rules)
+		p.rest.name = b.plan.rules
 	}
 	return p
 }

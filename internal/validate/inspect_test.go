@@ -1,6 +1,7 @@
 package validate_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -22,6 +23,7 @@ type listener struct {
 
 	t       testing.TB
 	seen    []string // of the last request: the values, as text
+	deaf    bool     // it only asks the rules
 	differs bool     // what is excluded is not the same with and without
 }
 
@@ -37,6 +39,10 @@ func listen(t testing.TB) *listener {
 }
 
 func (l *listener) Request(f *waf.Facts, v *waf.Verdict) {
+	if l.deaf {
+		l.Rules.Request(f, v)
+		return
+	}
 	t := l.t
 	var read waf.Facts
 	read.Read(&f.Message)
@@ -97,7 +103,7 @@ var ear = new(listener)
 func inspect(t testing.TB, file string, s validate.Settings) *inspected {
 	t.Helper()
 	l := ear
-	l.Rules, l.t, l.differs = listen(t).Rules, t, false
+	l.Rules, l.t, l.differs, l.deaf = listen(t).Rules, t, false, false
 	doc, err := validate.LoadFile(file, validate.Options{API: "demo", Settings: s, WAF: listening()})
 	if err != nil {
 		t.Fatal(err)
@@ -290,5 +296,124 @@ func TestExclusions(t *testing.T) {
 				t.Errorf("%v %+v", err, found.Matches)
 			}
 		})
+	}
+}
+
+func TestRemaining(t *testing.T) {
+	a := inspect(t, "../demo/orders.openapi.yaml", validate.Settings{Rules: validate.Enforce, Exclude: []validate.Exclusion{{Rules: []string{"attack-sqli"}, Parameter: "body/note"}}})
+	type key struct{ op, in, name string }
+	left := map[key]validate.FieldRules{}
+	for _, op := range a.doc.Operations() {
+		for _, f := range op.Remaining() {
+			left[key{op.Op().ID, f.In, f.Name + f.Pointer}] = f
+			sum := len(f.Left)
+			for _, r := range f.Removed {
+				if sum += len(r.Rules); r.Why == "" || len(r.Rules) == 0 {
+					t.Errorf("%s %s%s: a removal without reason or rules: %+v", op.Op().ID, f.Name, f.Pointer, r)
+				}
+			}
+			if sum != f.Rules {
+				t.Errorf("%s %s%s: %d rules, of which %d are told of", op.Op().ID, f.Name, f.Pointer, f.Rules, sum)
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name      string
+		at        key
+		language  string
+		atMost    int
+		has, none int // rules that can, and that cannot match
+	}{
+		{"an id", key{"getOrder", "path", "orderId"}, "pattern ^ord_[0-9]{4,8}$, at most 12 characters", 6, 0, 942100},
+		{"an enum", key{"listOrders", "query", "status"}, `one of "cancelled", "delivered", "open", "shipped"`, 2, 0, 941100},
+		{"an integer", key{"createOrder", "body", "/quantity"}, "integer", 8, 0, 942100},
+		{"prose", key{"createOrder", "body", "/item"}, "at most 80 characters", 200, 942100, 0},
+		{"prose with rules excluded", key{"createOrder", "body", "/note"}, "at most 200 characters", 90, 941100, 942100},
+	} {
+		f, ok := left[tt.at]
+		if !ok {
+			t.Errorf("%s: nothing is said of %v", tt.name, tt.at)
+			continue
+		}
+		if f.Language != tt.language || len(f.Left) > tt.atMost || tt.has != 0 && !slices.Contains(f.Left, tt.has) || tt.none != 0 && slices.Contains(f.Left, tt.none) {
+			t.Errorf("%s: %q, %d of %d left: %v", tt.name, f.Language, len(f.Left), f.Rules, f.Left)
+		}
+	}
+	if _, ok := left[key{"createOrder", "body", "/{}"}]; ok {
+		t.Error("rules are told of for a member that there cannot be")
+	}
+}
+
+func TestInspectLooksDeeper(t *testing.T) {
+	hidden := base64.StdEncoding.EncodeToString([]byte("1' UNION SELECT username, password FROM users--"))
+	line := "GET /v1/orders/" + orderID + "?a=" + encode(hidden)
+	for _, tt := range []struct {
+		name    string
+		deeper  validate.Mode
+		refused bool
+		reports int
+	}{
+		{"off", validate.Off, false, 0},
+		{"in report mode", validate.Report, false, 1},
+		{"and refuses", validate.Enforce, true, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := inspect(t, "testdata/orders.yaml", validate.Settings{Rules: validate.Enforce, Deeper: tt.deeper})
+			a.l.deaf = true
+			found, err := a.ask(t, request(t, line, "", browser...))
+			if (err != nil) != tt.refused || len(found.Reported) != tt.reports {
+				t.Errorf("%v %+v", err, found)
+			}
+			decoded := slices.ContainsFunc(found.Matches, func(m gatehouse.Match) bool {
+				return m.Decoded == "base64" && m.In == "query" && m.Name == "a" && m.Rule/1000 == 942
+			})
+			if decoded != (tt.deeper != validate.Off) {
+				t.Errorf("matches %+v", found.Matches)
+			}
+			if found, err = a.ask(t, request(t, "GET /v1/orders/"+orderID+"?a="+encode(base64.StdEncoding.EncodeToString([]byte("a harmless sentence, which is long enough"))), "", browser...)); err != nil || found.Matches != nil {
+				t.Errorf("harmless: %v %+v", err, found)
+			}
+		})
+	}
+}
+
+// An engine whose budget has ended.
+type tired struct{ *waf.Rules }
+
+func (tired) Request(_ *waf.Facts, v *waf.Verdict) { v.Over = true }
+
+func TestWhatIsNotLookedThroughDoesNotPass(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		s      validate.Settings
+		reason string
+		report string
+	}{
+		{"refused", validate.Settings{Rules: validate.Enforce}, "input_not_inspected", ""},
+		{"passed by setting, and said", validate.Settings{Rules: validate.Enforce, PassOverBudget: true}, "", "input_not_inspected"},
+		{"in report mode", validate.Settings{Rules: validate.Report}, "", "input_not_inspected"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			doc, err := validate.LoadFile("testdata/orders.yaml", validate.Options{Settings: tt.s, WAF: validate.NewWAF(tired{listen(t).Rules})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := pass(t, doc, request(t, "GET /v1/orders", "", browser...))
+			err = p.op.Inspect(p.r, "192.0.2.1", p.path, &p.head, &p.body, &p.out)
+			if got := gatehouse.AsProblem(err); tt.reason == "" && got != nil || tt.reason != "" && (got == nil || got.Reason != tt.reason) {
+				t.Errorf("%v", err)
+			}
+			if tt.report != "" && (len(p.out.Reported) != 1 || p.out.Reported[0].Rule != tt.report) {
+				t.Errorf("%+v", p.out)
+			}
+		})
+	}
+	doc, err := validate.LoadFile("testdata/orders.yaml", validate.Options{Settings: validate.Settings{Rules: validate.Report}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pass(t, doc, request(t, "GET /v1/orders", "", browser...))
+	if err := p.op.Inspect(p.r, "192.0.2.1", p.path, &p.head, &p.body, &p.out); gatehouse.AsProblem(err) == nil {
+		t.Error("without an engine a request passes")
 	}
 }

@@ -11,7 +11,11 @@ import (
 type Tree struct {
 	Fields []Field
 	free   int32 // the field of any value
+	spare  bool  // which no place has
 }
+
+// Spare reports whether field f stands for no place in a value that the schema takes.
+func (t *Tree) Spare(f int) bool { return t.spare && int32(f) == t.free } //nolint:gosec // a count of fields
 
 // A Field is a place in a value and the leaves that can stand there.
 type Field struct {
@@ -56,6 +60,7 @@ func (s *Schema) Fields() *Tree {
 		g := grower{tree: new(Tree), left: maxGrowth}
 		g.grow(expr{nodes: []*node{s.node}}, "", true, depth)
 		if len(g.tree.Fields) <= maxFields || depth == 0 {
+			g.tree.spare = g.any == 0
 			g.tree.free = g.anything("/{}", false)
 			return g.tree
 		}

@@ -49,14 +49,11 @@ func TestTheTableOfSpellingsIsTheModules(t *testing.T) {
 	want := spelled(wordKinds(t, words))
 	if *updateSQLi {
 		var b bytes.Buffer
-		b.WriteString("package waf\n\n// sqliSpelled is which kinds of words libinjection knows that are spelled with\n// certain letters, bit 0 is A, and digits. A test makes it of the module's source.\nvar sqliSpelled = [...]struct {\n\tletters uint32\n\tkinds   kinds\n}{\n\t")
-		for i, letters := range slices.Sorted(maps.Keys(want)) {
-			if i > 0 && i%10 == 0 {
-				b.WriteString("\n\t")
-			}
-			fmt.Fprintf(&b, "{%#x, %#x}, ", letters, uint32(want[letters]))
+		b.WriteString("package waf\n\n// sqliSpelled is which kinds of words libinjection knows that are spelled with\n// certain letters, bit 0 is A, and digits. A test makes it of the module's source.\nvar sqliSpelled = [...]struct {\n\tletters uint32\n\tkinds   kinds\n}{\n")
+		for _, letters := range slices.Sorted(maps.Keys(want)) {
+			fmt.Fprintf(&b, "\t{%#x, %#x},\n", letters, uint32(want[letters]))
 		}
-		b.WriteString("\n}\n")
+		b.WriteString("}\n")
 		text, err := format.Source(b.Bytes())
 		if err != nil {
 			t.Fatal(err)

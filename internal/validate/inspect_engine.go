@@ -3,6 +3,7 @@ package validate
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -192,6 +193,19 @@ func either(a, b waf.Mask) waf.Mask {
 		out[i] |= b[i]
 	}
 	return emptied(out)
+}
+
+// asksSizes reports whether a rule asks how long all names and texts are together.
+func (w *WAF) asksSizes() bool {
+	asks := func(r *seclang.Rule) bool {
+		return slices.ContainsFunc(r.Targets, func(t seclang.Target) bool { return t.Collection == "ARGS_COMBINED_SIZE" })
+	}
+	for n := range w.prover.Len() {
+		if r := w.prover.Rule(n); asks(r) || slices.ContainsFunc(r.Chain, asks) {
+			return true
+		}
+	}
+	return false
 }
 
 // names is [WAF.can] of one name.

@@ -21,7 +21,8 @@ type room struct {
 	body string           // the bytes of the body that is looked at, once they are needed
 	raw  []byte
 
-	json *jsonPlan // of the body whose leaves are collected
+	json  *jsonPlan // of the body whose leaves are collected
+	sized bool
 
 	free  []int32   // values of text that people write
 	deep  waf.Facts // what they are when they are decoded
@@ -97,6 +98,7 @@ func (o *Operation) fill(m *room, r *http.Request, address string, path []string
 	f.Address, f.Method, f.Protocol = address, r.Method, r.Proto
 	m.buf = append(m.buf[:0], head.Path...)
 	f.Rules, f.LineRules = p.rules, p.line
+	m.sized = p.sized
 	if len(head.Query) > 0 {
 		m.buf = append(append(m.buf, '?'), head.Query...)
 		f.LineRules = p.queried
@@ -293,7 +295,7 @@ func (m *room) Leaf(l *jsonschema.Leaf) {
 	if p.free && l.Kind == jsonschema.String {
 		m.free = append(m.free, int32(len(m.facts.Values))) //nolint:gosec // a count of values
 	}
-	if empty(v.TextRules) && empty(v.NameRules) && !p.secret { // nobody asks for either
+	if !m.sized && !p.secret && empty(v.TextRules) && empty(v.NameRules) { // nobody asks for either
 		m.facts.Values = append(m.facts.Values, v)
 		return
 	}

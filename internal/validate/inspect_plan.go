@@ -34,6 +34,7 @@ type opPlan struct {
 	secret  bool            // a query parameter is one
 	front   map[int]string  // why rules that are not in rules are not needed, by id
 	fields  []field         // for Remaining
+	sized   bool            // a rule adds up names and texts: all are told, also where none looks
 }
 
 // A known is what is known about one value.
@@ -107,6 +108,7 @@ type planner struct {
 
 func (b *planner) run() {
 	p := b.plan
+	p.sized = b.waf.asksSizes()
 	p.front = map[int]string{}
 	p.rules = b.waf.without(func(r *seclang.Rule) bool {
 		switch r.ID {

@@ -42,6 +42,7 @@ type cli struct {
 	Token        tokenCmd        `cmd:"" help:"Look at tokens, end them, rotate the keys that sign them."`
 	Export       exportCmd       `cmd:"" help:"Print users, groups, clients and grants as JSON, without secrets."`
 	Prove        proveCmd        `cmd:"" help:"Try attacks on the running gateway, and say what held."`
+	Attack       attackCmd       `cmd:"" help:"Try real exploits on the bare API and through the gateway, and say what stopped them."`
 	WAF          wafCmd          `cmd:"" name:"waf" help:"Learn from the record which rules for content meet what is harmless."`
 	Schema       schemaCmd       `cmd:"" help:"Print the JSON Schema of the config file, for editors."`
 	Completion   completionCmd   `cmd:"" help:"Print a completion script for bash, zsh or fish."`

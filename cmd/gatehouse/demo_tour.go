@@ -45,6 +45,7 @@ roles:
   support: {inherits: [reader], grants: [orders:refund, orders:print, customers:any, customers:read]}
   manager: {inherits: [support], grants: [orders:any, admin:export]}
   operator: {inherits: [reader], grants: [gatehouse.users:read, gatehouse.users:write, gatehouse.clients:read]}
+waf: {paranoia: 2, leaks: enforce, deeper: enforce}
 guardrails:
   - id: known-roles
     deny: '!principal.anonymous && size(principal.roles) == 0'
@@ -96,7 +97,7 @@ apis:
       login:
         grant: orders:read
         limits:
-          - {id: logins, per: address, rate: 12/min, burst: 6}
+          - {id: logins, per: address, rate: 30/min, burst: 10}
       getMe: {grant: customers:read}
       changeEmail: {grant: customers:write}
       findPeople: {grant: orders:read}
@@ -277,6 +278,7 @@ func tour(std stdio, dir, gate, bare, admin string, people []demoPerson) {
 			say(std.out, "  %s\n  %s\n", l.command, paint(std, dim, outcome))
 		}
 	}
+	say(std.out, "\nAll of it as an attacker would, bare and through the gateway, with a table of what was stopped by what:\n  %s attack\n", program())
 	say(std.out, "\nChange the config while it runs: it is checked, tested and taken, or refused here.\nCtrl-C ends it.\n")
 }
 

@@ -17,7 +17,7 @@ import (
 // INTENTIONALLY VULNERABLE: a developer's page that went into production. What it
 // shows is made up.
 func (a *API) environment(w http.ResponseWriter, _ *http.Request) error {
-	answer(w, http.StatusOK, map[string]any{"DB_PASSWORD": "orders-db-password-7731", "PAYMENT_KEY": "pk_demo_0000", "DEBUG": "1"})
+	answer(w, http.StatusOK, map[string]any{"DB_PASSWORD": "orders-db-password-7731", "PAYMENT_KEY": "pk_demo_0000", "DEBUG": "1"}) //nolint:gosec // made up
 	return nil
 }
 

@@ -39,7 +39,7 @@ type Body struct {
 	Bytes       []byte      // JSON, forms, XML and multipart/form-data: checked and written afresh
 	Stream      io.Reader   // anything else, and files too long to hold: checked as it comes; nil when there is Bytes or nothing
 	Length      int64       // of Stream; -1 when unknown
-	ContentType string      // as received, strictly parsed; "" when there is no body
+	ContentType string      // as received, strictly parsed; "" when there is no body: then none goes on
 	Header      http.Header // fields that go on instead of those received, one without values not at all; nil: none
 	Cost        int         // of a GraphQL request, in fields; 0 for others
 

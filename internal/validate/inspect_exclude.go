@@ -99,11 +99,9 @@ func (x *exclusion) aboutName(name []byte) bool {
 		}
 		switch {
 		case token == "*":
-			rest = after
+			rest = ""
 			if i := strings.IndexByte(after, '.'); i >= 0 {
 				rest = after[i:]
-			} else {
-				rest = ""
 			}
 		case after == token:
 			rest = ""

@@ -77,7 +77,7 @@ func (m *room) keep(b []byte) string {
 
 func (m *room) add(in waf.In, name, text string, k *known) {
 	if k.free {
-		m.free = append(m.free, int32(len(m.facts.Values))) //nolint:gosec // a count of values
+		m.free = append(m.free, int32(len(m.facts.Values)))
 	}
 	m.facts.Values = append(m.facts.Values, waf.Value{In: in, Name: name, Text: text, TextRules: k.text, NameRules: k.name})
 	if k.secret {
@@ -119,7 +119,7 @@ func (o *Operation) fill(m *room, r *http.Request, address string, path []string
 			m.add(waf.ArgGet, q.name, q.value, &p.query[q.known])
 		}
 	}
-	m.fillBody(p, body)
+	m.fillBody(body)
 }
 
 // staysBehind reports whether a field is about the caller's connection (RFC 9110
@@ -203,7 +203,7 @@ func (m *room) decimal(n int64) string {
 	return m.keep(m.buf)
 }
 
-func (m *room) fillBody(p *opPlan, body *Body) {
+func (m *room) fillBody(body *Body) {
 	if body.content == nil || len(body.Bytes) == 0 && body.class != mediaMultipart {
 		return
 	}
@@ -293,7 +293,7 @@ func (m *room) Leaf(l *jsonschema.Leaf) {
 		}
 	}
 	if p.free && l.Kind == jsonschema.String {
-		m.free = append(m.free, int32(len(m.facts.Values))) //nolint:gosec // a count of values
+		m.free = append(m.free, int32(len(m.facts.Values)))
 	}
 	if !m.sized && !p.secret && empty(v.TextRules) && empty(v.NameRules) { // nobody asks for either
 		m.facts.Values = append(m.facts.Values, v)

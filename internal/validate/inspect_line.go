@@ -42,7 +42,7 @@ func (b *planner) line() {
 		base.Pattern = "^" + base.Pattern
 	}
 	request := jsonschema.Text{Pattern: "^" + b.op.op.Method + " " + expr[1:] + ` HTTP/[0-9.]{1,3}$`}
-	any := jsonschema.Text{}
+	every := jsonschema.Text{}
 	line := nothing()
 	for name, text := range map[string]*jsonschema.Text{"REQUEST_FILENAME": &path, "REQUEST_BASENAME": &base} {
 		line = either(line, b.waf.can(waf.Line, name, text))
@@ -50,7 +50,7 @@ func (b *planner) line() {
 	b.plan.line, b.plan.queried = line, line
 	for name, text := range map[string]*jsonschema.Text{"REQUEST_URI": &path, "REQUEST_URI_RAW": &path, "REQUEST_LINE": &request, "QUERY_STRING": &nullText} {
 		b.plan.line = either(b.plan.line, b.waf.can(waf.Line, name, text))
-		b.plan.queried = either(b.plan.queried, b.waf.can(waf.Line, name, &any))
+		b.plan.queried = either(b.plan.queried, b.waf.can(waf.Line, name, &every))
 	}
 }
 
@@ -115,8 +115,8 @@ func unanchored(expr string) (string, bool) {
 
 // looks reports whether an expression asks what stands around a place.
 func looks(r *syntax.Regexp) bool {
-	switch r.Op {
-	case syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText, syntax.OpWordBoundary, syntax.OpNoWordBoundary:
+	asks := [...]syntax.Op{syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText, syntax.OpWordBoundary, syntax.OpNoWordBoundary}
+	if slices.Contains(asks[:], r.Op) {
 		return true
 	}
 	return slices.ContainsFunc(r.Sub, looks)

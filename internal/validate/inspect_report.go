@@ -94,6 +94,7 @@ func (m *room) hidden(in waf.In, h *waf.Hit) bool {
 		return slices.ContainsFunc(m.secrets, func(s secret) bool { return s.in == waf.ArgGet || s.in == waf.ArgPath })
 	case waf.XMLText:
 		return slices.ContainsFunc(m.secrets, func(s secret) bool { return s.in == waf.ArgPost })
+	default:
 	}
 	return slices.ContainsFunc(m.secrets, func(s secret) bool { return s.in == in && strings.EqualFold(s.name, h.Name) })
 }

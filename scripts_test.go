@@ -58,7 +58,7 @@ var binary = sync.OnceValues(func() (string, error) {
 //	repeat FILE N TEXT [TAIL]  writes TEXT N times, then TAIL
 //	keep NAME STREAM PATTERN   sets $NAME to the first group of PATTERN in stdout or stderr; what ends in
 //	                           TOKEN, SECRET, CODE or KEY must be in no log and no record
-//	until N COMMAND… TEXT      repeats call, bare or admin until the answer has TEXT, at most N seconds
+//	until N COMMAND… TEXT      repeats call, bare, admin or gatehouse until the answer has TEXT, at most N seconds
 //	browser NAME PATH          opens a page in NAME's browser and prints it
 //	submit NAME FIELD=VALUE…   fills in and sends the form of that page which has these fields; ACTION
 //	                           instead of a field names the form by the end of its address
@@ -355,18 +355,22 @@ func keep(ts *testscript.TestScript, _ bool, args []string) {
 // until repeats a question: until 5 call /orders 'HTTP/1.1 401'.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 4 {
-		ts.Fatalf("usage: until SECONDS call|bare|admin PATH… TEXT")
+		ts.Fatalf("usage: until SECONDS call|bare|admin|gatehouse ARG… TEXT")
 	}
 	secs, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	base, ok := map[string]string{"call": "GATE", "bare": "API", "admin": "ADMIN"}[args[1]]
-	if !ok {
-		ts.Fatalf("until repeats call, bare or admin, not %q", args[1])
+	if !ok && args[1] != "gatehouse" {
+		ts.Fatalf("until repeats call, bare, admin or gatehouse, not %q", args[1])
 	}
 	want := args[len(args)-1]
 	deadline := time.Now().Add(time.Duration(secs) * time.Second)
 	for {
-		curl(ts, false, ts.Getenv(base), args[2:len(args)-1])
+		if ok {
+			curl(ts, false, ts.Getenv(base), args[2:len(args)-1])
+		} else {
+			_ = ts.Exec("gatehouse", args[2:len(args)-1]...) // it may not be there yet
+		}
 		if strings.Contains(ts.ReadFile("stdout"), want) {
 			return
 		}

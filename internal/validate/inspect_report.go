@@ -24,7 +24,7 @@ func (m *room) match(h *waf.Hit, body *Body) gatehouse.Match {
 	hidden := m.hidden(in, h)
 	if in != waf.Line {
 		x.Name = clip(h.Name)
-		if in == waf.ArgPost && m.json != nil && body != nil && strings.HasPrefix(h.Name, "json") {
+		if in == waf.ArgPost && body != nil && body.class == mediaJSON && strings.HasPrefix(h.Name, "json") {
 			if pointer, ok := body.tape.Pointer(body.Bytes, "json", h.Name); ok {
 				x.Name, x.Pointer = "", clip(pointer)
 			}

@@ -378,9 +378,12 @@ func (l *link) groups() int {
 		return 1
 	case "rx":
 		if arg, ok := l.arg.constant(); ok {
-			if re, err := syntax.Parse(arg, syntax.Perl); err == nil {
-				return min(re.MaxCap()+1, maxGroups)
+			if l.caught == 0 { // asked for several times while loading
+				if re, err := syntax.Parse(arg, syntax.Perl); err == nil {
+					l.caught = min(re.MaxCap()+1, maxGroups)
+				}
 			}
+			return l.caught
 		}
 	}
 	return 0

@@ -280,6 +280,18 @@ func (o *Operation) Body(r *http.Request, out *Body) error {
 	hold := out.Hold
 	*out = out.Reset()
 	out.Hold = hold
+	if err := o.readBody(r, out); err != nil {
+		return err
+	}
+	if out.ContentType == "" && len(r.Header["Content-Type"]) > 0 {
+		// Nobody has checked the type of a body that is not there, and frameworks have
+		// run code from it (CVE-2017-5638).
+		out.Header = http.Header{"Content-Type": nil}
+	}
+	return nil
+}
+
+func (o *Operation) readBody(r *http.Request, out *Body) error {
 	if o.graphql != nil {
 		if err := o.graphql.checkQuery(r.URL.RawQuery, r.Method, out); err != nil {
 			return err
@@ -316,7 +328,7 @@ func (o *Operation) Body(r *http.Request, out *Body) error {
 	var src io.Reader = &bounded{r: r.Body, left: limit, limit: limit}
 	length := r.ContentLength
 	if compressed {
-		src, length = newGunzip(src, limit, hold), -1
+		src, length = newGunzip(src, limit, out.Hold), -1
 		out.Header = http.Header{"Content-Encoding": nil}
 	}
 	out.ContentType, out.class, out.content = r.Header["Content-Type"][0], class, c

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -20,6 +21,13 @@ const (
 	xmlDeclaration = `<?xml version="1.0" encoding="UTF-8"?>`
 	namespaceXML   = "http://www.w3.org/XML/1998/namespace"
 	namespaceXMLNS = "http://www.w3.org/2000/xmlns/"
+)
+
+// What is wrong most often; made once, read-only.
+var (
+	xmlBadAttribute = &xmlStop{ruleSyntax, "An attribute cannot be read."}
+	xmlBadNamespace = &xmlStop{"namespace", "A namespace prefix is not declared, or declared in a way that is not allowed."}
+	xmlBadReference = &xmlStop{"entity", "Only lt, gt, amp, apos, quot and characters by number may be referred to."}
 )
 
 // An xmlText is what rules ask about in an XML document.
@@ -56,6 +64,7 @@ type xmlReader struct {
 	elements int
 	found    xmlText
 	text     []byte // of the run between two tags
+	value    []byte // of an attribute
 	attrs    []xmlAttr
 }
 
@@ -179,12 +188,33 @@ func (x *xmlReader) characters() *xmlStop {
 		if bytes.HasPrefix(x.in[x.i:], []byte("]]>")) {
 			return &xmlStop{ruleSyntax, "Text must not contain ]]>."}
 		}
+		if plain := x.plain(); len(plain) > 0 {
+			x.text = append(x.text, plain...)
+			continue
+		}
 		var bad *xmlStop
 		if x.text, bad = x.character(x.text); bad != nil {
 			return bad
 		}
 	}
 	return nil
+}
+
+// xmlPlain are the bytes that stand for themselves wherever text stands.
+var xmlPlain = func() (t [256]bool) {
+	for c := byte(' '); c < 0x7f; c++ {
+		t[c] = strings.IndexByte(`<>&]"'`, c) < 0
+	}
+	return t
+}()
+
+// plain takes as many of these as there are.
+func (x *xmlReader) plain() []byte {
+	start := x.i
+	for x.i < len(x.in) && xmlPlain[x.in[x.i]] {
+		x.i++
+	}
+	return x.in[start:x.i]
 }
 
 // character takes one character or reference of text or of an attribute.
@@ -209,11 +239,10 @@ func (x *xmlReader) character(dst []byte) ([]byte, *xmlStop) {
 
 // reference takes &#65;, &#x41; or one of the five entities.
 func (x *xmlReader) reference() (rune, *xmlStop) {
-	unknown := &xmlStop{"entity", "Only lt, gt, amp, apos, quot and characters by number may be referred to."}
 	rest := x.in[x.i+1:]
 	end := bytes.IndexByte(rest[:min(len(rest), 12)], ';')
 	if end < 1 {
-		return 0, unknown
+		return 0, xmlBadReference
 	}
 	name := rest[:end]
 	x.i += end + 2
@@ -230,7 +259,7 @@ func (x *xmlReader) reference() (rune, *xmlStop) {
 		case "quot":
 			return '"', nil
 		}
-		return 0, unknown
+		return 0, xmlBadReference
 	}
 	digits, base := string(name[1:]), 10
 	if len(digits) > 0 && digits[0] == 'x' {
@@ -238,7 +267,7 @@ func (x *xmlReader) reference() (rune, *xmlStop) {
 	}
 	n, err := strconv.ParseUint(digits, base, 32)
 	if err != nil || len(digits) > 8 || n > utf8.MaxRune || !xmlChar(rune(n)) {
-		return 0, unknown
+		return 0, xmlBadReference
 	}
 	return rune(n), nil
 }
@@ -284,20 +313,7 @@ func (x *xmlReader) flush() {
 	if len(x.text) == 0 {
 		return
 	}
-	for _, c := range x.text {
-		switch c {
-		case '&':
-			x.out = append(x.out, "&amp;"...)
-		case '<':
-			x.out = append(x.out, "&lt;"...)
-		case '>':
-			x.out = append(x.out, "&gt;"...)
-		case '\r':
-			x.out = append(x.out, "&#xD;"...)
-		default:
-			x.out = append(x.out, c)
-		}
-	}
+	x.out = appendXML(x.out, x.text)
 	if len(bytes.Trim(x.text, " \t\r\n")) > 0 {
 		x.found.texts = append(x.found.texts, string(x.text))
 	}
@@ -361,69 +377,53 @@ func (x *xmlReader) attributes() (empty bool, _ *xmlStop) {
 		if a.name, a.colon, bad = x.name(); bad != nil {
 			return false, bad
 		}
-		if a.value, bad = x.value(); bad != nil {
+		if a.value, bad = x.quoted(); bad != nil {
 			return false, bad
 		}
 		x.attrs = append(x.attrs, a)
 	}
 }
 
-// value takes ="..." of an attribute, normalized (XML 1.0 §3.3.3).
-func (x *xmlReader) value() (string, *xmlStop) {
-	bad := &xmlStop{ruleSyntax, "An attribute cannot be read."}
+// quoted takes ="..." of an attribute, normalized (XML 1.0 §3.3.3).
+func (x *xmlReader) quoted() (string, *xmlStop) {
 	x.space()
 	if x.i >= len(x.in) || x.in[x.i] != '=' {
-		return "", bad
+		return "", xmlBadAttribute
 	}
 	x.i++
 	x.space()
 	if x.i >= len(x.in) || x.in[x.i] != '"' && x.in[x.i] != '\'' {
-		return "", bad
+		return "", xmlBadAttribute
 	}
 	quote := x.in[x.i]
-	var value []byte
+	x.value = x.value[:0]
 	for x.i++; x.i < len(x.in); {
+		x.value = append(x.value, x.plain()...)
+		if x.i == len(x.in) {
+			break
+		}
 		c := x.in[x.i]
 		switch c {
 		case quote:
 			x.i++
-			return string(value), nil
+			return string(x.value), nil
 		case '<':
-			return "", bad
+			return "", xmlBadAttribute
 		}
 		var stop *xmlStop
-		if value, stop = x.character(value); stop != nil {
+		if x.value, stop = x.character(x.value); stop != nil {
 			return "", stop
 		}
 		if c != '&' && xmlSpace(c) {
-			value[len(value)-1] = ' '
+			x.value[len(x.value)-1] = ' '
 		}
 	}
-	return "", bad
+	return "", xmlBadAttribute
 }
 
 func (x *xmlReader) writeAttribute(a xmlAttr) {
 	x.out = append(append(append(x.out, ' '), a.name...), `="`...)
-	for i := range len(a.value) {
-		switch c := a.value[i]; c {
-		case '&':
-			x.out = append(x.out, "&amp;"...)
-		case '<':
-			x.out = append(x.out, "&lt;"...)
-		case '>':
-			x.out = append(x.out, "&gt;"...) // as Go and browsers do; an attribute may hold it
-		case '"':
-			x.out = append(x.out, "&quot;"...)
-		case '\t':
-			x.out = append(x.out, "&#x9;"...)
-		case '\n':
-			x.out = append(x.out, "&#xA;"...)
-		case '\r':
-			x.out = append(x.out, "&#xD;"...)
-		default:
-			x.out = append(x.out, c)
-		}
-	}
+	x.out = appendXMLAttribute(x.out, a.value)
 	x.out = append(x.out, '"')
 	if a.value != "" {
 		x.found.attributes = append(x.found.attributes, a.value)
@@ -435,18 +435,17 @@ func (x *xmlReader) writeAttribute(a xmlAttr) {
 // (Namespaces in XML 1.0 §6.3), since readers that know namespaces and readers
 // that do not would see two documents.
 func (x *xmlReader) bind(name []byte, colon int) *xmlStop {
-	bad := &xmlStop{"namespace", "A namespace prefix is not declared, or declared in a way that is not allowed."}
 	for _, a := range x.attrs {
 		prefix := ""
 		switch {
 		case string(a.name) == "xmlns":
 			if a.value == namespaceXML || a.value == namespaceXMLNS {
-				return bad
+				return xmlBadNamespace
 			}
 		case a.colon > 0 && string(a.name[:a.colon]) == "xmlns":
 			prefix = string(a.name[a.colon+1:])
 			if prefix == "xmlns" || a.value == "" || a.value == namespaceXMLNS || (prefix == "xml") != (a.value == namespaceXML) {
-				return bad
+				return xmlBadNamespace
 			}
 		default:
 			continue
@@ -457,14 +456,14 @@ func (x *xmlReader) bind(name []byte, colon int) *xmlStop {
 		x.bindings = append(x.bindings, xmlBinding{prefix, a.value, len(x.stack)})
 	}
 	if _, ok := x.namespace(name, colon); !ok {
-		return bad
+		return xmlBadNamespace
 	}
 	for i := range x.attrs {
 		a := &x.attrs[i]
 		if a.colon > 0 {
 			var ok bool
 			if a.uri, ok = x.namespace(a.name, a.colon); !ok {
-				return bad
+				return xmlBadNamespace
 			}
 		}
 		for _, b := range x.attrs[:i] {
@@ -582,6 +581,9 @@ var xmlLetters = [...][2]rune{
 }
 
 func xmlNameStart(r rune) bool {
+	if r >= 'a' && r <= 'z' {
+		return true
+	}
 	for _, l := range xmlLetters {
 		if r <= l[1] {
 			return r >= l[0]

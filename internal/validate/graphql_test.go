@@ -243,3 +243,14 @@ func FuzzGraphQL(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkGraphQL(b *testing.B) {
+	a := graph(b, validate.GraphQL{})
+	body := ask(`query Orders($n: Int = 10) { me { id name orders(first: $n) { edges { node { ...F } } } } } fragment F on Order { id total { amount currency } items(first: 5) { sku quantity } }`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, _, _, err := a.call(request(b, "POST /graphql", body, asJSON)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

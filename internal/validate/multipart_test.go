@@ -415,3 +415,15 @@ func FuzzMultipart(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkMultipart(b *testing.B) {
+	a := media(b, validate.Settings{MaxBody: 8 << 20, Upload: validate.Upload{Memory: 4 << 20}})
+	body := parts(field("title", "t"), file("photo", "a.png", "image/png", png+strings.Repeat("0123456789\r\n--", 70_000)))
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, _, _, err := a.call(request(b, "POST /upload", body, asParts)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -60,7 +60,7 @@ func (m *memory) add(c *class, text string) {
 		return
 	}
 	h := m.hash(c, text)
-	seen, tag := &m.seen[h%uint64(len(m.seen))], uint32(h>>32)|1 //nolint:gosec // half of a hash
+	seen, tag := &m.seen[h%uint64(len(m.seen))], uint32(h>>32)|1
 	if seen[0].Load() != tag && seen[1].Load() != tag {
 		seen[1].Store(seen[0].Swap(tag))
 		return

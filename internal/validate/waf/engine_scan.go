@@ -64,7 +64,7 @@ func (f *found) none(x *rule) bool { return f.by[x.n].first == 0 }
 // whether it does.
 func (f *found) has(x *rule, s *aim) (may, sure bool) {
 	for i := f.by[x.n].first; i != 0; i = f.list[i].next {
-		if f.list[i].value == int32(-1-s.single) { //nolint:gosec // a small number
+		if f.list[i].value == int32(-1-s.single) {
 			return true, f.list[i].sure
 		}
 	}
@@ -106,7 +106,7 @@ func (t *turn) look(s *scan, first int) bool {
 			rules = t.facts.LineRules
 		}
 		t.phase = first + 1
-		t.scan(s, p.one, t.single(n), int32(-1-n), false, rules) //nolint:gosec // a small number
+		t.scan(s, p.one, t.single(n), int32(-1-n), false, rules)
 	}
 	if t.cut {
 		return false
@@ -139,8 +139,8 @@ func (x *rule) ruledOut(marks uint64) bool {
 	if x.absent&marks != 0 {
 		return true
 	}
-	for _, any := range x.present {
-		if any&marks == 0 {
+	for _, one := range x.present {
+		if one&marks == 0 {
 			return true
 		}
 	}
@@ -209,7 +209,7 @@ func (t *turn) triesOne(x *rule, value int32, name bool) bool {
 	for j := range x.links[0].targets {
 		s := &x.links[0].targets[j]
 		switch {
-		case value < 0 && s.kind == ofSingle && int32(-1-s.single) == value: //nolint:gosec // a small number
+		case value < 0 && s.kind == ofSingle && int32(-1-s.single) == value:
 			t.ask(x, 0, s, "", t.single(s.single))
 		case value >= 0 && s.kind == kind:
 			if v := &t.facts.Values[value]; s.in.has(v.In) && s.takes(v.In, v.Name) {
@@ -249,14 +249,14 @@ func (t *turn) value(s *scan, i int) {
 	f.marks |= m.marks
 	if m.names != nil && !m.clean && meets(m.names.rules, v.NameRules) {
 		f.raw = 0
-		t.forming(s, m.names, v.Name, int32(i), true, v.NameRules) //nolint:gosec // a count of values
+		t.forming(s, m.names, v.Name, int32(i), true, v.NameRules)
 		m.clean = f.raw == 0 && t.whole()
 	}
 	if known == nil {
 		s.known.add(m)
 	}
 	if m.text != nil && meets(m.text.rules, v.TextRules) {
-		t.scan(s, m.text, v.Text, int32(i), false, v.TextRules) //nolint:gosec // a count of values
+		t.scan(s, m.text, v.Text, int32(i), false, v.TextRules)
 	}
 }
 
@@ -302,7 +302,7 @@ func (t *turn) forming(s *scan, c *class, text string, value int32, name bool, r
 		t.forms(s, c, p, text)
 	}
 	for i := range f.forms {
-		if t.asks(c, p, int32(i), value, name, rules); t.left < 0 || t.cut { //nolint:gosec // fewer than nodes
+		if t.asks(c, p, int32(i), value, name, rules); t.left < 0 || t.cut {
 			return
 		}
 	}
@@ -357,7 +357,7 @@ func (t *turn) forms(s *scan, c *class, p *forming, text string) bool {
 				if s.sign(made)&c.mask&^p.sig != 0 {
 					return false
 				}
-				to = int32(len(f.forms)) //nolint:gosec // fewer than nodes
+				to = int32(len(f.forms))
 				f.forms = append(f.forms, form{text: made, work: &n.work})
 				f.form = append(f.form, to)
 				continue
@@ -375,7 +375,7 @@ func (t *turn) forms(s *scan, c *class, p *forming, text string) bool {
 func (f *found) find(text string) int32 {
 	for i := range f.forms {
 		if g := f.forms[i].text; len(g) == len(text) && g == text {
-			return int32(i) //nolint:gosec // fewer than nodes
+			return int32(i)
 		}
 	}
 	return -1
@@ -519,10 +519,10 @@ func (t *turn) may(x *rule, value int32, name bool, rules Mask, sure bool) {
 			return
 		}
 	} else {
-		f.some = append(f.some, int32(x.n)) //nolint:gosec // a number of a rule
+		f.some = append(f.some, int32(x.n))
 	}
 	f.list = append(f.list, candidate{value: value, name: name, sure: sure && !x.links[0].multi})
-	n := int32(len(f.list) - 1) //nolint:gosec // bounded by the budget
+	n := int32(len(f.list) - 1)
 	if s.last == 0 {
 		s.first = n
 	} else {

@@ -15,8 +15,11 @@ func TestSamenessOfTheRecord(t *testing.T) {
 	want := recorded(t)
 	engines := corazaEngines(t)
 	step := 101 // a sample
-	if *askAll {
+	switch {
+	case *askAll:
 		step = 1
+	case raceEnabled:
+		step = 1001
 	}
 	each(4*len(all)/step, func(i int, f *waf.Facts) {
 		p, level := &all[i*step/4], i*step%4+1

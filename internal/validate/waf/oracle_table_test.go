@@ -30,16 +30,22 @@ func api(level int) waf.Config {
 // TestDetection holds what is found and what is blocked by mistake to what
 // docs/waf.md says. A change of it is a change of what the gateway promises.
 func TestDetection(t *testing.T) {
+	if raceEnabled {
+		t.Skip("CI runs it without the race detector")
+	}
 	engines := map[string]func(level int, p *probe, f *waf.Facts) bool{}
 	var rules [3]*waf.Rules
 	var reference [3]*coraza.Engine
+	live := *modsecurity != "" || *askAll
 	for level := 1; level <= 2; level++ {
 		var err error
 		if rules[level], err = waf.Load(api(level)); err != nil {
 			t.Fatal(err)
 		}
-		if reference[level], err = coraza.Load(api(level)); err != nil {
-			t.Fatal(err)
+		if live {
+			if reference[level], err = coraza.Load(api(level)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	engines["Gatehouse"] = func(level int, p *probe, f *waf.Facts) bool {
@@ -47,7 +53,7 @@ func TestDetection(t *testing.T) {
 		return v.Block || v.Over
 	}
 	names := []string{"Gatehouse"}
-	if *modsecurity != "" || *askAll {
+	if live {
 		names = append(names, "Coraza")
 		engines["Coraza"] = func(level int, p *probe, f *waf.Facts) bool {
 			v := ask(reference[level], &p.m, f)

@@ -272,9 +272,9 @@ func (c *class) plan(sig uint64) *forming {
 func (f *forming) child(c *class, from int32, n *node) int32 {
 	for i := 1; i < len(f.nodes); i++ {
 		if m := &f.nodes[i]; m.from == int(from) && m.bit == n.bit {
-			return int32(i) //nolint:gosec // fewer than nodes
+			return int32(i)
 		}
 	}
 	f.nodes = append(f.nodes, node{from: int(from), t: n.t, bit: n.bit, work: c.newWork()})
-	return int32(len(f.nodes) - 1) //nolint:gosec // fewer than nodes
+	return int32(len(f.nodes) - 1)
 }

@@ -207,7 +207,7 @@ func shortest(p rx.Pattern) int {
 }
 
 func shortestOf(re *syntax.Regexp) int {
-	switch re.Op {
+	switch re.Op { //nolint:exhaustive // what else there is may be empty
 	case syntax.OpLiteral:
 		return len(re.Rune)
 	case syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:
@@ -345,10 +345,10 @@ func (s *scan) add(bundles map[string]*bundle, x *rule, a *aim) {
 // familyOf says which places share a bundle: those that many rules look at
 // together, so that few states are made twice and few are walked for nothing.
 func familyOf(in In, single string) string {
-	switch {
-	case in == Header || in == AnswerHeader:
+	switch in {
+	case Header, AnswerHeader:
 		return "headers"
-	case in == Line:
+	case Line:
 		return single
 	default:
 		return "values"
@@ -425,7 +425,7 @@ func (s *scan) learn(x *rule) {
 		bit := len(s.steps)
 		s.steps[t.name] = bit
 		for b := range s.sigs {
-			if t.trigger.has(byte(b)) { //nolint:gosec // 0 to 255
+			if t.trigger.has(byte(b)) {
 				s.sigs[b] |= 1 << bit
 			}
 		}

@@ -100,7 +100,14 @@ type Finding struct {
 
 // Compile reads and compiles the config at path. Its error joins every fault
 // with its place; the warnings are in the plan.
-func Compile(path string) (*Plan, error) {
+func Compile(path string) (*Plan, error) { return compile(path, true) }
+
+// Outline is Compile without the rules for content, which take the most of its
+// time: for who asks about people and clients. What it gives serves no requests:
+// operations that would have rules asked refuse them.
+func Outline(path string) (*Plan, error) { return compile(path, false) }
+
+func compile(path string, rules bool) (*Plan, error) {
 	f, err := config.Load(path)
 	if err != nil {
 		return nil, err
@@ -112,8 +119,10 @@ func Compile(path string) (*Plan, error) {
 	p := &Plan{File: f, Watch: slices.Clone(f.Files), Snapshot: &gateway.Snapshot{Router: new(validate.Router)}, warned: map[Finding]bool{}}
 	sum := sha256.New()
 	_, _ = io.WriteString(sum, f.Digest)
-	if p.waf, err = p.loadWAF(sum); err != nil {
-		return nil, err
+	if rules {
+		if p.waf, err = p.loadWAF(sum); err != nil {
+			return nil, err
+		}
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(f.APIs)) {
@@ -129,6 +138,9 @@ func Compile(path string) (*Plan, error) {
 	}
 	if err := once(errs); err != nil {
 		return nil, err
+	}
+	if p.waf != nil {
+		p.waf.Settle()
 	}
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	p.Snapshot.Digest = p.Digest

@@ -52,7 +52,7 @@ type Office struct {
 
 // OpenOffice opens it. Close ends it.
 func OpenOffice(ctx context.Context, path string) (_ *Office, err error) {
-	p, err := plan.Compile(path)
+	p, err := plan.Outline(path)
 	if err != nil {
 		return nil, err
 	}

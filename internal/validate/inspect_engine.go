@@ -56,6 +56,17 @@ type proofs struct {
 	masks     map[string]waf.Mask
 }
 
+// Settle lets go of what was only needed to load documents: call it behind the
+// last one.
+func (w *WAF) Settle() {
+	if e, ok := w.engine.(interface{ Settle() }); ok {
+		e.Settle()
+	}
+	w.proofs.mu.Lock()
+	defer w.proofs.mu.Unlock()
+	w.proofs.languages, w.proofs.masks = nil, nil
+}
+
 // can returns the rules that can match a text of t at a place, proven once. name
 // is "" where it is not known.
 func (w *WAF) can(in waf.In, name string, t *jsonschema.Text) waf.Mask {

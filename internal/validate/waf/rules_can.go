@@ -72,6 +72,16 @@ type provers struct {
 // behind it, only the bytes of a language are held against the expressions.
 const maxExact = 128
 
+// Settle lets go of what was only needed to prove something about the documents
+// that were loaded: as much again as the rules themselves. [Rules.Can] and its
+// like can still be asked; they begin anew.
+func (r *Rules) Settle() {
+	p := &r.provers
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sets, p.index, p.known = nil, nil, nil
+}
+
 // A where is the place of an expression in the sets.
 type where struct{ set, n int }
 

@@ -57,6 +57,7 @@ components:
 
 const configuration = `gatehouse: 1
 data: ./data
+waf: {mode: off}
 environment: test
 listeners: [{address: "127.0.0.1:%[1]s", client_certificates: {mode: optional, ca: ./callers.pem}}]
 admin: {address: "127.0.0.1:%[2]s"}

@@ -42,6 +42,7 @@ func good(t *testing.T, args ...string) (stdout, stderr string) {
 
 const shopConfig = `gatehouse: 1
 data: ./data
+waf: {mode: off}
 issuers: {main: {issuer: "https://auth.example", audience: shop, jwks: ./jwks.json, roles: roles}}
 api_keys: {enabled: true}
 roles: {reader: [shop:read], writer: {inherits: [reader], grants: [shop:write]}}

@@ -35,6 +35,7 @@ type Plan struct {
 	Warnings []Finding
 
 	waf       *validate.WAF // nil: nothing asks for it
+	wafMade   string        // digest of what it was made of
 	access    []Access      // by route
 	resources []Resource
 	warned    map[Finding]bool
@@ -100,14 +101,18 @@ type Finding struct {
 
 // Compile reads and compiles the config at path. Its error joins every fault
 // with its place; the warnings are in the plan.
-func Compile(path string) (*Plan, error) { return compile(path, true) }
+func Compile(path string) (*Plan, error) { return compile(path, true, nil) }
+
+// Again is Compile beside a plan at work: what takes long and has not changed, the
+// rules for content, is taken from it.
+func Again(path string, at *Plan) (*Plan, error) { return compile(path, true, at) }
 
 // Outline is Compile without the rules for content, which take the most of its
 // time: for who asks about people and clients. What it gives serves no requests:
 // operations that would have rules asked refuse them.
-func Outline(path string) (*Plan, error) { return compile(path, false) }
+func Outline(path string) (*Plan, error) { return compile(path, false, nil) }
 
-func compile(path string, rules bool) (*Plan, error) {
+func compile(path string, rules bool, at *Plan) (*Plan, error) {
 	f, err := config.Load(path)
 	if err != nil {
 		return nil, err
@@ -120,7 +125,7 @@ func compile(path string, rules bool) (*Plan, error) {
 	sum := sha256.New()
 	_, _ = io.WriteString(sum, f.Digest)
 	if rules {
-		if p.waf, err = p.loadWAF(sum); err != nil {
+		if err := p.loadWAF(sum, at); err != nil {
 			return nil, err
 		}
 	}

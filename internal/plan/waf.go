@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,19 +16,24 @@ import (
 
 var modes = map[string]validate.Mode{"report": validate.Report, "enforce": validate.Enforce}
 
-// loadWAF reads the rules for content and makes their engine; sum gets the text
-// of those that are the user's own.
-func (p *Plan) loadWAF(sum io.Writer) (*validate.WAF, error) {
+// loadWAF reads the rules for content and makes their engine, or takes that of
+// the plan at work where nothing of it changed; sum gets the text of those that
+// are the user's own.
+func (p *Plan) loadWAF(sum io.Writer, at *Plan) error {
 	w := &p.File.WAF
 	if !wantsWAF(p.File) {
-		return nil, nil
+		return nil
 	}
 	c := validate.RulesConfig{
 		Paranoia: w.Paranoia, Detect: w.Detect, Threshold: w.Threshold, Outbound: w.Outbound,
 		NoCRS: !w.CoreRules, Budget: int64(w.Budget),
 	}
+	made := sha256.New()
+	_, _ = fmt.Fprintf(made, "%s %+v", w.Engine, c)
+	sum = io.MultiWriter(sum, made)
 	var errs []error
 	read := func(paths []config.Path) (out []validate.RuleSource) {
+		_, _ = fmt.Fprintln(made, len(paths))
 		for _, path := range paths {
 			text, err := os.ReadFile(path.Value)
 			if err != nil {
@@ -41,9 +48,16 @@ func (p *Plan) loadWAF(sum io.Writer) (*validate.WAF, error) {
 	}
 	c.Before, c.After = read(w.Before), read(w.Rules)
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return err
 	}
-	return validate.LoadWAF(w.Engine, c)
+	p.wafMade = hex.EncodeToString(made.Sum(nil))
+	if at != nil && at.waf != nil && at.wafMade == p.wafMade {
+		p.waf = at.waf
+		return nil
+	}
+	var err error
+	p.waf, err = validate.LoadWAF(w.Engine, c)
+	return err
 }
 
 // wantsWAF reports whether any operation may have the rules asked.

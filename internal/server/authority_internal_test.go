@@ -15,6 +15,7 @@ import (
 
 const authorityConfig = `gatehouse: 1
 data: ./data
+waf: {mode: off}
 oauth: {issuer: "https://localhost:8443/id", scopes: {"orders:read": Read your orders}}
 identity: {scim: {base: /scim/v2}}
 roles: {hr: ["gatehouse.scim:read", "gatehouse.scim:write"]}

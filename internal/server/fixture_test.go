@@ -94,6 +94,7 @@ func (s *site) config(more string, replace ...string) string {
 	text := fmt.Sprintf(`gatehouse: 1
 data: ./data
 environment: test
+waf: {mode: off}
 listeners: [{address: "127.0.0.1:0", plaintext: The tests speak in the clear}]
 admin: {address: %q}
 issuers:

@@ -61,6 +61,7 @@ func TestGRPCGoesThroughTheWholeGateway(t *testing.T) {
 		"health.yaml": grpcDocument,
 		"gatehouse.yaml": fmt.Sprintf(`gatehouse: 1
 data: ./data
+waf: {mode: off}
 listeners: [{address: "127.0.0.1:0", tls: {self: [localhost, 127.0.0.1]}}]
 admin: {address: "127.0.0.1:0"}
 apis:

@@ -52,7 +52,7 @@ type Bound struct {
 func Run(ctx context.Context, o Options) (err error) {
 	reread, stop := hup() // from the start: until somebody listens, the signal ends the program
 	defer stop()
-	first, err := load(ctx, o.Config)
+	first, err := load(ctx, o.Config, nil)
 	if err != nil {
 		return err
 	}
@@ -125,9 +125,9 @@ func (r *runner) run(ctx context.Context) error {
 	return err
 }
 
-// load compiles the config and asks it its own tests.
-func load(ctx context.Context, path string) (*plan.Plan, error) {
-	p, err := plan.Compile(path)
+// load compiles the config beside the one at work and asks it its own tests.
+func load(ctx context.Context, path string, at *plan.Plan) (*plan.Plan, error) {
+	p, err := plan.Again(path, at)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,10 @@ func (r *runner) take(ctx context.Context, p *plan.Plan) error {
 // reload tries the config again. Whatever is wrong with it, what is at work
 // goes on.
 func (r *runner) reload(ctx context.Context) {
-	p, err := load(ctx, r.o.Config)
+	r.mu.Lock()
+	at := r.plan
+	r.mu.Unlock()
+	p, err := load(ctx, r.o.Config, at)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil && p.Digest == r.plan.Digest && p.File.Behind() == r.plan.File.Behind() && r.lastErr == nil {

@@ -57,14 +57,14 @@ type proofs struct {
 }
 
 // Settle lets go of what was only needed to load documents: call it behind the
-// last one.
+// last one. What was proven is kept: a document that is loaded again says the same.
 func (w *WAF) Settle() {
 	if e, ok := w.engine.(interface{ Settle() }); ok {
 		e.Settle()
 	}
 	w.proofs.mu.Lock()
 	defer w.proofs.mu.Unlock()
-	w.proofs.languages, w.proofs.masks = nil, nil
+	w.proofs.languages = nil
 }
 
 // can returns the rules that can match a text of t at a place, proven once. name
@@ -91,6 +91,11 @@ const (
 	shortText = 8
 )
 
+// maxLanguages bounds the time a document of thousands of paths takes to load: a
+// language costs about half a millisecond before anything is proven of it. To
+// what comes behind it all rules are asked.
+const maxLanguages = 1024
+
 func (w *WAF) prove(in waf.In, name string, t *jsonschema.Text) waf.Mask {
 	if t.Literals != nil && len(t.Literals) <= fewWords {
 		m := nothing()
@@ -111,6 +116,9 @@ func (w *WAF) language(t *jsonschema.Text) *rx.Language {
 	key := t.Key()
 	if l, ok := w.proofs.languages[key]; ok {
 		return l
+	}
+	if len(w.proofs.languages) >= maxLanguages {
+		return nil
 	}
 	l := w.newLanguage(t)
 	if w.proofs.languages == nil {

@@ -18,6 +18,9 @@ type (
 // LoadWAF makes the engine that asks the rules of c: "compiled", ours, or
 // "coraza", the reference. Errors name file, line and column of the rules.
 func LoadWAF(engine string, c RulesConfig) (*WAF, error) {
+	// Whoever seems to call from this very host and says he is Apache talking to
+	// itself would have all rules off: 905100 and 905110 are for Apache.
+	c.Without = append(slices.Clone(c.Without), waf.Exclusion{Rules: []string{"905100-905199"}})
 	switch engine {
 	case "compiled":
 		r, err := waf.Load(c)
@@ -27,7 +30,7 @@ func LoadWAF(engine string, c RulesConfig) (*WAF, error) {
 		return newWAF(r), nil
 	case "coraza":
 		// What the document decides, no list of the rules decides again.
-		c.Without = append(slices.Clone(c.Without), waf.Exclusion{Rules: []string{strconv.Itoa(ruleMethods), strconv.Itoa(ruleTypes)}})
+		c.Without = append(c.Without, waf.Exclusion{Rules: []string{strconv.Itoa(ruleMethods), strconv.Itoa(ruleTypes)}})
 		e, err := coraza.Load(c)
 		if err != nil {
 			return nil, err

@@ -268,6 +268,26 @@ func (c *checker) waf() {
 		c.errorf(w.Place, "waf: core_rules is false and there are no rules of your own; write mode: off if nothing is to be asked")
 	}
 	c.exclusions("waf", w.Exclude)
+	if w.Engine != "coraza" {
+		return
+	}
+	const instead = "%s.exclude: Coraza leaves out values by SecLang only, like SecRuleUpdateTargetById in waf.rules, or engine: compiled"
+	for _, e := range w.Exclude {
+		if e.Parameter.Value != "" {
+			c.errorf(e.Place, instead, "waf")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.f.APIs)) {
+		api := c.f.APIs[name]
+		if len(api.WAF.Exclude) > 0 {
+			c.errorf(api.WAF.Exclude[0].Place, instead, "apis."+name+".waf")
+		}
+		for _, id := range slices.Sorted(maps.Keys(api.Operations)) {
+			if here := &api.Operations[id].WAF; len(here.Exclude) > 0 {
+				c.errorf(here.Exclude[0].Place, instead, "apis."+name+".operations."+id+".waf")
+			}
+		}
+	}
 }
 
 func (c *checker) exclusions(at string, list []WAFExclusion) {

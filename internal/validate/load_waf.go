@@ -9,12 +9,14 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
 )
 
-// What a [WAF] is made of: which rules, files of them, rules that do not run.
-type (
-	RulesConfig    = waf.Config
-	RuleSource     = waf.Source
-	RulesExclusion = waf.Exclusion
-)
+// RulesConfig says which rules a [WAF] has.
+type RulesConfig = waf.Config
+
+// RuleSource is one file of rules.
+type RuleSource = waf.Source
+
+// RulesExclusion names rules that do not run.
+type RulesExclusion = waf.Exclusion
 
 // LoadWAF makes the engine that asks the rules of c: "compiled", ours, or
 // "coraza", the reference. Errors name file, line and column of the rules.

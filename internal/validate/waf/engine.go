@@ -74,7 +74,7 @@ func (r *Rules) Request(f *Facts, v *Verdict) { r.judge(f, v, r.request, 1) }
 func (r *Rules) Answer(f *Facts, v *Verdict) { r.judge(f, v, r.answer, 3) }
 
 func (r *Rules) judge(f *Facts, v *Verdict, s *scan, first int) {
-	t := r.turns.Get().(*turn) //nolint:forcetypeassert // New makes nothing else
+	t := r.turns.Get().(*turn) //nolint:forcetypeassert,errcheck // New makes nothing else
 	t.facts, t.out, t.left = f, v, r.budget
 	t.short = false
 	spent := int64(0)

@@ -141,7 +141,7 @@ func TestRulesOfAllLevelsFitInMemory(t *testing.T) {
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if mib := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) >> 20; mib > 60 { //nolint:gosec // both are far below
+	if mib := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) >> 20; mib > 60 {
 		t.Errorf("rules take %d MiB", mib)
 	} else {
 		t.Logf("%d rules take %d MiB, loaded in %v", r.Len(), mib, took)

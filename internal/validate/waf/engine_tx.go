@@ -287,6 +287,7 @@ func (t *turn) token(k *token) string {
 		return t.expandOnce(t.rule.msg)
 	case ruleSeverity:
 		return t.rule.src.Severity
+	case ofText:
 	}
 	return k.text
 }

@@ -132,6 +132,7 @@ func (f *folding) round() {
 			case maySkip:
 				f.skips = append(f.skips, x.resume)
 				early = max(early, x.carry)
+			case noSkip:
 			}
 		}
 		at = carry

@@ -78,6 +78,7 @@ func needOfTree(r *syntax.Regexp) need {
 		}
 	case syntax.OpNoMatch:
 		return need{any: new(byteSet)}
+	default: // may take the empty text, or any
 	}
 	return need{}
 }

@@ -207,7 +207,7 @@ func shortest(p rx.Pattern) int {
 }
 
 func shortestOf(re *syntax.Regexp) int {
-	switch re.Op { //nolint:exhaustive // what else there is may be empty
+	switch re.Op {
 	case syntax.OpLiteral:
 		return len(re.Rune)
 	case syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:

@@ -46,6 +46,12 @@ if [ ! -x /usr/sbin/slapd ]; then
 		echo "tools/test.sh: slapd not available (apt-get install slapd): the tests against it are left out"
 	fi
 fi
+# The tool that takes a database through an injection, for the demo's.
+if ! command -v sqlmap >/dev/null 2>&1; then
+	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends sqlmap || { apt-get update -q && apt-get install -y -q --no-install-recommends sqlmap; }; } >/dev/null 2>&1; }; then
+		echo "tools/test.sh: sqlmap not available (apt-get install sqlmap): the test with it is left out"
+	fi
+fi
 # What drives a browser through the sign-in pages, and looks for faults in them. The browser is the machine's: Chromium.
 if [ ! -e "$deps/node_modules/axe-core" ] || [ ! -e "$deps/node_modules/playwright-core" ]; then
 	command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps" playwright-core@1.65.1 axe-core@4.14.1 >/dev/null 2>&1 ||

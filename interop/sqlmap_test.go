@@ -150,6 +150,6 @@ func unlimited(t *testing.T, dir, admin string) {
 		}
 		defer resp.Body.Close()
 		out, err := io.ReadAll(resp.Body)
-		return err == nil && regexp.MustCompile(`gatehouse_reloads_total\{result="[a-z]+"\} [1-9]`).Match(out)
+		return err == nil && regexp.MustCompile(`gatehouse_reloads_total\{result="taken"\} [1-9]`).Match(out)
 	})
 }

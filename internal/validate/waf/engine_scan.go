@@ -233,6 +233,7 @@ func (t *turn) value(s *scan, i int) {
 		m = *known
 	} else {
 		m = member{in: v.In, name: v.Name}
+		t.left -= 100 + texts.nameCost(v.Name) + names.nameCost(v.Name)
 		if texts != nil {
 			m.text = texts.of(v.Name)
 		}

@@ -57,13 +57,13 @@ type forming struct {
 	nodes []node
 }
 
-func (p *place) compile(apply []bool) *class {
+func (p *place) compile(apply []byte) *class {
 	c := newClass(p.bundle)
 	c.salt = p.scan.salts.Add(1) * 0x9e3779b97f4a7c15
 	seen := map[*rule]bool{}
 	for i := range p.entries {
-		x := p.entries[i].rule
-		if !apply[i] || seen[x] {
+		x, n := p.entries[i].rule, p.entries[i].choice
+		if apply[n>>3]>>(n&7)&1 == 0 || seen[x] {
 			continue
 		}
 		seen[x] = true

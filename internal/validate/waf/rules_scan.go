@@ -41,16 +41,19 @@ type place struct {
 	scan    *scan
 	in      In
 	entries []entry
+	choices []*aim // targets that differ in which names they take: one of each kind
+	all     []byte // the bits of all choices
 	one     *class // of all members, when none is treated differently from others
 
-	mu      sync.Mutex
-	classes map[string]*class // by which entries apply
+	mu      sync.RWMutex
+	classes map[string]*class // by the bits of the choices that apply
 }
 
 // An entry is a rule whose first link looks at a place.
 type entry struct {
-	rule *rule
-	aim  *aim
+	rule   *rule
+	aim    *aim
+	choice int // in place.choices
 }
 
 // A bundle is the expressions and phrases that are asked about together.
@@ -313,7 +316,7 @@ func (s *scan) add(bundles map[string]*bundle, x *rule, a *aim) {
 		if *at == nil {
 			*at = &place{scan: s, bundle: b, in: in, classes: map[string]*class{}}
 		}
-		(*at).entries = append((*at).entries, entry{x, a})
+		(*at).entries = append((*at).entries, entry{rule: x, aim: a})
 		switch op := x.links[0].op.(type) {
 		case *regex:
 			arg, _ := x.links[0].arg.constant()
@@ -355,17 +358,45 @@ func familyOf(in In, single string) string {
 	}
 }
 
-// unify finds out whether all members of the place are alike.
+// unify groups the entries by what names they take, and finds out whether all
+// members of the place are alike.
 func (p *place) unify() {
-	all := make([]bool, len(p.entries))
+	numbers := map[string]int{}
 	for i := range p.entries {
 		a := p.entries[i].aim
-		if a.kind != ofSingle && (a.key != "" || a.keyRx != nil || len(a.except) > 0) {
-			return
+		key := ""
+		if a.kind != ofSingle {
+			key = a.choice()
 		}
-		all[i] = true
+		n, ok := numbers[key]
+		if !ok {
+			n = len(p.choices)
+			numbers[key] = n
+			p.choices = append(p.choices, a)
+		}
+		p.entries[i].choice = n
 	}
-	p.one = p.class(all)
+	p.all = make([]byte, len(p.choices)/8+1)
+	for n := range p.choices {
+		p.all[n>>3] |= 1 << (n & 7)
+	}
+	if _, plain := numbers[""]; plain && len(numbers) == 1 {
+		p.one = p.class(p.all)
+	}
+}
+
+// choice is the same of targets that take the same names, "" of one that takes
+// all. Most rules about cookies leave out the same few.
+func (s *aim) choice() string {
+	if s.key == "" && s.keyRx == nil && len(s.except) == 0 {
+		return ""
+	}
+	b := fmt.Appendf(nil, "%t %q %v", s.listed, s.key, s.keyRx)
+	for i := range s.except {
+		e := &s.except[i]
+		b = fmt.Appendf(b, " !%d %q %v %t", e.in, e.key, e.rx, e.pre)
+	}
+	return string(b)
 }
 
 // of returns the class of a member of that name.
@@ -373,34 +404,49 @@ func (p *place) of(name string) *class {
 	if p.one != nil {
 		return p.one
 	}
-	apply := make([]bool, len(p.entries))
-	for i := range p.entries {
-		apply[i] = p.entries[i].aim.takes(p.in, name)
+	var room [32]byte
+	apply := room[:]
+	if len(p.all) > len(room) {
+		apply = make([]byte, len(p.all))
+	}
+	apply = apply[:len(p.all)]
+	for n, a := range p.choices {
+		if a.takes(p.in, name) {
+			apply[n>>3] |= 1 << (n & 7)
+		}
 	}
 	return p.class(apply)
+}
+
+// nameCost is what [place.of] takes of the budget.
+func (p *place) nameCost(name string) int64 {
+	if p == nil || p.one != nil {
+		return 0
+	}
+	return 200 + int64(len(p.choices))*(20+int64(len(name)))
 }
 
 // maxClasses bounds how many kinds of members a place has. There are as many as
 // rules tell apart, but no sender of names shall make one for each.
 const maxClasses = 256
 
-// class returns the class in which these entries apply.
-func (p *place) class(apply []bool) *class {
+// class returns the class in which the entries of these choices apply.
+func (p *place) class(apply []byte) *class {
+	p.mu.RLock()
+	c := p.classes[string(apply)]
+	p.mu.RUnlock()
+	if c != nil {
+		return c
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := fmt.Sprint(apply)
-	c := p.classes[key]
-	if c == nil && len(p.classes) >= maxClasses {
+	if len(p.classes) >= maxClasses {
 		// Too many entries find too much, which is found out when the rule runs.
-		for i := range apply {
-			apply[i] = true
-		}
-		key = fmt.Sprint(apply)
-		c = p.classes[key]
+		apply = p.all
 	}
-	if c == nil {
+	if c = p.classes[string(apply)]; c == nil {
 		c = p.compile(apply)
-		p.classes[key] = c
+		p.classes[string(apply)] = c
 	}
 	return c
 }

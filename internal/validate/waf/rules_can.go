@@ -173,9 +173,9 @@ type prover struct {
 type variant struct {
 	l       *rx.Language
 	bytes   byteSet
-	fold    *variant          // lower-cased
-	cut     map[byte]*variant // shorter texts of these bytes and one more, 0: none
-	rx      []rx.Bits         // by set: which expressions are possible
+	fold    *variant            // lower-cased
+	cut     map[string]*variant // shorter texts of these bytes and some more
+	rx      []rx.Bits           // by set: which expressions are possible
 	phrases map[*phrases]bool
 	exact   bool
 	sqli    *bool
@@ -183,7 +183,7 @@ type variant struct {
 }
 
 func (p *prover) newVariant(l *rx.Language) *variant {
-	return &variant{l: l, bytes: byteSet(l.Alphabet()), rx: make([]rx.Bits, len(p.all.sets)), phrases: map[*phrases]bool{}, cut: map[byte]*variant{}}
+	return &variant{l: l, bytes: byteSet(l.Alphabet()), rx: make([]rx.Bits, len(p.all.sets)), phrases: map[*phrases]bool{}, cut: map[string]*variant{}}
 }
 
 // possible reports whether some text of the language may match the link.
@@ -219,28 +219,30 @@ func (p *prover) transformed(f *variant, t *transform) *variant {
 		if f.fold == nil {
 			f.fold = p.newVariant(f.l.Fold())
 		}
+		if f.bytes[2]|f.bytes[3] != 0 { // a Kelvin sign becomes a k, a capital i with its dot an i
+			return p.cut(f.fold, "ik")
+		}
 		return f.fold
-	case "removewhitespace", "removenulls", "trim", "trimleft", "trimright", "removecomments", "removecommentschar":
-		return p.cut(f, 0)
+	case "removewhitespace", "removenulls", "trim", "trimleft", "trimright", "removecommentschar":
+		return p.cut(f, "")
+	case "removecomments": // which leaves a zero byte behind the last of a text, a space for one without end
+		return p.cut(f, "\x00 ")
 	case "compresswhitespace", "replacecomments", "replacenulls":
-		return p.cut(f, ' ')
+		return p.cut(f, " ")
 	case "urldecode", "urldecodeuni":
 		if !f.bytes.has('%') { // a plus becomes a space
-			return p.cut(f, ' ')
+			return p.cut(f, " ")
 		}
 	}
 	return nil
 }
 
-// cut is the language of all texts of f's bytes and one more.
-func (p *prover) cut(f *variant, more byte) *variant {
+// cut is the language of all texts of f's bytes and some more.
+func (p *prover) cut(f *variant, more string) *variant {
 	if out, ok := f.cut[more]; ok {
 		return out
 	}
-	allowed := f.bytes
-	if more != 0 {
-		allowed = allowed.with(more)
-	}
+	allowed := f.bytes.or(setOf(more))
 	var out *variant
 	if l, err := rx.LanguageOf(classOf(allowed), 0); err == nil {
 		out = p.newVariant(l)

@@ -19,7 +19,7 @@ const (
 // match is a hit as the record of the request has it: where, and what matched,
 // masked.
 func (m *room) match(h *waf.Hit, body *Body) gatehouse.Match {
-	x := gatehouse.Match{Rule: h.Rule, Text: clipText(h.Msg), Severity: strings.ToLower(h.Severity), Level: h.Level}
+	x := gatehouse.Match{Rule: h.Rule, Severity: strings.ToLower(h.Severity), Level: h.Level}
 	in := m.placeOf(h)
 	x.In = placeName(in)
 	hidden := m.hidden(in, h)
@@ -40,11 +40,22 @@ func (m *room) match(h *waf.Hit, body *Body) gatehouse.Match {
 	if x.Part = masked(part); hidden {
 		x.Part = "(secret)"
 	}
+	sentence := h.Msg
 	for _, shown := range [...]string{h.Text, h.Match} { // macros put them into sentences
 		if len(shown) > 3 {
-			x.Text = strings.ReplaceAll(x.Text, clipText(shown), x.Part)
+			sentence = strings.ReplaceAll(sentence, shown, x.Part)
 		}
 	}
+	if hidden { // and pieces of them
+		words := strings.Fields(sentence)
+		for i, word := range words {
+			if word = strings.Trim(word, `"'()[],.;:`); len(word) > 3 && word != x.Part && strings.Contains(h.Text, word) {
+				words[i] = x.Part
+			}
+		}
+		sentence = strings.Join(words, " ")
+	}
+	x.Text = clipText(sentence)
 	return x
 }
 

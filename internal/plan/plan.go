@@ -247,6 +247,7 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 	for _, checks := range doc.Operations() {
 		known[checks.Op().ID] = true
 		p.ownTokens(api, checks.Op())
+		p.warnToothless(checks)
 		if err := p.addOperation(c, api, checks); err != nil {
 			errs = append(errs, err)
 		}

@@ -106,6 +106,14 @@ func content(s *validate.Settings, f *config.File, api *config.API, op *config.O
 	}
 }
 
+// warnToothless tells of rules that find attacks where the one that refuses them
+// was removed: who looks at the config only reads enforce.
+func (p *Plan) warnToothless(op *validate.Operation) {
+	if p.File.WAF.CoreRules && op.Settings().Rules == validate.Enforce && !op.Refuses() {
+		p.warn(p.File.WAF.Place.String(), "waf", "rule 949110, which refuses what the others find, is removed: nothing is refused for its score; use mode: report, or remove the rules that find what is harmless")
+	}
+}
+
 // effectiveWAF tells what the rules for content do at one operation, and where
 // they do not look.
 func (p *Plan) effectiveWAF(a *Access, op *validate.Operation, add func(step, layer, id, place, text string, args ...any)) {

@@ -17,6 +17,9 @@ const (
 	ruleTypes   = 920420
 )
 
+// ruleRefuses compares the sum of what the others found with the threshold.
+const ruleRefuses = 949110
+
 // An opPlan is what is known at load about the values of one operation: which
 // rules can match where. Without a prover it knows nothing, and all rules look at
 // everything.

@@ -112,3 +112,17 @@ func jsonFields(f *jsonschema.Field, content string, p *jsonField) []field {
 	}
 	return out
 }
+
+// Refuses reports whether the rule of the Core Rule Set that refuses what the
+// others find is left at this operation. It is true where nobody can know.
+func (o *Operation) Refuses() bool {
+	if o.plan == nil || o.plan.waf.prover == nil {
+		return true
+	}
+	for n := range o.plan.waf.prover.Len() {
+		if o.plan.waf.prover.Rule(n).ID == ruleRefuses && o.plan.rules.Has(n) {
+			return true
+		}
+	}
+	return false
+}

@@ -150,6 +150,10 @@ func (m *room) head(p *opPlan, r *http.Request, length int, body *Body) {
 		if _, replaced := body.Header[name]; replaced {
 			continue
 		}
+		if name == "Cookie" && len(values) > 1 { // HTTP/2 may split it (RFC 9113 §8.2.3); it goes on in one line
+			m.field(p, name, strings.Join(values, "; "))
+			continue
+		}
 		for _, value := range values {
 			m.field(p, name, value)
 		}

@@ -136,15 +136,18 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if o, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/gatehouse").CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, o)
 	}
-	for _, g := range []string{"full", "public"} {
+	for _, g := range []string{full, quiet, public} {
 		port, admin := free(), free()
 		home := filepath.Join(dir, g)
-		token, err := furnish(home, port, admin, service, g == "public")
+		token, err := furnish(home, port, admin, service, g)
 		if err != nil {
 			return err
 		}
 		name, calls := "Gatehouse: JWT, CEL, limits, OpenAPI, event", []string{"-H", "Authorization: Bearer " + token}
-		if g == "public" {
+		switch g {
+		case quiet:
+			name = "Gatehouse: the same without rules for content"
+		case public:
 			name, calls = "Gatehouse: public operation, limits, OpenAPI, event", nil // it refuses a credential it cannot read
 		}
 		if err := add(name, port, calls, bin, "serve", "--config", filepath.Join(home, "gatehouse.yaml"), "--log-level", "warn"); err != nil {
@@ -177,7 +180,7 @@ func (p *proxy) turn(ctx context.Context, dir string) error {
 	}
 	args = append(args, p.calls...)
 	args = append(args, "-H", "Accept: application/json", "-H", "User-Agent: Mozilla/5.0 (X11; Linux x86_64) bench/1.0",
-		"-H", "X-Request-Id: 0123456789abcdef0123456789abcdef", fmt.Sprintf("http://127.0.0.1:%d/v1/customers/42?fields=name,email&limit=20", p.port))
+		"-H", "X-Request-Id: 0123456789abcdef0123456789abcdef", "-H", "Host: api.bench", fmt.Sprintf("http://127.0.0.1:%d/v1/customers/42?fields=name,email&limit=20", p.port))
 	o, err := exec.CommandContext(ctx, "wrk", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("wrk: %w\n%s", err, o)

@@ -46,6 +46,7 @@ func (o *Operation) Inspect(r *http.Request, address string, path []string, head
 	defer o.plan.waf.put(m)
 	o.fill(m, r, address, path, head, body)
 	o.plan.waf.engine.Request(&m.facts, &m.verdict)
+	m.verdict.Over = m.verdict.Over || m.named > maxNamed
 	if err := o.judge(m, body, out); err != nil {
 		return err
 	}

@@ -18,6 +18,8 @@ type room struct {
 	keys    map[string]bool // headers that carry keys
 	buf     []byte
 
+	named int // bytes of the names of leaves
+
 	text *strings.Builder // room for strings: only ever appended to, so that they stay what they are
 	body string           // the bytes of the body that is looked at, once they are needed
 	raw  []byte
@@ -35,6 +37,11 @@ type secret struct {
 	in   waf.In
 	name string
 }
+
+// maxNamed bounds the names of a body's leaves together. Each has the names of all
+// it stands in: a long one before a long array makes gigabytes of a megabyte. What
+// is beyond is as if the budget had ended.
+const maxNamed = 8 << 20
 
 // chunk is how much room is made for strings at once.
 const chunk = 16 << 10
@@ -59,6 +66,7 @@ func (w *WAF) put(m *room) {
 	clear(m.fields)
 	clear(m.secrets)
 	m.fields, m.secrets, m.body, m.raw, m.json, m.keys = m.fields[:0], m.secrets[:0], "", nil, nil, nil
+	m.named = 0
 	if m.text.Cap() > chunk {
 		m.text = nil
 	}
@@ -275,7 +283,7 @@ func (m *room) fillForm(p *formPlan, pairs []pair) {
 // fillJSON adds the leaves of a JSON body, flattened as Coraza does it. A lone
 // scalar is json.0 there, with json = 1.
 func (m *room) fillJSON(body *Body) {
-	m.json, m.raw, m.body = body.content.json, body.Bytes, ""
+	m.json, m.raw, m.body, m.named = body.content.json, body.Bytes, "", 0
 	if m.json == nil {
 		return
 	}
@@ -291,6 +299,9 @@ func (m *room) fillJSON(body *Body) {
 
 // Leaf takes one leaf of a JSON body.
 func (m *room) Leaf(l *jsonschema.Leaf) {
+	if m.named += len(l.Name); m.named > maxNamed {
+		return
+	}
 	p := &m.json.fields[l.Field]
 	v := waf.Value{In: waf.ArgPost, TextRules: p.text[l.Kind], NameRules: p.name}
 	for i := range m.json.late {

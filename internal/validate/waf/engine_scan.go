@@ -95,6 +95,9 @@ func (t *turn) look(s *scan, first int) bool {
 	t.first, t.halfway, t.cut = first, false, false
 	t.begun, t.stirs = false, false
 	for i := range t.facts.Values {
+		if t.left < 0 {
+			return true
+		}
 		t.value(s, i)
 	}
 	for n, p := range s.singles {

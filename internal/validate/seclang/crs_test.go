@@ -182,15 +182,15 @@ func TestEveryRuleSurvivesBeingWrittenAndReadAgain(t *testing.T) {
 	sources := must(seclang.CRS(seclang.Setup{}))
 	data := sources[1].Data
 	p := crs(t, seclang.Setup{})
-	defaults := ""
+	var defaults strings.Builder
 	for phase := range 5 {
-		defaults += fmt.Sprintf("SecDefaultAction phase:%d,log,pass\n", phase+1)
+		fmt.Fprintf(&defaults, "SecDefaultAction phase:%d,log,pass\n", phase+1)
 	}
 	for _, item := range p.Items {
 		if item.Rule == nil {
 			continue
 		}
-		text := defaults + show(item.Rule) + "\nSecMarker " + item.Rule.SkipAfter + "-\n"
+		text := defaults.String() + show(item.Rule) + "\nSecMarker " + item.Rule.SkipAfter + "-\n"
 		if item.Rule.SkipAfter != "" {
 			text += "SecMarker " + item.Rule.SkipAfter + "\n"
 		}

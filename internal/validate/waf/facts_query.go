@@ -20,10 +20,7 @@ func (f *Facts) pairs(in In, s string) {
 			return
 		}
 		count++
-		name, text := pair, ""
-		if i := strings.IndexByte(pair, '='); i >= 0 {
-			name, text = pair[:i], pair[i+1:]
-		}
+		name, text, _ := strings.Cut(pair, "=")
 		f.addEscaped(in, name, text)
 	}
 }

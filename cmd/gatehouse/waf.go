@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/posture"
 	"github.com/gatehouse-api/gatehouse/internal/server"
 )
@@ -38,6 +40,9 @@ func (c *wafTuneCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	})
 	if read >= 10000 && std.errColour {
 		say(std.err, "\r%s\r", strings.Repeat(" ", 30))
+	}
+	if errors.Is(err, auditlog.ErrNotFound) {
+		return &hintError{err, "a gateway writes its record with the first request; name the config it runs with: --config"}
 	}
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"time"
@@ -30,7 +31,11 @@ func EachEvent(ctx context.Context, path string, since time.Time, visit func(*ga
 	if err != nil {
 		return err
 	}
-	return auditlog.Each(ctx, f.Events.Path.Value, since, visit)
+	err = auditlog.Each(ctx, f.Events.Path.Value, since, visit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: there is no %s", auditlog.ErrNotFound, f.Events.Path.Value)
+	}
+	return err
 }
 
 // A KeyRing is the API keys of a config's database, for the command line. It

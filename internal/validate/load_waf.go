@@ -21,9 +21,12 @@ type RulesExclusion = waf.Exclusion
 // LoadWAF makes the engine that asks the rules of c: "compiled", ours, or
 // "coraza", the reference. Errors name file, line and column of the rules.
 func LoadWAF(engine string, c RulesConfig) (*WAF, error) {
-	// Whoever seems to call from this very host and says he is Apache talking to
-	// itself would have all rules off: 905100 and 905110 are for Apache.
-	c.Without = append(slices.Clone(c.Without), waf.Exclusion{Rules: []string{"905100-905199"}})
+	c.Without = slices.Clone(c.Without)
+	if !c.NoCRS {
+		// Whoever seems to call from this very host and says he is Apache talking to
+		// itself would have all rules off: 905100 and 905110 are for Apache.
+		c.Without = append(c.Without, waf.Exclusion{Rules: []string{"905100-905199"}})
+	}
 	switch engine {
 	case "compiled":
 		r, err := waf.Load(c)

@@ -12,6 +12,7 @@ type WAF struct {
 	Answers    string         `yaml:"answers" default:"off" enum:"off report enforce" doc:"Ask the Core Rule Set's rules about answers, too; leaks, below, is the quicker half of them."`
 	Outbound   int            `yaml:"answer_threshold" default:"4" min:"1" max:"1000" doc:"Anomaly score of an answer that is held back."`
 	Leaks      string         `yaml:"leaks" default:"report" enum:"off report enforce" doc:"Look for stack traces, database errors, card numbers and keys in answers."`
+	NotLeaks   []Text         `yaml:"not_leaks" max:"100" format:"reason" doc:"Names of leak rules that are not asked, like jwt at an API whose answers are tokens."`
 	Deeper     string         `yaml:"deeper" default:"report" enum:"off report enforce" doc:"Decode free text that is Base64, hex, JSON or encoded twice, and ask the rules again."`
 	Before     []Path         `yaml:"rules_before" max:"64" doc:"SecLang files of your own that run before the Core Rule Set: its settings, exclusions by ctl."`
 	Rules      []Path         `yaml:"rules" max:"64" doc:"SecLang files of your own that run behind it: more rules, SecRuleRemoveById, SecRuleUpdateTargetById."`
@@ -25,12 +26,13 @@ type WAF struct {
 
 // WAFHere is what an API or an operation has of its own.
 type WAFHere struct {
-	Mode    string         `yaml:"mode" enum:"enforce report off" doc:"Default: the API's, or waf.mode. It is never stricter than waf.mode off."`
-	Answers string         `yaml:"answers" enum:"off report enforce" doc:"Default: the API's, or waf.answers."`
-	Leaks   string         `yaml:"leaks" enum:"off report enforce" doc:"Default: the API's, or waf.leaks."`
-	Deeper  string         `yaml:"deeper" enum:"off report enforce" doc:"Default: the API's, or waf.deeper."`
-	Exclude []WAFExclusion `yaml:"exclude" max:"1024" doc:"What rules do not look at here, beside waf.exclude."`
-	Place   Place          `yaml:"-"`
+	Mode     string         `yaml:"mode" enum:"enforce report off" doc:"Default: the API's, or waf.mode. It is never stricter than waf.mode off."`
+	Answers  string         `yaml:"answers" enum:"off report enforce" doc:"Default: the API's, or waf.answers."`
+	Leaks    string         `yaml:"leaks" enum:"off report enforce" doc:"Default: the API's, or waf.leaks."`
+	NotLeaks []Text         `yaml:"not_leaks" max:"100" format:"reason" doc:"Names of leak rules that are not asked here, beside waf.not_leaks."`
+	Deeper   string         `yaml:"deeper" enum:"off report enforce" doc:"Default: the API's, or waf.deeper."`
+	Exclude  []WAFExclusion `yaml:"exclude" max:"1024" doc:"What rules do not look at here, beside waf.exclude."`
+	Place    Place          `yaml:"-"`
 }
 
 // A WAFExclusion keeps rules from one value. 'gatehouse waf tune' proposes them.

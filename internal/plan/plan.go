@@ -124,6 +124,9 @@ func compile(path string, rules bool, at *Plan) (*Plan, error) {
 	p := &Plan{File: f, Watch: slices.Clone(f.Files), Snapshot: &gateway.Snapshot{Router: new(validate.Router)}, warned: map[Finding]bool{}}
 	sum := sha256.New()
 	_, _ = io.WriteString(sum, f.Digest)
+	if err := leakNames(f); err != nil {
+		return nil, err
+	}
 	if rules {
 		if err := p.loadWAF(sum, at); err != nil {
 			return nil, err

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
@@ -65,6 +67,31 @@ func (p *Plan) loadWAF(sum io.Writer, at *Plan) error {
 	return err
 }
 
+// leakNames refuses names of leak rules that there are not.
+func leakNames(f *config.File) error {
+	known := validate.LeakRules()
+	var errs []error
+	look := func(at string, names []config.Text) {
+		for _, n := range names {
+			if !slices.Contains(known, n.Value) {
+				hint := config.DidYouMean(n.Value, known)
+				if hint == "" {
+					hint = "; there are " + strings.Join(known, ", ")
+				}
+				errs = append(errs, config.Errorf(n.Place, "%s.not_leaks: there is no leak rule %q%s", at, n.Value, hint))
+			}
+		}
+	}
+	look("waf", f.WAF.NotLeaks)
+	for _, name := range slices.Sorted(maps.Keys(f.APIs)) {
+		look("apis."+name+".waf", f.APIs[name].WAF.NotLeaks)
+		for _, id := range slices.Sorted(maps.Keys(f.APIs[name].Operations)) {
+			look("apis."+name+".operations."+id+".waf", f.APIs[name].Operations[id].WAF.NotLeaks)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // wantsWAF reports whether any operation may have the rules asked.
 func wantsWAF(f *config.File) bool {
 	on := func(m string) bool { return m == "report" || m == "enforce" }
@@ -92,6 +119,7 @@ func content(s *validate.Settings, f *config.File, api *config.API, op *config.O
 	}
 	pick := func(own, apis, all string) validate.Mode { return modes[orElse(own, orElse(apis, all))] }
 	s.Leaks = pick(here.Leaks, api.WAF.Leaks, w.Leaks)
+	s.LeakOptions.Without = slices.Concat(config.Values(w.NotLeaks), config.Values(api.WAF.NotLeaks), config.Values(here.NotLeaks))
 	s.PassOverBudget = w.OverBudget == "pass"
 	if w.Mode == "off" {
 		return

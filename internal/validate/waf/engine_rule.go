@@ -374,7 +374,7 @@ func (t *turn) part(l *link, text string) string {
 	if t.left < 4*cost {
 		return "" // a verdict is worth more
 	}
-	if t.stale.link != nil {
+	if l.capture { // left over by another link, it is not this one's
 		t.settle()
 		return t.tx.fixed[0].text
 	}

@@ -16,8 +16,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/plan"
+	"github.com/gatehouse-api/gatehouse/internal/posture/attack"
+	"github.com/gatehouse-api/gatehouse/internal/server"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -38,95 +41,97 @@ func (attackCmd) Help() string {
 	return "Tries each exploit on the bare API first. What works there is tried through the gateway, and must not. " +
 		"The exploits are real: they read, change and compute what they should not, so use a service and data that may suffer; the demo's do. DELETE is never sent.\n\n" +
 		"Without --bare and --through the running gateway of the config is attacked, and the record of requests says which rule stopped what. " +
-		"Targets are on this machine, or prove that they are yours: the command prints a word, and the target answers GET " + proofPath + " with it; redirects are not followed. " +
+		"Targets are on this machine, or prove that they are yours: the command prints a word, and the target answers GET " + attack.ProofPath + " with it; redirects are not followed. " +
 		"Ends with 1 when one exploit got through or could not be tried.\n\nExample:\n  gatehouse attack --row sql-injection --row xss"
 }
 
 // Run attacks and prints.
 func (c *attackCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
-	began := time.Now()
-	run, err := c.prepare(ctx, cli, std)
+	cfg, err := c.config(cli, std)
 	if err != nil {
 		return err
 	}
-	left := c.Requests
-	run.bare.left, run.through.left = &left, &left
-	if run.listen != nil {
-		defer func() { _ = run.listen.l.Close() }()
+	cfg.Ask = func(target, word string) {
+		say(std.err, "%s is not on this machine. To prove that it is yours, let it answer GET %s with exactly\n\n  %s\n\nwithin %s; attacks begin once it does.\n", target, attack.ProofPath, word, c.Wait)
 	}
-	run.progress = func(row string, done int) {
-		if std.errColour { // a person waits at a terminal
-			say(std.err, "\r\x1b[K%d exploits work bare; %s", done, cut(row, 80))
+	if std.errColour { // a person waits at a terminal
+		cfg.Progress = func(row string, worked int) {
+			say(std.err, "\r\x1b[K%d exploits work bare; %s", worked, cut(row, 80))
 		}
 	}
-	timed, cancel := context.WithTimeout(ctx, c.Time)
-	defer cancel()
-	run.run(timed)
+	report, err := attack.Run(ctx, *cfg)
 	if std.errColour {
 		say(std.err, "\r\x1b[K")
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	report := newAttackReport(run, c.Requests-max(left, 0), time.Since(began))
-	record := ""
-	if c.Through == "" {
-		record = cli.Config
-	}
-	if err := report.consult(ctx, run, record, began); err != nil {
+	if err != nil {
 		return err
 	}
 	if cli.Output == "json" {
 		err = printJSON(std.out, report)
 	} else {
-		err = report.print(std)
+		err = printAttack(std, report)
 	}
-	if err == nil && report.failed() {
+	if err == nil && report.Failed() {
 		return errFailed
 	}
 	return err
 }
 
-// prepare finds out what to attack, and whether it may be.
-func (c *attackCmd) prepare(ctx context.Context, cli *cli, std *stdio) (*attackRun, error) {
-	run := &attackRun{rows: c.Row}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
+// config finds out what to attack: what the flags say, or the gateway of the config.
+func (c *attackCmd) config(cli *cli, std *stdio) (*attack.Config, error) {
+	out := &attack.Config{
+		Bare: c.Bare, Through: c.Through, Rows: c.Row, Requests: c.Requests, Time: c.Time, Wait: c.Wait,
+		Agent: "gatehouse-attack/" + version, Issuer: demoIssuer,
 	}
-	through, at, as := c.Through, "", c.As
-	roots := []string{c.CA}
-	var bare string
+	as, roots := c.As, []string{c.CA}
 	switch {
 	case c.Bare != "" && c.Through != "" && len(c.OpenAPI) > 0:
-		bare = c.Bare
 		for _, file := range c.OpenAPI {
-			ops, err := readAttackDocument(file, "")
-			if err != nil {
-				return nil, err
-			}
-			run.ops = append(run.ops, ops...)
+			out.Documents = append(out.Documents, attack.Document{File: file})
 		}
 	case c.Bare == "" && c.Through == "" && len(c.OpenAPI) == 0:
 		p, err := plan.Compile(cli.Config)
 		if err != nil {
 			return nil, err
 		}
-		if through, at, err = gatewayOf(p.File, c.API); err != nil {
+		if out.Through, out.At, err = gatewayOf(p.File, c.API); err != nil {
 			return nil, err
 		}
-		if bare, run.ops, err = c.behind(p.File, std); err != nil {
+		if out.Bare, out.Documents, err = c.behind(p.File, std); err != nil {
 			return nil, err
+		}
+		out.Record = func(ctx context.Context, since time.Time, visit func(*gatehouse.Event) bool) error {
+			return server.EachEvent(ctx, cli.Config, since, visit)
 		}
 		roots = append(roots, filepath.Join(p.File.Data.Value, "ca", "ca.pem"))
 		if dir := filepath.Dir(p.File.Place.File); p.File.Environment == "demo" && len(as) == 0 {
 			as = []string{filepath.Join(dir, "mia.header"), filepath.Join(dir, "alice.header"), filepath.Join(dir, "sam.header")}
-			run.mint = demoMint(filepath.Join(dir, "issuer", "signing.jwks"))
+			out.Mint = demoMint(filepath.Join(dir, "issuer", "signing.jwks"))
 		}
 	default:
 		return nil, &hintError{errors.New("--bare, --through and --openapi belong together"), "name all three, or none to attack the gateway of the config and its upstream"}
 	}
-	for _, name := range roots {
+	var err error
+	if out.Roots, err = c.trusted(roots); err != nil {
+		return nil, err
+	}
+	for _, name := range as {
+		caller, err := readCaller(name)
+		if err != nil {
+			return nil, err
+		}
+		out.Callers = append(out.Callers, caller)
+	}
+	return out, nil
+}
+
+// trusted are the system's CA certificates and those of files.
+func (c *attackCmd) trusted(files []string) (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	for _, name := range files {
 		if name == "" {
 			continue
 		}
@@ -141,51 +146,11 @@ func (c *attackCmd) prepare(ctx context.Context, cli *cli, std *stdio) (*attackR
 			return nil, fmt.Errorf("%s: there is no certificate in it", name)
 		}
 	}
-	for _, name := range as {
-		caller, err := readCaller(name)
-		if err != nil {
-			return nil, err
-		}
-		run.callers = append(run.callers, caller)
-	}
-	unlimited := 1 << 10 // for the proofs of ownership
-	own, local := [2]bool{}, true
-	if run.bare, own[0], err = newAttackTarget(ctx, bare, "", pool, &unlimited); err != nil {
-		return nil, err
-	}
-	if run.through, own[1], err = newAttackTarget(ctx, through, at, pool, &unlimited); err != nil {
-		return nil, err
-	}
-	for i, t := range []*attackTarget{run.bare, run.through} {
-		if own[i] {
-			continue
-		}
-		local = false
-		if err := t.owned(ctx, std, c.Wait); err != nil {
-			return nil, err
-		}
-	}
-	run.through.pace = true
-	if local {
-		if run.listen, err = listenForCallbacks(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return run, c.alive(ctx, run)
+	return pool, nil
 }
 
-// alive wants an answer of both before anything is attacked.
-func (*attackCmd) alive(ctx context.Context, run *attackRun) error {
-	for what, t := range map[string]*attackTarget{"the service": run.bare, "the gateway": run.through} {
-		if _, err := t.once(ctx, attackRequest{method: http.MethodGet, target: "/", header: http.Header{}}); err != nil {
-			return &hintError{fmt.Errorf("%s does not answer: %w", what, err), "start it first: gatehouse serve, or gatehouse demo; --config says which one"}
-		}
-	}
-	return nil
-}
-
-// behind gives the service behind the config's APIs and their operations.
-func (c *attackCmd) behind(f *config.File, std *stdio) (bare string, ops []*attackOp, err error) {
+// behind gives the service behind the config's APIs and their documents.
+func (c *attackCmd) behind(f *config.File, std *stdio) (bare string, documents []attack.Document, err error) {
 	names := slices.Sorted(maps.Keys(f.APIs))
 	for _, name := range c.API {
 		if !slices.Contains(names, name) {
@@ -205,16 +170,12 @@ func (c *attackCmd) behind(f *config.File, std *stdio) (bare string, ops []*atta
 			say(std.err, "%s: not attacked: another service than %s; choose it with --api %s\n", api.Place, names[0], name)
 			continue
 		}
-		more, err := readAttackDocument(api.OpenAPI.Value, api.Base)
-		if err != nil {
-			return "", nil, err
-		}
-		ops = append(ops, more...)
+		documents = append(documents, attack.Document{File: api.OpenAPI.Value, Base: api.Base})
 	}
-	if len(ops) == 0 {
+	if len(documents) == 0 {
 		return "", nil, &hintError{fmt.Errorf("%s has no API to attack", f.Place.File), "name targets with --bare, --through and --openapi"}
 	}
-	return bare, ops, nil
+	return bare, documents, nil
 }
 
 // gatewayOf is the URL of the config's first listener, and where it is reached
@@ -248,19 +209,19 @@ func gatewayOf(f *config.File, apis []string) (base, at string, err error) {
 }
 
 // readCaller reads header lines.
-func readCaller(name string) (*attackCaller, error) {
+func readCaller(name string) (*attack.Caller, error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
-	c := &attackCaller{name: strings.TrimSuffix(filepath.Base(name), ".header"), header: http.Header{}}
+	c := &attack.Caller{Name: strings.TrimSuffix(filepath.Base(name), ".header"), Header: http.Header{}}
 	for line := range bytes.Lines(b) {
 		key, value, ok := strings.Cut(strings.TrimSpace(string(line)), ":")
 		if ok {
-			c.header.Add(key, strings.TrimSpace(value))
+			c.Header.Add(key, strings.TrimSpace(value))
 		}
 	}
-	if len(c.header) == 0 {
+	if len(c.Header) == 0 {
 		return nil, &hintError{fmt.Errorf("%s: there is no header in it", name), "its lines are like Authorization: Bearer …"}
 	}
 	return c, nil

@@ -1,172 +1,19 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
-	"github.com/gatehouse-api/gatehouse"
-	"github.com/gatehouse-api/gatehouse/internal/server"
+	"github.com/gatehouse-api/gatehouse/internal/posture/attack"
 )
 
-// verdictRecorded is what becomes of attacks in the row about logging.
-const verdictRecorded = "recorded"
+var verdictColour = map[string]string{attack.Refused: green, attack.Harmless: green, attack.Recorded: green, attack.GotThrough: red, attack.Undecided: yellow}
 
-// An attackReport is what the command prints.
-type attackReport struct {
-	Bare     string          `json:"bare"`
-	Through  string          `json:"through"`
-	Rows     []*attackRowSum `json:"rows"`
-	Requests int             `json:"requests"`
-	Seconds  float64         `json:"seconds"`
-	Ended    string          `json:"ended,omitempty"` // why early
-}
-
-// An attackRowSum is a row of the table.
-type attackRowSum struct {
-	Row    string         `json:"row"`
-	Title  string         `json:"title"`
-	Count  map[string]int `json:"count"` // of tries by verdict
-	Tries  []*attackTry   `json:"tries"`
-	Wanted bool           `json:"-"`
-}
-
-func newAttackReport(r *attackRun, requests int, took time.Duration) *attackReport {
-	out := &attackReport{Bare: r.bare.base, Through: r.through.base, Requests: requests, Seconds: took.Seconds()}
-	if r.stopped != nil {
-		out.Ended = r.stopped.Error()
-	}
-	for _, row := range attackRows {
-		sum := &attackRowSum{Row: row.id, Title: row.title, Count: map[string]int{}, Tries: []*attackTry{}, Wanted: r.wants(row.id)}
-		for _, t := range r.tries {
-			if t.Row == row.id {
-				sum.Tries = append(sum.Tries, t)
-			}
-		}
-		out.Rows = append(out.Rows, sum)
-	}
-	return out
-}
-
-// consult looks the decisions up in the gateway's own record, where it is on this
-// machine: what stopped each, and whether each is there.
-func (r *attackReport) consult(ctx context.Context, run *attackRun, record string, since time.Time) error {
-	events, all := map[string]*gatehouse.Event{}, 0
-	if record != "" {
-		for range 20 { // the record is written behind the answers
-			all = 0
-			err := server.EachEvent(ctx, record, since.Add(-time.Second), func(e *gatehouse.Event) bool {
-				all++
-				if slices.Contains(run.decisions, e.ID) {
-					events[e.ID] = e
-				}
-				return true
-			})
-			if err != nil {
-				return err
-			}
-			if len(events) == len(run.decisions) && all >= run.through.asked {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(200 * time.Millisecond):
-			}
-		}
-	}
-	for _, t := range run.tries {
-		if e := events[t.Decision]; e != nil {
-			t.learn(e)
-		}
-	}
-	if run.wants(rowLogging) && run.sent > 0 {
-		r.logging(run, record != "", events, all)
-	}
-	for _, row := range r.Rows {
-		for _, t := range row.Tries {
-			row.Count[t.Verdict]++
-		}
-	}
-	return nil
-}
-
-// learn adds what only the gateway knows.
-func (t *attackTry) learn(e *gatehouse.Event) {
-	for _, m := range e.Matches {
-		if !slices.Contains(t.Rules, m.Rule) {
-			t.Rules = append(t.Rules, m.Rule)
-		}
-		if t.Where == "" {
-			t.Where = strings.TrimRight(m.In+" "+m.Name+m.Pointer, " ")
-		}
-	}
-	for _, reason := range e.Reasons {
-		if t.Detail == "" && reason.Effect != "allow" {
-			t.Detail = reason.Rule
-		}
-	}
-}
-
-// logging holds what was sent against what is on record.
-func (r *attackReport) logging(run *attackRun, local bool, events map[string]*gatehouse.Event, all int) {
-	try := func(name, variant string, ok bool, proof string) {
-		t := &attackTry{
-			Row: rowLogging, Name: name, Variant: variant, Bare: "nothing: no answer names a record, and there is none",
-			Verdict: verdictRecorded, Practice: "7 monitoring and logging", Detail: proof,
-		}
-		if !ok {
-			t.Verdict, t.Proof, t.Practice = verdictThrough, proof, ""
-		}
-		if len(run.decisions) > 0 {
-			t.Decision = run.decisions[0]
-		}
-		for _, row := range r.Rows {
-			if row.Row == rowLogging {
-				row.Tries = append(row.Tries, t)
-			}
-		}
-	}
-	refused := 0
-	for _, t := range run.tries {
-		if t.Verdict == verdictRefused {
-			refused++
-		}
-	}
-	try("attacks that nobody notices", "decision ids", refused == len(run.decisions), fmt.Sprintf("%d of %d refusals name a decision", len(run.decisions), refused))
-	if !local {
-		return
-	}
-	told := 0
-	for _, e := range events {
-		if e.Reason != "" && !e.Allow || e.Reason != "" && e.Status >= 400 {
-			told++
-		}
-	}
-	try("attacks that nobody notices", "the record of refusals", told == len(run.decisions), fmt.Sprintf("%d of %d are on record with their reason", told, len(run.decisions)))
-	try("attacks that nobody notices", "the record of requests", all >= run.through.asked, fmt.Sprintf("%d requests sent, %d on record", run.through.asked, all))
-}
-
-// failed reports whether anything got through, or is not proven.
-func (r *attackReport) failed() bool {
-	tries := 0
-	for _, row := range r.Rows {
-		tries += len(row.Tries)
-		if row.Count[verdictThrough]+row.Count[verdictUndecided] > 0 {
-			return true
-		}
-	}
-	return r.Ended != "" || tries == 0
-}
-
-var verdictColour = map[string]string{verdictRefused: green, verdictHarmless: green, verdictRecorded: green, verdictThrough: red, verdictUndecided: yellow}
-
-// print prints the table: tries of one name in one line, unless their ends differ.
-func (r *attackReport) print(std *stdio) error {
+// printAttack prints the table: tries of one name in one line, unless their ends differ.
+func printAttack(std *stdio, r *attack.Report) error {
 	const plain = "00" // as long as a colour, so that columns stay in line
 	t := tabwriter.NewWriter(std.out, 0, 4, 2, ' ', 0)
 	line := func(tried, bare, colour, verdict, by string) {
@@ -199,7 +46,7 @@ func (r *attackReport) print(std *stdio) error {
 		}
 	}
 	say(std.out, "\n%d refused, %d harmless, %d recorded, %d got through, %d undecided; %d requests in %.1f s\nbare %s, protected %s\n",
-		total[verdictRefused], total[verdictHarmless], total[verdictRecorded], total[verdictThrough], total[verdictUndecided], r.Requests, r.Seconds, r.Bare, r.Through)
+		total[attack.Refused], total[attack.Harmless], total[attack.Recorded], total[attack.GotThrough], total[attack.Undecided], r.Requests, r.Seconds, r.Bare, r.Through)
 	if r.Ended != "" {
 		say(std.out, "%s: %s\n", paint(*std, red, "ended early"), r.Ended)
 	}
@@ -207,7 +54,7 @@ func (r *attackReport) print(std *stdio) error {
 }
 
 // grouped are the tries that one line can tell.
-func grouped(tries []*attackTry) (out [][]*attackTry) {
+func grouped(tries []*attack.Try) (out [][]*attack.Try) {
 	at := map[string]int{}
 	for _, t := range tries {
 		key := t.Name + "\x00" + t.Verdict
@@ -222,8 +69,8 @@ func grouped(tries []*attackTry) (out [][]*attackTry) {
 }
 
 // stoppedBy names the checks that stopped a group, and one decision to look up.
-func stoppedBy(g []*attackTry) string {
-	if g[0].Verdict == verdictThrough || g[0].Verdict == verdictUndecided {
+func stoppedBy(g []*attack.Try) string {
+	if g[0].Verdict == attack.GotThrough || g[0].Verdict == attack.Undecided {
 		out := cut(g[0].Variant+": "+g[0].Proof+g[0].Detail+" "+g[0].Reason, 80)
 		if g[0].Decision != "" {
 			out += "; gatehouse explain " + g[0].Decision
@@ -260,4 +107,13 @@ func stoppedBy(g []*attackTry) string {
 		out += "; " + g[0].Decision
 	}
 	return out
+}
+
+// cut shortens what an answer shows, for the table.
+func cut(s string, n int) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
 }

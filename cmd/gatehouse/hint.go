@@ -8,6 +8,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
+	"github.com/gatehouse-api/gatehouse/internal/posture/attack"
 	"github.com/gatehouse-api/gatehouse/internal/server"
 )
 
@@ -28,6 +29,14 @@ func hintFor(err error, config string) string {
 	}
 	path, _ := errors.AsType[*fs.PathError](err)
 	switch {
+	case errors.Is(err, attack.ErrNotURL):
+		return "it is like http://127.0.0.1:8080"
+	case errors.Is(err, attack.ErrNoOperation):
+		return "it must be an OpenAPI 3 document with paths"
+	case errors.Is(err, attack.ErrNotProved):
+		return "the word is a new one each time; behind a gateway declare GET " + attack.ProofPath + " as a public operation"
+	case errors.Is(err, attack.ErrNoAnswer):
+		return "start it first: gatehouse serve, or gatehouse demo; --config says which one"
 	case errors.Is(err, server.ErrNoOAuth):
 		return "say under which URL people and programs reach it: oauth: {issuer: \"https://…\"} in " + config
 	case errors.Is(err, identity.ErrChanged), errors.Is(err, oauth.ErrClientChanged):

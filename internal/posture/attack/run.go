@@ -1,4 +1,4 @@
-package main
+package attack
 
 import (
 	"context"
@@ -26,7 +26,7 @@ const (
 	rowSettings = "misconfiguration"
 )
 
-var attackRows = []struct{ id, title string }{
+var tableRows = []struct{ id, title string }{
 	{rowSQL, "SQL injection"},
 	{rowXSS, "Cross-site scripting (XSS)"},
 	{rowAuthn, "Broken authentication and session management"},
@@ -38,47 +38,21 @@ var attackRows = []struct{ id, title string }{
 	{rowSettings, "Server misconfiguration"},
 }
 
-// What became of a try at the gateway.
-const (
-	verdictRefused   = "refused"     // with a reason and a decision id
-	verdictHarmless  = "harmless"    // let in, and without effect
-	verdictThrough   = "got through" // the same exploit worked
-	verdictUndecided = "undecided"   // it could not be tried; nothing is proven
-)
-
-// An attackTry is one exploit: what it did to the bare API, and what became of
-// it at the gateway. What does not work bare is not tried further and not listed.
-type attackTry struct {
-	Row      string `json:"row"`
-	Name     string `json:"name"`    // what was tried, and where
-	Variant  string `json:"variant"` // how it was written
-	Bare     string `json:"bare"`    // the proof that it worked
-	Verdict  string `json:"verdict"`
-	Proof    string `json:"proof,omitempty"` // that it got through
-	Status   int    `json:"status,omitempty"`
-	Reason   string `json:"reason,omitempty"`
-	Detail   string `json:"detail,omitempty"`
-	Decision string `json:"decision,omitempty"`
-	Practice string `json:"practice,omitempty"`
-	Rules    []int  `json:"rules,omitempty"` // of the WAF, from the gateway's own record
-	Where    string `json:"where,omitempty"` // they matched
-}
-
 // An exploit is tried against one target. It returns the proof that it worked,
 // "" if it did not.
-type exploit func(ctx context.Context, s *attackSession) (proof string, err error)
+type exploit func(ctx context.Context, s *session) (proof string, err error)
 
-// An attackSession is one exploit against one target.
-type attackSession struct {
-	run     *attackRun
-	target  *attackTarget
-	refusal *attackAnswerOf // the last one of the gateway
-	last    *attackAnswerOf
+// A session is one exploit against one target.
+type session struct {
+	run     *runner
+	target  *target
+	refusal *answer // the last one of the gateway
+	last    *answer
 	hurries bool // does not wait where a limit says so
 }
 
 // send sends r with the credential that opens its operation.
-func (s *attackSession) send(ctx context.Context, r attackRequest) (*attackAnswerOf, error) {
+func (s *session) send(ctx context.Context, r request) (*answer, error) {
 	if r.op != nil {
 		if c := s.run.credential[r.op]; c != nil {
 			r = r.as(c)
@@ -88,7 +62,7 @@ func (s *attackSession) send(ctx context.Context, r attackRequest) (*attackAnswe
 }
 
 // raw sends r as it is.
-func (s *attackSession) raw(ctx context.Context, r attackRequest) (*attackAnswerOf, error) {
+func (s *session) raw(ctx context.Context, r request) (*answer, error) {
 	if r.header == nil {
 		r.header = http.Header{}
 	}
@@ -108,44 +82,39 @@ func (s *attackSession) raw(ctx context.Context, r attackRequest) (*attackAnswer
 }
 
 // as adds a caller's credentials.
-func (r attackRequest) as(c *attackCaller) attackRequest {
+func (r request) as(c *Caller) request {
 	h := r.header.Clone()
 	if h == nil {
 		h = http.Header{}
 	}
 	if c != nil {
-		maps.Copy(h, c.header)
+		maps.Copy(h, c.Header)
 	}
 	r.header = h
 	return r
 }
 
-// An attackCaller has valid credentials: what is right is to be tried, too.
-type attackCaller struct {
-	name   string
-	header http.Header
-}
-
-// An attackRun is one run of the whole table.
-type attackRun struct {
-	bare, through *attackTarget
-	ops           []*attackOp
-	callers       []*attackCaller
-	credential    map[*attackOp]*attackCaller
+// A runner is one run of the whole table.
+type runner struct {
+	bare, through *target
+	ops           []*operation
+	callers       []*Caller
+	credential    map[*operation]*Caller
 	rows          []string
-	mint          func(edit string) (string, error) // tokens of the demo's issuer, with one thing wrong; nil elsewhere
+	issuer        string
+	mint          func(edit string) (string, error) // tokens with one thing wrong; may be nil
 	listen        *callbacks                        // nil where the targets cannot call here
 	progress      func(row string, done int)
 
-	tries     []*attackTry
+	tries     []*Try
 	decisions []string // of every request through the gateway
 	sent      int      // exploits sent through the gateway
 	stopped   error    // what ended the run early
 }
 
-func (r *attackRun) wants(row string) bool { return len(r.rows) == 0 || slices.Contains(r.rows, row) }
+func (r *runner) wants(row string) bool { return len(r.rows) == 0 || slices.Contains(r.rows, row) }
 
-func (r *attackRun) op(id string) *attackOp {
+func (r *runner) op(id string) *operation {
 	for _, o := range r.ops {
 		if o.id == id {
 			return o
@@ -155,9 +124,9 @@ func (r *attackRun) op(id string) *attackOp {
 }
 
 // caller is one by name, or the first.
-func (r *attackRun) caller(name string) *attackCaller {
+func (r *runner) caller(name string) *Caller {
 	for _, c := range r.callers {
-		if c.name == name {
+		if c.Name == name {
 			return c
 		}
 	}
@@ -169,12 +138,12 @@ func (r *attackRun) caller(name string) *attackCaller {
 
 // run tries everything. It ends early, and says so, when its requests or its time
 // are used up.
-func (r *attackRun) run(ctx context.Context) {
+func (r *runner) run(ctx context.Context) {
 	if err := r.findCredentials(ctx); err != nil {
 		r.stopped = err
 		return
 	}
-	for _, row := range attackRows {
+	for _, row := range tableRows {
 		if r.wants(row.id) && r.stopped == nil {
 			r.progress(row.title, len(r.tries))
 			map[string]func(context.Context){
@@ -187,8 +156,8 @@ func (r *attackRun) run(ctx context.Context) {
 
 // findCredentials finds for each operation the first caller whom the gateway lets
 // call it: an attack that ends at the door proves nothing about the house.
-func (r *attackRun) findCredentials(ctx context.Context) error {
-	r.credential = map[*attackOp]*attackCaller{}
+func (r *runner) findCredentials(ctx context.Context) error {
+	r.credential = map[*operation]*Caller{}
 	for _, o := range r.ops {
 		if o.public || len(r.callers) == 0 || strings.HasSuffix(o.path, "/events") {
 			continue
@@ -210,50 +179,50 @@ func (r *attackRun) findCredentials(ctx context.Context) error {
 
 // try runs an exploit bare and, where it works, through the gateway. It reports
 // whether it works bare.
-func (r *attackRun) try(ctx context.Context, row, name, variant string, e exploit) bool {
+func (r *runner) try(ctx context.Context, row, name, variant string, e exploit) bool {
 	if r.stopped != nil {
 		return false
 	}
-	proof, err := e(ctx, &attackSession{run: r, target: r.bare})
+	proof, err := e(ctx, &session{run: r, target: r.bare})
 	if r.ended(ctx, err) || proof == "" {
 		return false
 	}
-	t := &attackTry{Row: row, Name: name, Variant: variant, Bare: proof}
+	t := &Try{Row: row, Name: name, Variant: variant, Bare: proof}
 	r.tries = append(r.tries, t)
 	r.progress(name, len(r.tries))
-	s := &attackSession{run: r, target: r.through}
+	s := &session{run: r, target: r.through}
 	proof, err = e(ctx, s)
 	r.sent++
 	switch a := s.last; {
 	case r.ended(ctx, err), err != nil || a == nil:
-		t.Verdict, t.Detail = verdictUndecided, "no answer from the gateway"
+		t.Verdict, t.Detail = Undecided, "no answer from the gateway"
 		if err != nil {
 			t.Detail = err.Error()
 		}
 	case proof != "":
-		t.Verdict, t.Proof, t.Status, t.Decision = verdictThrough, proof, a.status, a.decision
+		t.Verdict, t.Proof, t.Status, t.Decision = GotThrough, proof, a.status, a.decision
 	case s.refusal != nil:
 		f := s.refusal
-		t.Verdict, t.Status, t.Reason, t.Detail, t.Decision = verdictRefused, f.status, f.reason, f.detail, f.decision
+		t.Verdict, t.Status, t.Reason, t.Detail, t.Decision = Refused, f.status, f.reason, f.detail, f.decision
 		t.Practice = practiceOf(f.reason)
 		if t.Practice == "" {
-			t.Verdict = verdictUndecided
+			t.Verdict = Undecided
 		}
 		if f.decision != "" {
 			r.decisions = append(r.decisions, f.decision)
 		}
 	default:
-		t.Verdict, t.Status, t.Practice = verdictHarmless, a.status, "5 gateway"
+		t.Verdict, t.Status, t.Practice = Harmless, a.status, "5 gateway"
 	}
 	return true
 }
 
 // ended notes what ends the whole run.
-func (r *attackRun) ended(ctx context.Context, err error) bool {
+func (r *runner) ended(ctx context.Context, err error) bool {
 	if err == nil {
 		return false
 	}
-	if errors.Is(err, errAttackRequests) || ctx.Err() != nil {
+	if errors.Is(err, errRequests) || ctx.Err() != nil {
 		r.stopped = err
 		if ctx.Err() != nil {
 			r.stopped = errors.New("the time is over")

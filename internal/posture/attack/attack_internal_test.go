@@ -1,8 +1,8 @@
-package main
+package attack
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -17,22 +17,22 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// told is what the command says, while it is read.
+// told is the word the owner is told, while it is read.
 type told struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu   sync.Mutex
+	last string
 }
 
-func (w *told) Write(b []byte) (int, error) {
+func (w *told) ask(_, word string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.buf.Write(b)
+	w.last = word
 }
 
 func (w *told) word() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return regexp.MustCompile(`gatehouse-attack-[a-z0-9]+`).FindString(w.buf.String())
+	return w.last
 }
 
 func TestATargetElsewhereProvesWhoseItIs(t *testing.T) {
@@ -63,16 +63,16 @@ func TestATargetElsewhereProvesWhoseItIs(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { tt.answer(w, r, out.word()) }))
 			defer srv.Close()
 			left := 100
-			target, own, err := newAttackTarget(t.Context(), srv.URL, "", nil, &left)
+			target, own, err := newTarget(t.Context(), srv.URL, "", nil, &left)
 			if err != nil || !own {
 				t.Fatal(own, err)
 			}
-			err = target.owned(t.Context(), &stdio{err: out}, 300*time.Millisecond)
+			err = target.owned(t.Context(), out.ask, 300*time.Millisecond)
 			if (err == nil) != tt.want {
 				t.Errorf("got %v", err)
 			}
-			if err != nil && hintFor(err, "") == "" {
-				t.Errorf("no way out: %v", err)
+			if err != nil && !errors.Is(err, ErrNotProved) {
+				t.Errorf("got %v", err)
 			}
 		})
 	}
@@ -82,16 +82,16 @@ func TestATargetElsewhereProvesWhoseItIs(t *testing.T) {
 func TestOnlyLoopbackIsOnThisMachine(t *testing.T) {
 	left := 1
 	for target, want := range map[string]bool{"http://127.0.0.1:1": true, "http://[::1]:1": true, "https://localhost:1": true, "http://192.0.2.1:1": false, "http://[2001:db8::1]:1": false} {
-		if _, own, err := newAttackTarget(t.Context(), target, "", nil, &left); own != want || err != nil && target != "https://localhost:1" {
+		if _, own, err := newTarget(t.Context(), target, "", nil, &left); own != want || err != nil && target != "https://localhost:1" {
 			t.Errorf("%s: %v %v", target, own, err)
 		}
 	}
 	for _, target := range []string{"file:///etc/passwd", "http://", "ftp://127.0.0.1", "127.0.0.1:80"} {
-		if _, _, err := newAttackTarget(t.Context(), target, "", nil, &left); err == nil {
+		if _, _, err := newTarget(t.Context(), target, "", nil, &left); err == nil {
 			t.Errorf("%s is taken", target)
 		}
 	}
-	if _, own, err := newAttackTarget(t.Context(), "https://api.example:443", "192.0.2.1:443", nil, &left); own || err != nil {
+	if _, own, err := newTarget(t.Context(), "https://api.example:443", "192.0.2.1:443", nil, &left); own || err != nil {
 		t.Errorf("the address that is connected to decides: %v %v", own, err)
 	}
 }
@@ -112,7 +112,7 @@ func TestSamplesFitTheirSchemas(t *testing.T) {
 		`{type: [string, "null"], pattern: "^(?:x|y){2,}z+$"}`:  `^xxz$`,
 		`{type: string, pattern: "^(?=never valid in RE2).*$"}`: `^a$`,
 	} {
-		d := attackDocument{}
+		d := document{}
 		if err := yaml.Unmarshal([]byte(`{components: {schemas: {Name: {type: string, example: Ann}, Loop: {type: object, properties: {l: {$ref: "#/components/schemas/Loop"}}}}}}`), &d.root); err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ paths:
 	if err != nil {
 		t.Fatal(err)
 	}
-	ops, err := readAttackDocument(file, "")
+	ops, err := readDocument(file, "")
 	if err != nil || len(ops) != 1 {
 		t.Fatal(len(ops), err)
 	}
@@ -197,11 +197,11 @@ func TestWhatCannotBeTriedIsUndecided(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"no gateway":       {nil, verdictUndecided},
-		"a dead service":   {problemOf("upstream_failed", 502), verdictUndecided},
-		"a refusal":        {problemOf("forbidden", 403), verdictRefused},
-		"the same as bare": {func(http.ResponseWriter, *http.Request) {}, verdictThrough},
-		"something else":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, verdictHarmless},
+		"no gateway":       {nil, Undecided},
+		"a dead service":   {problemOf("upstream_failed", 502), Undecided},
+		"a refusal":        {problemOf("forbidden", 403), Refused},
+		"the same as bare": {func(http.ResponseWriter, *http.Request) {}, GotThrough},
+		"something else":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, Harmless},
 	} {
 		t.Run(name, func(t *testing.T) {
 			through := dead.URL
@@ -211,15 +211,15 @@ func TestWhatCannotBeTriedIsUndecided(t *testing.T) {
 				through = srv.URL
 			}
 			left := 100
-			r := &attackRun{progress: func(string, int) {}}
+			r := &runner{progress: func(string, int) {}}
 			var err1, err2 error
-			r.bare, _, err1 = newAttackTarget(t.Context(), bare.URL, "", nil, &left)
-			r.through, _, err2 = newAttackTarget(t.Context(), through, "", nil, &left)
+			r.bare, _, err1 = newTarget(t.Context(), bare.URL, "", nil, &left)
+			r.through, _, err2 = newTarget(t.Context(), through, "", nil, &left)
 			if err1 != nil || err2 != nil {
 				t.Fatal(err1, err2)
 			}
-			r.try(t.Context(), rowAccess, "x", "y", func(ctx context.Context, s *attackSession) (string, error) {
-				a, err := s.raw(ctx, attackRequest{method: "GET", target: "/"})
+			r.try(t.Context(), rowAccess, "x", "y", func(ctx context.Context, s *session) (string, error) {
+				a, err := s.raw(ctx, request{method: "GET", target: "/"})
 				if err != nil || !a.ok() {
 					return "", err
 				}
@@ -228,11 +228,11 @@ func TestWhatCannotBeTriedIsUndecided(t *testing.T) {
 			if len(r.tries) != 1 || r.tries[0].Verdict != tt.want {
 				t.Fatalf("got %+v", r.tries[0])
 			}
-			report := newAttackReport(r, 2, 0)
-			if err := report.consult(t.Context(), r, "", time.Time{}); err != nil {
+			report := newReport(r, 2, 0)
+			if err := report.consult(t.Context(), r, nil, time.Time{}); err != nil {
 				t.Fatal(err)
 			}
-			if want := tt.want != verdictRefused && tt.want != verdictHarmless; report.failed() != want {
+			if want := tt.want != Refused && tt.want != Harmless; report.Failed() != want {
 				t.Errorf("failed is %v", !want)
 			}
 		})

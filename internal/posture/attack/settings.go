@@ -1,4 +1,4 @@
-package main
+package attack
 
 import (
 	"context"
@@ -24,17 +24,17 @@ var defaultPages = []string{
 var folders = []string{"/files/", "/static/", "/uploads/", "/backup/", "/assets/", "/public/"}
 
 // settings: what a server tells that should not, and leaves open that it should not.
-func (r *attackRun) settings(ctx context.Context) {
-	shows := func(re *regexp.Regexp, what string) func(*attackAnswerOf) string {
-		return func(a *attackAnswerOf) string {
+func (r *runner) settings(ctx context.Context) {
+	shows := func(re *regexp.Regexp, what string) func(*answer) string {
+		return func(a *answer) string {
 			if m := re.FindString(a.body); m != "" && !a.refused() {
 				return what + cut(m, 60)
 			}
 			return ""
 		}
 	}
-	once := func(name, variant string, req attackRequest, judge func(*attackAnswerOf) string) {
-		r.try(ctx, rowSettings, name, variant, func(ctx context.Context, s *attackSession) (string, error) {
+	once := func(name, variant string, req request, judge func(*answer) string) {
+		r.try(ctx, rowSettings, name, variant, func(ctx context.Context, s *session) (string, error) {
 			a, err := s.send(ctx, req)
 			if err != nil {
 				return "", err
@@ -49,18 +49,18 @@ func (r *attackRun) settings(ctx context.Context) {
 			once(fmt.Sprintf("%s %s: a stack trace", o.method, o.path), "a body cut short", req, shows(stackTrace, "a line of the program: "))
 		}
 		for _, p := range o.places() {
-			if p.in != "path" && (p.in != "header" || !slices.Contains(attackHeaders, p.name)) {
+			if p.in != "path" && (p.in != "header" || !slices.Contains(commonHeaders, p.name)) {
 				once(o.called(p, "the database's error in the answer"), "a quote", o.request(&p, o.at(p)+"'", ""), shows(databaseError, ""))
 			}
 		}
 	}
-	missing := attackRequest{method: http.MethodGet, target: "/zq-there-is-no-such-page"}
-	none, err := r.bare.send(ctx, attackRequest{method: missing.method, target: missing.target, header: http.Header{}})
+	missing := request{method: http.MethodGet, target: "/zq-there-is-no-such-page"}
+	none, err := r.bare.send(ctx, request{method: missing.method, target: missing.target, header: http.Header{}})
 	if r.ended(ctx, err) || err != nil {
 		return
 	}
 	for _, path := range defaultPages {
-		once("a page that frameworks leave behind", path, attackRequest{method: http.MethodGet, target: path}, func(a *attackAnswerOf) string {
+		once("a page that frameworks leave behind", path, request{method: http.MethodGet, target: path}, func(a *answer) string {
 			if a.ok() && a.body != none.body {
 				return "200: " + cut(a.body, 60)
 			}
@@ -68,9 +68,9 @@ func (r *attackRun) settings(ctx context.Context) {
 		})
 	}
 	for _, path := range folders {
-		once("the list of a folder", path, attackRequest{method: http.MethodGet, target: path}, shows(listing, "a list: "))
+		once("the list of a folder", path, request{method: http.MethodGet, target: path}, shows(listing, "a list: "))
 	}
-	once("TRACE tells headers", "TRACE", attackRequest{method: http.MethodTrace, target: "/", header: http.Header{"X-Planted": {"zq-secret-of-a-browser"}}}, func(a *attackAnswerOf) string {
+	once("TRACE tells headers", "TRACE", request{method: http.MethodTrace, target: "/", header: http.Header{"X-Planted": {"zq-secret-of-a-browser"}}}, func(a *answer) string {
 		if a.ok() && strings.Contains(a.body, "zq-secret-of-a-browser") {
 			return "the answer repeats the request's headers"
 		}
@@ -81,7 +81,7 @@ func (r *attackRun) settings(ctx context.Context) {
 			continue
 		}
 		right := o.request(nil, "", "")
-		once("name and version of the software", o.method+" "+o.path, right, func(a *attackAnswerOf) string {
+		once("name and version of the software", o.method+" "+o.path, right, func(a *answer) string {
 			for _, h := range []string{"Server", "X-Powered-By", "X-Aspnet-Version", "X-Runtime"} {
 				if v := a.header.Get(h); named.MatchString(v) {
 					return h + ": " + v
@@ -90,7 +90,7 @@ func (r *attackRun) settings(ctx context.Context) {
 			return ""
 		})
 		if o.html {
-			once("a page whose type browsers may guess", o.method+" "+o.path, right, func(a *attackAnswerOf) string {
+			once("a page whose type browsers may guess", o.method+" "+o.path, right, func(a *answer) string {
 				if a.ok() && a.header.Get("X-Content-Type-Options") == "" {
 					return "no X-Content-Type-Options"
 				}
@@ -102,12 +102,12 @@ func (r *attackRun) settings(ctx context.Context) {
 }
 
 // crossOrigin: a page of any site reads answers with its visitor's cookie (CORS).
-func (r *attackRun) crossOrigin(ctx context.Context, o *attackOp) {
+func (r *runner) crossOrigin(ctx context.Context, o *operation) {
 	const evil = "https://evil.example"
-	r.try(ctx, rowSettings, "pages of other origins read answers, with cookies", o.method+" "+o.path, func(ctx context.Context, s *attackSession) (string, error) {
+	r.try(ctx, rowSettings, "pages of other origins read answers, with cookies", o.method+" "+o.path, func(ctx context.Context, s *session) (string, error) {
 		req := o.request(nil, "", "")
 		req.header.Set("Origin", evil)
-		req.header.Set("Cookie", session("alice"))
+		req.header.Set("Cookie", cookieOf("alice"))
 		a, err := s.raw(ctx, req)
 		if err != nil || !a.ok() {
 			return "", err

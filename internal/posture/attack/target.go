@@ -1,4 +1,4 @@
-package main
+package attack
 
 import (
 	"bytes"
@@ -19,28 +19,31 @@ import (
 	"time"
 )
 
+// ProofPath is where a target that is not on this machine proves whose it is.
+const ProofPath = "/.well-known/gatehouse-attack"
+
 const (
-	attackAnswer  = 1 << 20                         // bytes of an answer that are looked at
-	attackWait    = 10 * time.Second                // for a rate limit, each time
-	proofPath     = "/.well-known/gatehouse-attack" // where a target proves whose it is
+	maxAnswer     = 1 << 20          // bytes of an answer that are looked at
+	maxPause      = 10 * time.Second // for a rate limit, each time
 	proofInterval = 2 * time.Second
 )
 
-// An attackTarget is a server that is attacked: one address, found once, so that
+// A target is a server that is attacked: one address, found once, so that
 // its name cannot lead elsewhere later.
-type attackTarget struct {
+type target struct {
 	base   string // scheme://host[:port]
 	client *http.Client
 	left   *int // requests there may still be, of both targets
 	asked  int  // requests it was sent
 	pace   bool // waits where a limit says so
+	agent  string
 }
 
-// newAttackTarget resolves the target's name. own says that it is on this machine.
-func newAttackTarget(ctx context.Context, base, at string, pool *x509.CertPool, left *int) (t *attackTarget, own bool, err error) {
+// newTarget resolves the target's name. own says that it is on this machine.
+func newTarget(ctx context.Context, base, at string, pool *x509.CertPool, left *int) (t *target, own bool, err error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, false, &hintError{fmt.Errorf("%q is not the URL of a target", base), "it is like http://127.0.0.1:8080"}
+		return nil, false, fmt.Errorf("%q %w", base, ErrNotURL)
 	}
 	port := u.Port()
 	if port == "" {
@@ -73,7 +76,7 @@ func newAttackTarget(ctx context.Context, base, at string, pool *x509.CertPool, 
 		}
 		return nil, err
 	}
-	return &attackTarget{
+	return &target{
 		base: strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/"), left: left,
 		client: &http.Client{
 			Transport: &http.Transport{
@@ -88,31 +91,30 @@ func newAttackTarget(ctx context.Context, base, at string, pool *x509.CertPool, 
 
 // owned waits until the target answers with a word that only this run knows. A
 // redirect proves nothing: it could lead from one's own server to another's.
-func (t *attackTarget) owned(ctx context.Context, std *stdio, wait time.Duration) error {
+func (t *target) owned(ctx context.Context, ask func(target, word string), wait time.Duration) error {
 	word := "gatehouse-attack-" + strings.ToLower(rand.Text())
-	say(std.err, "%s is not on this machine. To prove that it is yours, let it answer GET %s with exactly\n\n  %s\n\nwithin %s; attacks begin once it does.\n", t.base, proofPath, word, wait)
+	if ask != nil {
+		ask(t.base, word)
+	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	tick := time.NewTicker(proofInterval)
 	defer tick.Stop()
 	for {
-		a, err := t.once(ctx, attackRequest{method: http.MethodGet, target: proofPath, header: http.Header{}})
+		a, err := t.once(ctx, request{method: http.MethodGet, target: ProofPath, header: http.Header{}})
 		if err == nil && a.status == http.StatusOK && strings.TrimSpace(a.body) == word {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return &hintError{
-				fmt.Errorf("%s did not prove that it is yours: nothing was attacked", t.base),
-				"the word is a new one each time; behind a gateway declare GET " + proofPath + " as a public operation",
-			}
+			return fmt.Errorf("%s %w", t.base, ErrNotProved)
 		case <-tick.C:
 		}
 	}
 }
 
-// An attackAnswerOf is what came back.
-type attackAnswerOf struct {
+// An answer is what came back.
+type answer struct {
 	status int
 	header http.Header
 	body   string
@@ -120,15 +122,15 @@ type attackAnswerOf struct {
 	reason, decision, detail string // of a refusal of the gateway
 }
 
-func (a *attackAnswerOf) refused() bool { return a.reason != "" }
-func (a *attackAnswerOf) ok() bool      { return a.status >= 200 && a.status < 300 }
+func (a *answer) refused() bool { return a.reason != "" }
+func (a *answer) ok() bool      { return a.status >= 200 && a.status < 300 }
 
-var errAttackRequests = errors.New("the number of requests is used up")
+var errRequests = errors.New("the number of requests is used up")
 
 // once sends one request.
-func (t *attackTarget) once(ctx context.Context, r attackRequest) (*attackAnswerOf, error) {
+func (t *target) once(ctx context.Context, r request) (*answer, error) {
 	if *t.left--; *t.left < 0 {
-		return nil, errAttackRequests
+		return nil, errRequests
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, t.base, strings.NewReader(r.body))
 	if err != nil {
@@ -139,7 +141,7 @@ func (t *attackTarget) once(ctx context.Context, r attackRequest) (*attackAnswer
 	req.URL.RawQuery = query
 	req.Header = r.header
 	if r.header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", "gatehouse-attack/"+version)
+		req.Header.Set("User-Agent", t.agent)
 	}
 	resp, err := t.client.Do(req)
 	if e, ok := errors.AsType[*url.Error](err); ok {
@@ -150,11 +152,11 @@ func (t *attackTarget) once(ctx context.Context, r attackRequest) (*attackAnswer
 	}
 	t.asked++
 	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, attackAnswer))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil && len(b) == 0 {
 		return nil, err
 	}
-	a := &attackAnswerOf{status: resp.StatusCode, header: resp.Header, body: string(b)}
+	a := &answer{status: resp.StatusCode, header: resp.Header, body: string(b)}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") {
 		var p struct {
 			Reason, Decision, Detail string
@@ -175,14 +177,14 @@ func (t *attackTarget) once(ctx context.Context, r attackRequest) (*attackAnswer
 
 // send sends one request, and again where a rate limit makes it wait: what is
 // asked is whether something else stops it.
-func (t *attackTarget) send(ctx context.Context, r attackRequest) (*attackAnswerOf, error) {
+func (t *target) send(ctx context.Context, r request) (*answer, error) {
 	for range 4 {
 		a, err := t.once(ctx, r)
 		if err != nil || !t.pace || a.reason != "rate_limited" {
 			return a, err
 		}
 		wait, err := time.ParseDuration(a.header.Get("Retry-After") + "s")
-		if err != nil || wait > attackWait {
+		if err != nil || wait > maxPause {
 			return a, nil //nolint:nilerr // the refusal is the answer
 		}
 		select {

@@ -1,4 +1,4 @@
-package main
+package attack
 
 import (
 	"context"
@@ -14,18 +14,18 @@ import (
 
 // reads are the operations that show something to those who may, those with
 // objects first.
-func (r *attackRun) reads() (out []*attackOp) {
+func (r *runner) reads() (out []*operation) {
 	for _, o := range r.ops {
 		if o.method == http.MethodGet && !o.public && !strings.HasSuffix(o.path, "/events") {
 			out = append(out, o)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b *attackOp) int { return strings.Count(b.path, "{") - strings.Count(a.path, "{") })
+	slices.SortStableFunc(out, func(a, b *operation) int { return strings.Count(b.path, "{") - strings.Count(a.path, "{") })
 	return out[:min(len(out), 12)]
 }
 
 // opened is what an operation shows to one who should not see it.
-func opened(a *attackAnswerOf) string {
+func opened(a *answer) string {
 	if a.ok() && !a.refused() && len(a.body) > 2 {
 		return fmt.Sprintf("%d: %s", a.status, cut(a.body, 60))
 	}
@@ -33,10 +33,10 @@ func opened(a *attackAnswerOf) string {
 }
 
 // authentication: nobody, forged proofs, guessed passwords, made-up sessions.
-func (r *attackRun) authentication(ctx context.Context) {
+func (r *runner) authentication(ctx context.Context) {
 	reads := r.reads()
 	for _, o := range reads {
-		r.try(ctx, rowAuthn, fmt.Sprintf("%s %s with no credentials", o.method, o.path), "none", func(ctx context.Context, s *attackSession) (string, error) {
+		r.try(ctx, rowAuthn, fmt.Sprintf("%s %s with no credentials", o.method, o.path), "none", func(ctx context.Context, s *session) (string, error) {
 			a, err := s.raw(ctx, o.request(nil, "", ""))
 			if err != nil {
 				return "", err
@@ -47,7 +47,7 @@ func (r *attackRun) authentication(ctx context.Context) {
 	if len(reads) > 0 {
 		o := reads[0]
 		for _, forged := range r.forgedCredentials() {
-			r.try(ctx, rowAuthn, fmt.Sprintf("%s %s with a forged credential", o.method, o.path), forged.name, func(ctx context.Context, s *attackSession) (string, error) {
+			r.try(ctx, rowAuthn, fmt.Sprintf("%s %s with a forged credential", o.method, o.path), forged.Name, func(ctx context.Context, s *session) (string, error) {
 				a, err := s.raw(ctx, o.request(nil, "", "").as(forged))
 				if err != nil {
 					return "", err
@@ -61,15 +61,15 @@ func (r *attackRun) authentication(ctx context.Context) {
 
 // forgedCredentials are those that must open nothing: no signature, another's
 // signature, another algorithm, another time, another audience.
-func (r *attackRun) forgedCredentials() (out []*attackCaller) {
+func (r *runner) forgedCredentials() (out []*Caller) {
 	bearer := func(name, token string) {
-		out = append(out, &attackCaller{name, http.Header{"Authorization": {"Bearer " + token}}})
+		out = append(out, &Caller{name, http.Header{"Authorization": {"Bearer " + token}}})
 	}
 	b64 := base64.RawURLEncoding
-	claims := `{"iss":"` + demoIssuer + `","sub":"carol","aud":"orders","client_id":"zq","iat":1700000000,"exp":4102444800,"jti":"zq","roles":["manager"],"scope":"orders:read orders:write admin:export"}`
+	claims := `{"iss":"` + r.issuer + `","sub":"carol","aud":"orders","client_id":"zq","iat":1700000000,"exp":4102444800,"jti":"zq","roles":["manager"],"scope":"orders:read orders:write admin:export"}`
 	signature := b64.EncodeToString(make([]byte, 64))
 	for _, c := range r.callers {
-		raw, ok := strings.CutPrefix(c.header.Get("Authorization"), "Bearer ")
+		raw, ok := strings.CutPrefix(c.Header.Get("Authorization"), "Bearer ")
 		parts := strings.Split(raw, ".")
 		if !ok || len(parts) != 3 {
 			continue
@@ -99,9 +99,9 @@ func (r *attackRun) forgedCredentials() (out []*attackCaller) {
 	}
 	basic := base64.StdEncoding.EncodeToString([]byte("admin:admin"))
 	return append(out,
-		&attackCaller{"admin:admin", http.Header{"Authorization": {"Basic " + basic}}},
-		&attackCaller{"a guessed API key", http.Header{"X-Api-Key": {"gk_test_0000000000000000"}}},
-		&attackCaller{"a name in a header", http.Header{"X-User": {"carol"}, "X-Role": {"manager"}, "X-Forwarded-User": {"carol"}}},
+		&Caller{"admin:admin", http.Header{"Authorization": {"Basic " + basic}}},
+		&Caller{"a guessed API key", http.Header{"X-Api-Key": {"gk_test_0000000000000000"}}},
+		&Caller{"a name in a header", http.Header{"X-User": {"carol"}, "X-Role": {"manager"}, "X-Forwarded-User": {"carol"}}},
 	)
 }
 
@@ -111,17 +111,17 @@ var guesses = []string{
 	"superman", "michael", "master", "jennifer", "trustno1", "hunter2", "passw0rd", "baseball", "killer", "soccer", "charlie", "andrew", "michelle", "jordan", "password",
 }
 
-// session is the cookie that the demo's API gives a customer: anybody can make it.
-func session(customer string) string {
+// cookieOf is the cookie that the demo's API gives a customer: anybody can make it.
+func cookieOf(customer string) string {
 	return "session=" + base64.RawURLEncoding.EncodeToString([]byte(customer))
 }
 
 // sessions tries what the demo's own signing in is worth.
-func (r *attackRun) sessions(ctx context.Context) {
+func (r *runner) sessions(ctx context.Context) {
 	if me := r.op("getMe"); me != nil {
 		for _, customer := range []string{"carol", "bob"} {
-			r.try(ctx, rowAuthn, me.method+" "+me.path+" with a session made up", customer, func(ctx context.Context, s *attackSession) (string, error) {
-				a, err := s.raw(ctx, attackRequest{method: me.method, target: me.path, header: http.Header{"Cookie": {session(customer)}}})
+			r.try(ctx, rowAuthn, me.method+" "+me.path+" with a session made up", customer, func(ctx context.Context, s *session) (string, error) {
+				a, err := s.raw(ctx, request{method: me.method, target: me.path, header: http.Header{"Cookie": {cookieOf(customer)}}})
 				if err != nil || !strings.Contains(a.body, `"`+customer+`"`) {
 					return "", err
 				}
@@ -133,7 +133,7 @@ func (r *attackRun) sessions(ctx context.Context) {
 	if login == nil {
 		return
 	}
-	r.try(ctx, rowAuthn, login.method+" "+login.path+": guessing a password", fmt.Sprintf("%d guesses", len(guesses)), func(ctx context.Context, s *attackSession) (string, error) {
+	r.try(ctx, rowAuthn, login.method+" "+login.path+": guessing a password", fmt.Sprintf("%d guesses", len(guesses)), func(ctx context.Context, s *session) (string, error) {
 		s.hurries = true
 		for n, guess := range guesses {
 			req := login.request(nil, "", "")
@@ -153,7 +153,7 @@ func (r *attackRun) sessions(ctx context.Context) {
 // forgery: what a page of another site can make a victim's browser send. Old
 // browsers send no Origin with forms, and none sends Sec-Fetch-Site from an
 // application's web view; what a gateway asks for must not depend on them.
-func (r *attackRun) forgery(ctx context.Context) {
+func (r *runner) forgery(ctx context.Context) {
 	change := r.op("changeEmail")
 	if change == nil {
 		return
@@ -164,8 +164,8 @@ func (r *attackRun) forgery(ctx context.Context) {
 		{"a form without a type", "", `{"email":"mallory@evil.example"}`},
 		{"as JSON, as a page with the right to", "application/json", `{"email":"mallory@evil.example"}`},
 	} {
-		r.try(ctx, rowCSRF, change.method+" "+change.path+" from a page of another site, with alice's cookie", v.name, func(ctx context.Context, s *attackSession) (string, error) {
-			req := attackRequest{method: change.method, target: change.path, body: v.body, header: http.Header{"Cookie": {session("alice")}, "Referer": {"https://evil.example/prize.html"}}}
+		r.try(ctx, rowCSRF, change.method+" "+change.path+" from a page of another site, with alice's cookie", v.name, func(ctx context.Context, s *session) (string, error) {
+			req := request{method: change.method, target: change.path, body: v.body, header: http.Header{"Cookie": {cookieOf("alice")}, "Referer": {"https://evil.example/prize.html"}}}
 			if v.kind != "" {
 				req.header.Set("Content-Type", v.kind)
 			}
@@ -173,7 +173,7 @@ func (r *attackRun) forgery(ctx context.Context) {
 			if err != nil || !a.ok() || !strings.Contains(a.body, "mallory@evil.example") {
 				return "", err
 			}
-			req.body, req.header = `{"email":"alice@example.com"}`, http.Header{"Cookie": {session("alice")}, "Content-Type": {"application/json"}}
+			req.body, req.header = `{"email":"alice@example.com"}`, http.Header{"Cookie": {cookieOf("alice")}, "Content-Type": {"application/json"}}
 			_, err = s.raw(ctx, req) // as it was
 			return "alice's address is now mallory@evil.example", err
 		})
@@ -181,14 +181,14 @@ func (r *attackRun) forgery(ctx context.Context) {
 }
 
 // accessControl: others' objects, others' functions, fields nobody offered.
-func (r *attackRun) accessControl(ctx context.Context) {
+func (r *runner) accessControl(ctx context.Context) {
 	alice := r.caller("alice")
-	ask := func(variant string, o *attackOp, name, value string, want ...string) {
+	ask := func(variant string, o *operation, name, value string, want ...string) {
 		if o == nil {
 			return
 		}
 		p := place{in: "path", name: name}
-		r.try(ctx, rowAccess, fmt.Sprintf("%s %s of somebody else", o.method, o.path), variant, func(ctx context.Context, s *attackSession) (string, error) {
+		r.try(ctx, rowAccess, fmt.Sprintf("%s %s of somebody else", o.method, o.path), variant, func(ctx context.Context, s *session) (string, error) {
 			a, err := s.raw(ctx, o.request(&p, value, "").as(alice))
 			if err != nil || !a.ok() {
 				return "", err
@@ -208,12 +208,12 @@ func (r *attackRun) accessControl(ctx context.Context) {
 	r.disguised(ctx)
 	r.assignment(ctx)
 	if export := r.op("exportAll"); export != nil {
-		for _, c := range []*attackCaller{nil, alice} {
+		for _, c := range []*Caller{nil, alice} {
 			who := "by nobody"
 			if c != nil {
-				who = "by " + c.name
+				who = "by " + c.Name
 			}
-			r.try(ctx, rowAccess, export.method+" "+export.path+", an administrator's", who, func(ctx context.Context, s *attackSession) (string, error) {
+			r.try(ctx, rowAccess, export.method+" "+export.path+", an administrator's", who, func(ctx context.Context, s *session) (string, error) {
 				a, err := s.raw(ctx, export.request(nil, "", "").as(c))
 				if err != nil {
 					return "", err
@@ -223,7 +223,7 @@ func (r *attackRun) accessControl(ctx context.Context) {
 		}
 	}
 	if refund := r.op("refundOrder"); refund != nil {
-		r.try(ctx, rowAccess, refund.method+" "+refund.path+", support's", "by alice", func(ctx context.Context, s *attackSession) (string, error) {
+		r.try(ctx, rowAccess, refund.method+" "+refund.path+", support's", "by alice", func(ctx context.Context, s *session) (string, error) {
 			a, err := s.raw(ctx, refund.request(nil, "", "").as(alice))
 			if err != nil {
 				return "", err
@@ -235,7 +235,7 @@ func (r *attackRun) accessControl(ctx context.Context) {
 		if !strings.Contains(o.path, "{") {
 			continue // an export may be what it says
 		}
-		r.try(ctx, rowAccess, fmt.Sprintf("%s %s shows more than it should", o.method, o.path), "as who may", func(ctx context.Context, s *attackSession) (string, error) {
+		r.try(ctx, rowAccess, fmt.Sprintf("%s %s shows more than it should", o.method, o.path), "as who may", func(ctx context.Context, s *session) (string, error) {
 			a, err := s.send(ctx, o.request(nil, "", ""))
 			if err != nil || !a.ok() {
 				return "", err
@@ -252,7 +252,7 @@ func (r *attackRun) accessControl(ctx context.Context) {
 var exposed = regexp.MustCompile(`"(?:password_hash|password|card_number|secret|ssn|pin)":`)
 
 // disguised writes the path of an operation that is not for everybody in other ways.
-func (r *attackRun) disguised(ctx context.Context) {
+func (r *runner) disguised(ctx context.Context) {
 	reads := r.reads()
 	if len(reads) == 0 {
 		return
@@ -268,12 +268,12 @@ func (r *attackRun) disguised(ctx context.Context) {
 		{"a letter as an escape", path[:last] + fmt.Sprintf("%%%02x", path[last]) + path[last+1:]},
 		{"the first letter as an escape", "/" + fmt.Sprintf("%%%02x", path[1]) + path[2:]},
 	} {
-		r.try(ctx, rowAccess, fmt.Sprintf("%s %s in disguise, by nobody", o.method, o.path), v.name, func(ctx context.Context, s *attackSession) (string, error) {
+		r.try(ctx, rowAccess, fmt.Sprintf("%s %s in disguise, by nobody", o.method, o.path), v.name, func(ctx context.Context, s *session) (string, error) {
 			t := v.path
 			if has {
 				t += "?" + query
 			}
-			a, err := s.raw(ctx, attackRequest{method: o.method, target: t})
+			a, err := s.raw(ctx, request{method: o.method, target: t})
 			if err != nil {
 				return "", err
 			}
@@ -283,7 +283,7 @@ func (r *attackRun) disguised(ctx context.Context) {
 }
 
 // assignment sends fields that no form shows.
-func (r *attackRun) assignment(ctx context.Context) {
+func (r *runner) assignment(ctx context.Context) {
 	extra := map[string]any{"role": "manager", "credit": 1000000, "status": "delivered", "internal_margin": -1, "is_admin": true, "admin": true}
 	for _, o := range r.ops {
 		body, ok := o.body.(map[string]any)
@@ -294,7 +294,7 @@ func (r *attackRun) assignment(ctx context.Context) {
 			if _, declared := body[name]; declared {
 				continue
 			}
-			r.try(ctx, rowAccess, fmt.Sprintf("%s %s with a field it does not have", o.method, o.path), name, func(ctx context.Context, s *attackSession) (string, error) {
+			r.try(ctx, rowAccess, fmt.Sprintf("%s %s with a field it does not have", o.method, o.path), name, func(ctx context.Context, s *session) (string, error) {
 				req := o.request(nil, "", "")
 				more := maps.Clone(body)
 				more[name] = extra[name]

@@ -79,7 +79,7 @@ func (o *Operation) judge(m *room, body *Body, out *Inspection) error {
 	case v.Block:
 		p = harmful()
 	case v.Over && !o.settings.PassOverBudget:
-		p = &gatehouse.Problem{Kind: gatehouse.Forbidden, Reason: "input_not_inspected", Detail: "The request would take too long to look through."}
+		p = uninspected()
 	case v.Over:
 		out.report("input_not_inspected", "The budget ended before everything was looked at.")
 		return nil
@@ -117,6 +117,14 @@ func (o *Operation) lookDeeper(m *room, body *Body, out *Inspection) error {
 		}
 	}
 	if !found || !v.Block {
+		if !v.Over {
+			return nil
+		}
+		// Who makes decoding dear would hide behind it.
+		if o.settings.Deeper == Enforce && o.settings.Rules == Enforce && !o.settings.PassOverBudget {
+			return uninspected()
+		}
+		out.report("input_not_inspected", "The budget ended before all that was decoded was looked at.")
 		return nil
 	}
 	out.Score = max(out.Score, v.Score)
@@ -129,6 +137,10 @@ func (o *Operation) lookDeeper(m *room, body *Body, out *Inspection) error {
 
 func harmful() *gatehouse.Problem {
 	return &gatehouse.Problem{Kind: gatehouse.Forbidden, Reason: "harmful_input", Detail: "The request looks like an attack and was not passed on."}
+}
+
+func uninspected() *gatehouse.Problem {
+	return &gatehouse.Problem{Kind: gatehouse.Forbidden, Reason: "input_not_inspected", Detail: "The request would take too long to look through."}
 }
 
 func (i *Inspection) report(rule, detail string) {

@@ -432,3 +432,51 @@ func TestWhatIsNotLookedThroughDoesNotPass(t *testing.T) {
 		t.Error("without an engine a request passes")
 	}
 }
+
+// An engine whose budget ends over what was decoded.
+type tiring struct {
+	*waf.Rules
+	asked *int
+}
+
+func (e tiring) Request(_ *waf.Facts, v *waf.Verdict) {
+	*e.asked++
+	v.Over = *e.asked > 1
+}
+
+func TestWhatIsDecodedAndNotLookedThroughDoesNotPass(t *testing.T) {
+	line := "GET /v1/orders/" + orderID + "?a=" + encode(base64.StdEncoding.EncodeToString([]byte("a sentence, which is long enough")))
+	for _, tt := range []struct {
+		name           string
+		rules, deeper  validate.Mode
+		pass           bool
+		reason, report string
+	}{
+		{"refused", validate.Enforce, validate.Enforce, false, "input_not_inspected", ""},
+		{"passed by setting, and said", validate.Enforce, validate.Enforce, true, "", "input_not_inspected"},
+		{"where only decoding is in report mode", validate.Enforce, validate.Report, false, "", "input_not_inspected"},
+		{"where all rules are", validate.Report, validate.Enforce, false, "", "input_not_inspected"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			asked := 0
+			doc, err := validate.LoadFile("testdata/orders.yaml", validate.Options{
+				Settings: validate.Settings{Rules: tt.rules, Deeper: tt.deeper, PassOverBudget: tt.pass},
+				WAF:      validate.NewWAF(tiring{listen(t).Rules, &asked}),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := pass(t, doc, request(t, line, "", browser...))
+			err = p.op.Inspect(p.r, "192.0.2.1", p.path, &p.head, &p.body, &p.out)
+			if asked != 2 {
+				t.Fatalf("the engine was asked %d times", asked)
+			}
+			if got := gatehouse.AsProblem(err); tt.reason == "" && got != nil || tt.reason != "" && (got == nil || got.Reason != tt.reason) {
+				t.Errorf("%v", err)
+			}
+			if tt.report != "" && (len(p.out.Reported) != 1 || p.out.Reported[0].Rule != tt.report) {
+				t.Errorf("%+v", p.out)
+			}
+		})
+	}
+}

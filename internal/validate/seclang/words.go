@@ -159,7 +159,7 @@ func refused() vocabulary[string] {
 		"secresponsebodymimetype":        yaml,
 		"secresponsebodymimetypesclear":  yaml,
 		"secresponsebodyjsondepthlimit":  yaml,
-		"secdataset":                     "write the words into a file for pmFromFile",
+		"secdataset":                     "write the words behind @pm",
 		"secremoterules":                 "rules are files on this machine; fetch them before they are loaded",
 		"secremoterulesfailaction":       remove,
 		"secrulescript":                  "scripts are not run; write a SecRule",

@@ -184,7 +184,7 @@ func TestEffectiveSaysWhichRulesLookAtEachValue(t *testing.T) {
 
 func TestCheckSaysWhatIsWrongWithRulesForContent(t *testing.T) {
 	own := func(text string) map[string]string { return map[string]string{"own.conf": text} }
-	const rule = `SecRule ARGS "@contains secret" "id:100001,phase:2,deny,t:none"` + "\n"
+	const rule = `SecRule ARGS "@contains secret" "id:1001,phase:2,deny,t:none"` + "\n"
 	for name, test := range map[string]struct {
 		waf   string
 		files map[string]string
@@ -200,17 +200,17 @@ func TestCheckSaysWhatIsWrongWithRulesForContent(t *testing.T) {
 		"a place that is none":                {"exclude: [{rules: [942100], parameter: qury.q, because: It is prose.}]", nil, []string{"gatehouse.yaml:3:", "qury"}},
 		"an exclusion of a value, by Coraza":  {"engine: coraza, exclude: [{rules: [942100], parameter: query.q, because: It is prose.}]", nil, []string{"SecRuleUpdateTargetById"}},
 		"rules that are not there":            {"rules: [own.conf]", nil, []string{"gatehouse.yaml:3:", "cannot read the rules"}},
-		"a variable nobody knows":             {"rules: [own.conf]", own(rule + `SecRule ARGZ "@rx x" "id:100002,phase:2,deny"`), []string{"own.conf:2:", "ARGZ", "ARGS"}},
-		"an operator nobody knows":            {"rules: [own.conf]", own(`SecRule ARGS "@contians x" "id:100002,phase:2,deny"`), []string{"own.conf:1:", "contians", "contains"}},
-		"a transformation nobody knows":       {"rules: [own.conf]", own(`SecRule ARGS "@rx x" "id:100002,phase:2,deny,t:lowercse"`), []string{"own.conf:1:", "lowercse", "lowercase"}},
-		"an expression that is none":          {"rules: [own.conf]", own(`SecRule ARGS "@rx (x" "id:100002,phase:2,deny"`), []string{"own.conf:1:"}},
-		"an id that is taken":                 {"rules: [own.conf]", own(rule + rule), []string{"own.conf:2:", "100001"}},
+		"a variable nobody knows":             {"rules: [own.conf]", own(rule + `SecRule ARGZ "@rx x" "id:1002,phase:2,deny"`), []string{"own.conf:2:", "ARGZ", "ARGS"}},
+		"an operator nobody knows":            {"rules: [own.conf]", own(`SecRule ARGS "@contians x" "id:1002,phase:2,deny"`), []string{"own.conf:1:", "contians", "contains"}},
+		"a transformation nobody knows":       {"rules: [own.conf]", own(`SecRule ARGS "@rx x" "id:1002,phase:2,deny,t:lowercse"`), []string{"own.conf:1:", "lowercse", "lowercase"}},
+		"an expression that is none":          {"rules: [own.conf]", own(`SecRule ARGS "@rx (x" "id:1002,phase:2,deny"`), []string{"own.conf:1:"}},
+		"an id that is taken":                 {"rules: [own.conf]", own(rule + rule), []string{"own.conf:2:", "1001"}},
 		"an id of the Core Rule Set":          {"rules: [own.conf]", own(`SecRule ARGS "@rx x" "id:942100,phase:2,deny"`), []string{"own.conf:1:", "942100"}},
 		"a rule without an id":                {"rules: [own.conf]", own(`SecRule ARGS "@rx x" "phase:2,deny"`), []string{"own.conf:1:", "id"}},
 		"a directive that gatehouse.yaml has": {"rules: [own.conf]", own("SecRuleEngine DetectionOnly\n"), []string{"own.conf:1:", "gatehouse.yaml"}},
-		"a program that is run":               {"rules: [own.conf]", own(`SecRule ARGS "@rx x" "id:100002,phase:2,deny,exec:/bin/true"`), []string{"own.conf:1:", "exec"}},
-		"a file of words that is nowhere":     {"rules: [own.conf]", own(`SecRule ARGS "@pmFromFile words.txt" "id:100002,phase:2,deny"`), []string{"own.conf:1:", "words.txt"}},
-		"a chain that ends in the air":        {"rules: [own.conf]", own(`SecRule ARGS "@rx x" "id:100002,phase:2,deny,chain"`), []string{"own.conf:1:", "chain"}},
+		"a program that is run":               {"rules: [own.conf]", own(`SecRule ARGS "@rx x" "id:1002,phase:2,deny,exec:/bin/true"`), []string{"own.conf:1:", "exec"}},
+		"a file of words that is nowhere":     {"rules: [own.conf]", own(`SecRule ARGS "@pmFromFile words.txt" "id:1002,phase:2,deny"`), []string{"own.conf:1:", "words.txt"}},
+		"a chain that ends in the air":        {"rules: [own.conf]", own(`SecRule ARGS "@rx x" "id:1002,phase:2,deny,chain"`), []string{"own.conf:1:", "chain"}},
 		"a fault in the rules in front":       {"rules_before: [own.conf]", own("SecActoin \"id:1\"\n"), []string{"own.conf:1:", "SecAction"}},
 	} {
 		t.Run(name, func(t *testing.T) {

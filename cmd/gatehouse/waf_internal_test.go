@@ -201,7 +201,7 @@ func TestCheckSaysWhatIsWrongWithRulesForContent(t *testing.T) {
 		"an exclusion of a value, by Coraza":  {"engine: coraza, exclude: [{rules: [942100], parameter: query.q, because: It is prose.}]", nil, []string{"SecRuleUpdateTargetById"}},
 		"rules that are not there":            {"rules: [own.conf]", nil, []string{"gatehouse.yaml:3:", "cannot read the rules"}},
 		"a variable nobody knows":             {"rules: [own.conf]", own(rule + `SecRule ARGZ "@rx x" "id:1002,phase:2,deny"`), []string{"own.conf:2:", "ARGZ", "ARGS"}},
-		"an operator nobody knows":            {"rules: [own.conf]", own(`SecRule ARGS "@contians x" "id:1002,phase:2,deny"`), []string{"own.conf:1:", "contians", "contains"}},
+		"an operator nobody knows":            {"rules: [own.conf]", own(`SecRule ARGS "@containss x" "id:1002,phase:2,deny"`), []string{"own.conf:1:", "containss", "contains"}},
 		"a transformation nobody knows":       {"rules: [own.conf]", own(`SecRule ARGS "@rx x" "id:1002,phase:2,deny,t:lowercse"`), []string{"own.conf:1:", "lowercse", "lowercase"}},
 		"an expression that is none":          {"rules: [own.conf]", own(`SecRule ARGS "@rx (x" "id:1002,phase:2,deny"`), []string{"own.conf:1:"}},
 		"an id that is taken":                 {"rules: [own.conf]", own(rule + rule), []string{"own.conf:2:", "1001"}},

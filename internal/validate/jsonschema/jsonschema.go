@@ -92,22 +92,7 @@ type program struct {
 // it). On an error, always an [*Error], it returns dst as it was.
 //
 // Append does not keep src, which must not lie in dst. It allocates nothing once dst is large enough.
-func (s *Schema) Append(dst, src []byte) ([]byte, error) {
-	if s == nil || s.node == nil {
-		return dst, errNoSchema()
-	}
-	r := s.prog.get()
-	defer s.prog.put(r)
-	n := len(dst)
-	r.out = dst
-	if err := r.scan(src); err != nil {
-		return dst[:n], err
-	}
-	if err := r.validate(s.node); err != nil {
-		return dst[:n], err
-	}
-	return r.out, nil
-}
+func (s *Schema) Append(dst, src []byte) ([]byte, error) { return s.AppendTape(dst, src, nil) }
 
 // ValidateValue checks a decoded value: nil, bool, string, int, int64, float64,
 // json.Number, []any or map[string]any. Scalars cost no parsing: path, query

@@ -22,10 +22,13 @@ func (t *Tape) Reset() {
 	t.cells = t.cells[:0]
 }
 
-// AppendTape is [Schema.Append] that fills t, too. The places in t are those of
-// the slice it returns, so dst is empty as a rule. It costs nothing beyond Append.
+// AppendTape is [Schema.Append] that fills t, too, unless it is nil. The places in
+// t are those of the slice it returns, so dst is empty as a rule. It costs nothing
+// beyond Append.
 func (s *Schema) AppendTape(dst, src []byte, t *Tape) ([]byte, error) {
-	t.cells = t.cells[:0]
+	if t != nil {
+		t.cells = t.cells[:0]
+	}
 	if s == nil || s.node == nil {
 		return dst, errNoSchema()
 	}
@@ -39,7 +42,9 @@ func (s *Schema) AppendTape(dst, src []byte, t *Tape) ([]byte, error) {
 	if err := r.validate(s.node); err != nil {
 		return dst[:n], err
 	}
-	t.cells, r.cells = r.cells, t.cells
+	if t != nil {
+		t.cells, r.cells = r.cells, t.cells
+	}
 	return r.out, nil
 }
 

@@ -154,18 +154,7 @@ func (d *sqliTable) can(text string) bool {
 				have |= sqlNumeral
 			}
 		case sqliPoint:
-			switch c {
-			case '(':
-				have |= sqlOpening
-			case ')':
-				have |= sqlClosing
-			case ',':
-				have |= sqlComma
-			case ';':
-				have |= sqlSemicolon
-			case '[':
-				have |= sqlBareword
-			}
+			have |= pointKinds(c)
 		default:
 			return true
 		}
@@ -292,4 +281,21 @@ func sqliClasses() (of [256]uint8) {
 		}
 	}
 	return of
+}
+
+// pointKinds is what libinjection makes of a byte that is a token by itself.
+func pointKinds(c byte) kinds {
+	switch c {
+	case '(':
+		return sqlOpening
+	case ')':
+		return sqlClosing
+	case ',':
+		return sqlComma
+	case ';':
+		return sqlSemicolon
+	case '[':
+		return sqlBareword
+	}
+	return 0
 }

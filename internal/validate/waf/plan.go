@@ -7,12 +7,8 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/validate/seclang"
 )
 
-// Defaults of [Config].
-const (
-	defaultThreshold = 5
-	defaultOutbound  = 4
-	defaultBudget    = 20_000_000
-)
+// defaultBudget is [Config.Budget] when it is not given.
+const defaultBudget = 20_000_000
 
 // Load reads the rules of c and makes a plan of them. An error names file, line
 // and column of what is wrong in a rule.
@@ -36,13 +32,6 @@ func Load(c Config) (*Rules, error) {
 	return p.rules(&c)
 }
 
-func orElse(n, otherwise int) int {
-	if n == 0 {
-		return otherwise
-	}
-	return n
-}
-
 // A plan is made while rules load.
 type plan struct {
 	program  *seclang.Program
@@ -60,7 +49,6 @@ type plan struct {
 func (p *plan) rules(c *Config) (*Rules, error) {
 	r := &Rules{
 		names: p.names, template: p.template, budget: c.Budget,
-		limit: [2]int{orElse(c.Threshold, defaultThreshold), orElse(c.Outbound, defaultOutbound)},
 	}
 	if r.budget <= 0 {
 		r.budget = defaultBudget

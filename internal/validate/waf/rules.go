@@ -18,7 +18,6 @@ type Rules struct {
 	template []variable // TX as it is when the first message-dependent rule runs
 	scores   [2][]int   // variables of TX whose sum is Verdict.Score, of requests and answers
 	read     []func(*Facts) string
-	limit    [2]int // from which score on a message is blocked
 	budget   int64
 
 	stales          bool    // a rule looks at what another one captured

@@ -428,18 +428,7 @@ func (f *variant) canSQLi() bool {
 		case sqliQuote:
 			have |= sqlQuoted | sqlTwoQuoted | sqlNumeral
 		case sqliPoint:
-			switch b {
-			case '(':
-				have |= sqlOpening
-			case ')':
-				have |= sqlClosing
-			case ',':
-				have |= sqlComma
-			case ';':
-				have |= sqlSemicolon
-			case '[':
-				have |= sqlBareword
-			}
+			have |= pointKinds(b)
 		}
 	}
 	if f.bytes[2]|f.bytes[3] != 0 {

@@ -45,8 +45,8 @@ type place struct {
 	all     []byte // the bits of all choices
 	one     *class // of all members, when none is treated differently from others
 
-	mu      sync.RWMutex
-	classes map[string]*class // by the bits of the choices that apply
+	mu      sync.Mutex                        // who adds a class
+	classes atomic.Pointer[map[string]*class] // by the bits of the choices that apply; never changed, replaced
 }
 
 // An entry is a rule whose first link looks at a place.
@@ -314,7 +314,8 @@ func (s *scan) add(bundles map[string]*bundle, x *rule, a *aim) {
 			bundles[family] = b
 		}
 		if *at == nil {
-			*at = &place{scan: s, bundle: b, in: in, classes: map[string]*class{}}
+			*at = &place{scan: s, bundle: b, in: in}
+			(*at).classes.Store(&map[string]*class{})
 		}
 		(*at).entries = append((*at).entries, entry{rule: x, aim: a})
 		switch op := x.links[0].op.(type) {
@@ -432,21 +433,22 @@ const maxClasses = 256
 
 // class returns the class in which the entries of these choices apply.
 func (p *place) class(apply []byte) *class {
-	p.mu.RLock()
-	c := p.classes[string(apply)]
-	p.mu.RUnlock()
-	if c != nil {
+	if c := (*p.classes.Load())[string(apply)]; c != nil {
 		return c
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.classes) >= maxClasses {
+	known := *p.classes.Load()
+	if len(known) >= maxClasses {
 		// Too many entries find too much, which is found out when the rule runs.
 		apply = p.all
 	}
-	if c = p.classes[string(apply)]; c == nil {
+	c := known[string(apply)]
+	if c == nil {
 		c = p.compile(apply)
-		p.classes[string(apply)] = c
+		more := maps.Clone(known)
+		more[string(apply)] = c
+		p.classes.Store(&more)
 	}
 	return c
 }

@@ -20,7 +20,7 @@ func TestAllocsOfARecord(t *testing.T) {
 		t.Errorf("Append allocates %v times, want 0", n)
 	}
 	now := time.Now()
-	if n := testing.AllocsPerRun(1000, func() { auditlog.NewID(now) }); n > 1 {
-		t.Errorf("NewID allocates %v times, want 1: the string", n)
+	if n := testing.AllocsPerRun(1000, func() { auditlog.NewID(now) }); n > 0 { // rounded down
+		t.Errorf("NewID allocates %v times, want once for many", n)
 	}
 }

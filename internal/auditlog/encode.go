@@ -1,6 +1,7 @@
 package auditlog
 
 import (
+	"encoding/binary"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -162,25 +163,22 @@ func appendTime(dst []byte, t time.Time) []byte {
 	}
 	y, m, d := t.Date()
 	hour, minute, second := t.Clock()
-	dst = appendDigits(dst, y, 4)
-	dst = appendDigits(append(dst, '-'), int(m), 2)
-	dst = appendDigits(append(dst, '-'), d, 2)
-	dst = appendDigits(append(dst, 'T'), hour, 2)
-	dst = appendDigits(append(dst, ':'), minute, 2)
-	dst = appendDigits(append(dst, ':'), second, 2)
-	dst = appendDigits(append(dst, '.'), t.Nanosecond(), 9)
-	return append(dst, 'Z')
+	ns := t.Nanosecond()
+	b := [...]byte{
+		digits[y/100*2], digits[y/100*2+1], digits[y%100*2], digits[y%100*2+1], '-', digits[m*2], digits[m*2+1], '-', digits[d*2], digits[d*2+1], 'T',
+		digits[hour*2], digits[hour*2+1], ':', digits[minute*2], digits[minute*2+1], ':', digits[second*2], digits[second*2+1], '.',
+		byte('0' + ns/1e8), '0', '0', '0', '0', '0', '0', '0', '0', 'Z',
+	}
+	for rest, at := ns%1e8, len(b)-3; rest > 0; at -= 2 {
+		pair := rest % 100 * 2
+		b[at], b[at+1] = digits[pair], digits[pair+1]
+		rest /= 100
+	}
+	return append(dst, b[:]...)
 }
 
-// appendDigits appends v with n digits.
-func appendDigits(dst []byte, v, n int) []byte {
-	var b [9]byte
-	for i := n - 1; i >= 0; i-- {
-		b[i] = byte('0' + v%10)
-		v /= 10
-	}
-	return append(dst, b[:n]...)
-}
+// digits are the numbers from 00 to 99.
+const digits = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"
 
 // plain are the ASCII bytes that stand for themselves in a string of a line.
 var plain = func() (p [256]bool) {
@@ -190,12 +188,51 @@ var plain = func() (p [256]bool) {
 	return p
 }()
 
+// isPlain reports whether every byte of b is plain, eight at a time: nearly every
+// string of nearly every event is.
+func isPlain(b []byte) bool {
+	if len(b) < 8 {
+		for _, c := range b {
+			if !plain[c] {
+				return false
+			}
+		}
+		return true
+	}
+	odd := oddBytes(b[len(b)-8:])
+	for ; len(b) > 8; b = b[8:] {
+		odd |= oddBytes(b)
+	}
+	return odd == 0
+}
+
+// oddBytes is zero when the first eight bytes of b are plain. In a word without a
+// byte above 0x7f each of the other terms sets the high bit of bytes of one kind
+// that are not; what a borrow or a carry may set besides stands beside such a byte.
+func oddBytes(b []byte) uint64 {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	w := binary.LittleEndian.Uint64(b)
+	control, del, quote, backslash := w-' '*ones, w+ones, (w^('"'*ones))-ones, (w^('\\'*ones))-ones
+	return (w | control | del | quote | backslash) & high
+}
+
 // appendString writes s as a JSON string, cut at limit bytes. Control
 // characters, line separators and the marks that turn the direction of text are
 // escaped: a line stays one line, and shows in a terminal what it holds. Invalid
 // UTF-8 becomes U+FFFD.
 func appendString(dst []byte, s string, limit int) []byte {
 	dst = append(dst, '"')
+	if len(s) <= limit {
+		if dst = append(dst, s...); isPlain(dst[len(dst)-len(s):]) {
+			return append(dst, '"')
+		}
+		dst = dst[:len(dst)-len(s)]
+	}
+	return appendOdd(dst, s, limit)
+}
+
+// appendOdd goes on where a string is too long or holds what is not plain.
+func appendOdd(dst []byte, s string, limit int) []byte {
 	cut := len(s) > limit
 	if cut {
 		end := limit

@@ -45,17 +45,20 @@ func (f *flight) over1(e *endpoint) (again, heard bool, err error) {
 		if err != nil {
 			return true, false, f.problem(err) // nothing was sent: safe for any request
 		}
-		start := time.Now()
-		n, err := c.Send(head, f.x.Timeout)
-		if err == nil && beside {
-			return f.stream(c, start)
+		var n int
+		if beside {
+			if n, err = c.Send(head, f.x.Timeout); err == nil {
+				return f.stream(c)
+			}
+		} else {
+			n, err = c.Ask(head, f.x.Timeout)
 		}
 		// A service that refuses a request may close before it has read it
 		// whole: what it said is still to be read.
 		if err == nil || n > 0 {
 			resp, rerr := f.readHead(c)
 			if rerr == nil {
-				f.res.Service = time.Since(start)
+				f.res.Service = c.Took()
 				err = f.answer1(c, resp)
 				c.Release()
 				return false, true, err
@@ -76,7 +79,7 @@ func (f *flight) over1(e *endpoint) (again, heard bool, err error) {
 
 // stream sends the body beside reading the answer, which may come before the
 // body's end.
-func (f *flight) stream(c *http1.Conn, start time.Time) (again, heard bool, err error) {
+func (f *flight) stream(c *http1.Conn) (again, heard bool, err error) {
 	body, length, trailer := f.x.Stream, f.x.Length, f.requestTrailer
 	if body == nil {
 		body, length = bytes.NewReader(f.x.Body), int64(len(f.x.Body))
@@ -92,7 +95,7 @@ func (f *flight) stream(c *http1.Conn, start time.Time) (again, heard bool, err 
 	resp, err := f.readHead(c)
 	if err == nil {
 		heard = true
-		f.res.Service = time.Since(start)
+		f.res.Service = c.Took()
 		err = f.answer1(c, resp)
 	}
 	select {

@@ -33,24 +33,27 @@ var errSpent = errors.New("http1: connection used after its end")
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // A Conn is a connection to a service that carries one exchange at a time, in
-// the goroutine of its user: Send, ReadHead until the status is final, Next
+// the goroutine of its user: Send or Ask, ReadHead until the status is final, Next
 // until io.EOF, Release. Only SendStream may run beside the others.
 type Conn struct {
 	nc     net.Conn // nil after the end
 	sock   net.Conn // the same, never nil, for Interrupt from elsewhere
 	pool   *Pool
-	probe  prober    // looks for bytes nobody asked for
-	since  time.Time // when it became idle
-	reused bool      // it has carried an exchange before
+	probe  prober // looks for bytes nobody asked for
+	talk   talker // asks and waits in one step
+	since  int64  // when it became idle; times are the pool's: see Pool.now
+	reused bool   // it has carried an exchange before
 
 	pooled    *[bufferSize]byte // goes back to buffers
 	buf       []byte            // pooled[:], or a larger one for a large head
 	r, w      int               // what was read and not yet used: buf[r:w]
-	readBy    time.Time         // deadlines as the kernel's poller knows them
-	writeBy   time.Time
-	headBy    atomic.Int64 // when the response's head is due, unix nanoseconds
+	readBy    int64             // deadlines as the runtime's poller knows them
+	writeBy   int64
+	headBy    atomic.Int64 // when the response's head is due
 	within    time.Duration
-	heard     bool // a byte of the response has come
+	sent      int64 // when the request was
+	early     error // what ended the reading before anybody asked
+	heard     bool  // a byte of the response has come
 	broken    bool
 	halfSent  bool
 	interim   int
@@ -75,29 +78,42 @@ func (c *Conn) Heard() bool { return c.heard }
 // the request was sent whole; 0 stands for the pool's HeadTimeout. n tells how
 // much went out before an error.
 func (c *Conn) Send(b []byte, within time.Duration) (n int, err error) {
-	if c.nc == nil {
-		return 0, errSpent
+	now, err := c.begin(within)
+	if err != nil {
+		return 0, err
 	}
-	c.heard, c.broken, c.interim, c.ended = false, false, 0, false
-	if c.within = within; within == 0 {
-		c.within = c.pool.cfg.HeadTimeout
-	}
-	now := time.Now()
-	c.headBy.Store(now.Add(c.within).UnixNano())
 	n, err = c.writeAt(now, b)
 	c.halfSent = err != nil // the answer may be there all the same
 	return n, err
 }
 
-func (c *Conn) headDue() { c.headBy.Store(time.Now().Add(c.within).UnixNano()) }
+// begin makes c ready for an exchange that begins now.
+func (c *Conn) begin(within time.Duration) (now int64, err error) {
+	if c.nc == nil {
+		return 0, errSpent
+	}
+	c.heard, c.broken, c.interim, c.ended, c.early = false, false, 0, false, nil
+	if c.within = within; within == 0 {
+		c.within = c.pool.cfg.HeadTimeout
+	}
+	now = c.pool.now()
+	c.sent = now
+	c.headBy.Store(now + int64(c.within))
+	return now, nil
+}
 
-func (c *Conn) write(b []byte) (int, error) { return c.writeAt(time.Now(), b) }
+// Took is how long ago the exchange began.
+func (c *Conn) Took() time.Duration { return time.Duration(c.pool.now() - c.sent) }
 
-func (c *Conn) writeAt(now time.Time, b []byte) (int, error) {
-	idle := c.pool.cfg.BodyTimeout
-	if c.writeBy.Sub(now) < idle {
-		c.writeBy = now.Add(idle + idle/4)
-		if err := c.nc.SetWriteDeadline(c.writeBy); err != nil {
+func (c *Conn) headDue() { c.headBy.Store(c.pool.now() + int64(c.within)) }
+
+func (c *Conn) write(b []byte) (int, error) { return c.writeAt(c.pool.now(), b) }
+
+func (c *Conn) writeAt(now int64, b []byte) (int, error) {
+	idle := int64(c.pool.cfg.BodyTimeout)
+	if c.writeBy-now < idle {
+		c.writeBy = now + idle + idle/4
+		if err := c.nc.SetWriteDeadline(c.pool.start.Add(time.Duration(c.writeBy))); err != nil {
 			return 0, err
 		}
 	}
@@ -106,6 +122,16 @@ func (c *Conn) writeAt(now time.Time, b []byte) (int, error) {
 		err = ErrTimeout
 	}
 	return n, err
+}
+
+// readable moves the deadline of reads so far away that the next one has at
+// least a tick.
+func (c *Conn) readable(now int64) error {
+	if c.readBy-now >= int64(tick) {
+		return nil
+	}
+	c.readBy = now + int64(2*tick)
+	return c.nc.SetReadDeadline(c.pool.start.Add(time.Duration(c.readBy)))
 }
 
 // SendStream sends the request's body after its head: length bytes of it, or,
@@ -423,7 +449,7 @@ func (c *Conn) readTrailer(ctx context.Context) error {
 func (c *Conn) Trailer() []Field { return c.trailer }
 
 func (c *Conn) fillBody(ctx context.Context) error {
-	return c.fill(ctx, time.Now().Add(c.pool.cfg.BodyTimeout).UnixNano())
+	return c.fill(ctx, c.pool.now()+int64(c.pool.cfg.BodyTimeout))
 }
 
 func (c *Conn) fillFraming(ctx context.Context) error {
@@ -434,9 +460,13 @@ func (c *Conn) fillFraming(ctx context.Context) error {
 	return err
 }
 
-// fill reads more into buf, moving what is unread to its start. by is in unix
-// nanoseconds; 0 stands for headBy, which moves.
+// fill reads more into buf, moving what is unread to its start. It waits until
+// by; 0 stands for headBy, which moves.
 func (c *Conn) fill(ctx context.Context, by int64) error {
+	if c.early != nil {
+		c.broken = true
+		return c.early
+	}
 	if c.r > 0 {
 		c.w = copy(c.buf, c.buf[c.r:c.w])
 		c.r = 0
@@ -445,20 +475,17 @@ func (c *Conn) fill(ctx context.Context, by int64) error {
 		c.buf = append(make([]byte, 0, maxResponseHead), c.buf...)[:maxResponseHead]
 	}
 	for {
-		now := time.Now()
-		if c.readBy.Sub(now) < tick {
-			c.readBy = now.Add(2 * tick)
-			if err := c.nc.SetReadDeadline(c.readBy); err != nil {
-				c.broken = true
-				return err
-			}
+		now := c.pool.now()
+		if err := c.readable(now); err != nil {
+			c.broken = true
+			return err
 		}
 		n, err := c.nc.Read(c.buf[c.w:])
 		if n > 0 {
 			c.w += n
 			c.heard = true
 			// A service that sends a byte now and then never lets a read run out.
-			if by == 0 && now.UnixNano() >= c.headBy.Load() {
+			if by == 0 && now >= c.headBy.Load() {
 				c.broken = true
 				return ErrTimeout
 			}
@@ -477,7 +504,7 @@ func (c *Conn) fill(ctx context.Context, by int64) error {
 			if by == 0 {
 				due = c.headBy.Load()
 			}
-			if time.Now().UnixNano() >= due {
+			if c.pool.now() >= due {
 				c.broken = true
 				return ErrTimeout
 			}

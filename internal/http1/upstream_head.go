@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"net/textproto"
 	"strings"
 )
@@ -50,20 +51,21 @@ const (
 // A line feed without a carriage return is refused where it stands: waiting for
 // the right end of such a head would mean to wait for the next response.
 func lineEnds(buf []byte, start int, seen, line *int) (end int, err error) {
-	for i := *seen; i < len(buf); i++ {
-		if buf[i] != '\n' {
-			continue
+	for {
+		n := bytes.IndexByte(buf[*seen:], '\n')
+		if n < 0 {
+			*seen = len(buf)
+			return 0, nil
 		}
+		i := *seen + n
 		if i == start || buf[i-1] != '\r' {
 			return 0, fault("bare LF")
 		}
 		if i-1 == *line {
 			return i + 1, nil
 		}
-		*line = i + 1
+		*line, *seen = i+1, i+1
 	}
-	*seen = len(buf)
-	return 0, nil
 }
 
 // parseResponse reads head, which ends in the empty line, into r. method is of
@@ -115,10 +117,11 @@ func (r *Response) parseStatusLine(line string) error {
 // parseFields reads the field lines in s, which ends with an empty line.
 func parseFields(s string, into []Field) ([]Field, error) {
 	for {
-		line, rest, ok := strings.Cut(s, "\r\n")
-		if !ok {
+		end := strings.IndexByte(s, '\n')
+		if end < 1 || s[end-1] != '\r' {
 			return into, fault("field section without end")
 		}
+		line := s[:end-1]
 		if line == "" {
 			return into, nil
 		}
@@ -130,7 +133,7 @@ func parseFields(s string, into []Field) ([]Field, error) {
 			return into, err
 		}
 		into = append(into, Field{name, value})
-		s = rest
+		s = s[end+1:]
 	}
 }
 
@@ -156,11 +159,22 @@ func parseField(line string) (name, value string, err error) {
 	if name = line[:colon]; !canonical {
 		name = textproto.CanonicalMIMEHeaderKey(name)
 	}
-	value = strings.Trim(line[colon+1:], " \t")
+	value = trimBlank(line[colon+1:])
 	if !cleanValue(value) {
 		return "", "", fault("control byte in field value")
 	}
 	return name, value, nil
+}
+
+// trimBlank cuts off optional white space (RFC 9110 §5.6.3).
+func trimBlank(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 // cleanValue reports whether s is a field value or reason phrase: RFC 9110 §5.5

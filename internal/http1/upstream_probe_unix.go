@@ -13,3 +13,19 @@ func socketSilent(fd uintptr) bool {
 	_, err := syscall.Read(int(fd), one[:])
 	return err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
 }
+
+func socketRead(fd uintptr, b []byte) (n int, err error) {
+	for {
+		if n, err = syscall.Read(int(fd), b); err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+func socketWrite(fd uintptr, b []byte) (n int, err error) {
+	for {
+		if n, err = syscall.Write(int(fd), b); err != syscall.EINTR {
+			return n, err
+		}
+	}
+}

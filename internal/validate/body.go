@@ -21,7 +21,14 @@ import (
 type requestBody struct {
 	required bool
 	content  []content
-	scratch  *sync.Pool // of *bytes.Buffer, for bodies as received
+	scratch  *sync.Pool // of *received
+}
+
+// A received is room for a body as it comes. It is pooled.
+type received struct {
+	bytes.Buffer
+
+	from bounded
 }
 
 // content is one media range a body may have.
@@ -325,16 +332,21 @@ func (o *Operation) readBody(r *http.Request, out *Body) error {
 	if r.ContentLength > limit {
 		return tooLarge(limit)
 	}
-	var src io.Reader = &bounded{r: r.Body, left: limit, limit: limit}
+	from := bounded{r: r.Body, left: limit, limit: limit}
+	out.ContentType, out.class, out.content = r.Header["Content-Type"][0], class, c
+	whole := class == mediaXML || c.schema != nil && (class == mediaJSON || class == mediaForm) || o.graphql != nil
+	if whole && !compressed {
+		return o.wholeBody(c, from, nil, r.ContentLength, out)
+	}
 	length := r.ContentLength
+	var src io.Reader = &bounded{r: r.Body, left: limit, limit: limit}
 	if compressed {
 		src, length = newGunzip(src, limit, out.Hold), -1
 		out.Header = http.Header{"Content-Encoding": nil}
 	}
-	out.ContentType, out.class, out.content = r.Header["Content-Type"][0], class, c
 	switch {
-	case class == mediaXML, c.schema != nil && (class == mediaJSON || class == mediaForm), o.graphql != nil:
-		return o.wholeBody(c, src, length, out)
+	case whole:
+		return o.wholeBody(c, bounded{}, src, length, out)
 	case class == mediaMultipart && c.parts != nil:
 		return o.multipartBody(c, m.boundary, src, out)
 	case class == mediaGRPC:
@@ -345,15 +357,21 @@ func (o *Operation) readBody(r *http.Request, out *Body) error {
 	return nil
 }
 
-// wholeBody reads a body to its end, checks it and writes it afresh.
-func (o *Operation) wholeBody(c *content, src io.Reader, length int64, out *Body) error {
-	in, ok := o.body.scratch.Get().(*bytes.Buffer)
+// wholeBody reads a body to its end, checks it and writes it afresh. It comes from
+// src, or, where that is nil, from from.
+func (o *Operation) wholeBody(c *content, from bounded, src io.Reader, length int64, out *Body) error {
+	in, ok := o.body.scratch.Get().(*received)
 	if !ok {
-		in = new(bytes.Buffer)
+		in = new(received)
+	}
+	if src == nil {
+		in.from = from
+		src = &in.from
 	}
 	// What a header promises must not reserve much memory before it comes.
 	in.Grow(int(min(max(length, 0), 1<<16)) + bytes.MinRead)
 	defer func() {
+		in.from = bounded{}
 		if in.Cap() <= 1<<18 { // one large body must not pin its room for ever
 			in.Reset()
 			o.body.scratch.Put(in)

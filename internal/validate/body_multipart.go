@@ -315,7 +315,7 @@ func (u *upload) partHeaders(fields http.Header) error {
 			}
 			u.lines = append(u.lines, p.header+": "+lines[0])
 		}
-		p.check(&in, &f)
+		p.check(&in, false, &f)
 	}
 	if len(f.fields) > 0 {
 		bad := f.fields[0]

@@ -11,8 +11,12 @@ import (
 type queryName struct {
 	param int    // index into the operation's params
 	field string // of an object, when the name names one
-	known int    // index into the plan's query: what rules can match there
+	known int    // index into Operation.names and the plan's query: what rules can match there
+	name  string // "" of an object whose fields the document does not name
 }
+
+// fewNames is how many names are compared one by one sooner than looked up.
+const fewNames = 8
 
 // A Head is what goes to the service of a request's target, and room to write it
 // in: keep one and pass it again after [Head.Reset].
@@ -20,19 +24,26 @@ type Head struct {
 	Path  []byte // the template with the values that were checked, each character encoded in one way
 	Query []byte // what was checked, encoded in one way, in the order received; without '?'
 
+	// Wanted, which a caller may set before [Operation.Head], says of each parameter
+	// whether its value is wanted, or is only to be checked: making values costs more
+	// than checking them. nil: all are.
+	Wanted []bool
+
 	pairs []pair // the same, decoded; one without a name was left out
+	in    []raw  // room for the query's parameters
 }
 
 // Reset returns an empty Head that keeps the room.
 func (h Head) Reset() Head {
 	clear(h.pairs) // nothing of one caller's is left for the next one
-	return Head{Path: h.Path[:0], Query: h.Query[:0], pairs: h.pairs[:0]}
+	clear(h.in)
+	return Head{Path: h.Path[:0], Query: h.Query[:0], pairs: h.pairs[:0], in: h.in[:0]}
 }
 
 // Head checks the parameters of a request. path holds the values that
 // [Router.Match] found. It returns the typed values in the order of
 // [gatehouse.Operation.Params], appended to values[:0], and fills out with what
-// to send to the service. Undeclared query parameters are refused, or left out
+// to send to the service; a value that is not wanted is nil. Undeclared query parameters are refused, or left out
 // when the operation drops them. Headers and cookies go on as they are: those
 // that are declared were checked, others pass, session cookies among them.
 //
@@ -59,20 +70,24 @@ func (o *Operation) Head(r *http.Request, path []string, values []any, out *Head
 			f.addSyntax(inPath, p.Name, ruleSyntax, "The value is not written as the document says.")
 			continue
 		}
-		values[at] = p.check(&in, &f)
+		values[at] = p.check(&in, out.wants(at), &f)
 	}
 	o.headQuery(r.URL.RawQuery, values, out, &f)
 	for _, at := range o.headerParams {
-		o.headHeader(r.Header, at, values, &f)
+		o.headHeader(r.Header, at, values, out, &f)
 	}
 	if len(o.cookieParams) > 0 {
-		o.headCookies(r.Header, values, &f)
+		o.headCookies(r.Header, values, out, &f)
 	}
 	if err := f.problem(); err != nil {
 		return nil, err
 	}
 	out.Path = o.appendPath(out.Path[:0], path)
 	return values, nil
+}
+
+func (h *Head) wants(param int) bool {
+	return h.Wanted == nil || param < len(h.Wanted) && h.Wanted[param]
 }
 
 func (o *Operation) appendPath(dst []byte, path []string) []byte {
@@ -98,11 +113,12 @@ func (o *Operation) headQuery(rawQuery string, values []any, out *Head, f *fault
 		f.addSyntax(inQuery, "", bad.rule, bad.detail)
 		return
 	}
-	var space [16]raw
-	in := space[:]
-	if len(o.params) > len(in) {
-		in = make([]raw, len(o.params))
+	if cap(out.in) < len(o.params) {
+		out.in = make([]raw, len(o.params))
 	}
+	in := out.in[:len(o.params)]
+	clear(in)
+	out.in = in
 	for i := range pairs {
 		q := &pairs[i]
 		name, ok := o.queryName(q.name)
@@ -131,7 +147,7 @@ func (o *Operation) headQuery(rawQuery string, values []any, out *Head, f *fault
 		f.addSyntax(inQuery, q.name, rule, detail)
 	}
 	for _, at := range o.queryParams {
-		values[at] = o.params[at].check(&in[at], f)
+		values[at] = o.params[at].check(&in[at], out.wants(at), f)
 	}
 	out.Query = o.appendPairs(out.Query, pairs, in)
 }
@@ -143,7 +159,7 @@ func (o *Operation) appendPairs(dst []byte, pairs []pair, in []raw) []byte {
 		if q.name == "" {
 			continue
 		}
-		name, _ := o.queryName(q.name)
+		name := &o.names[q.known]
 		p := o.params[name.param]
 		if len(dst) > 0 {
 			dst = append(dst, '&')
@@ -167,7 +183,13 @@ func (o *Operation) appendPairs(dst []byte, pairs []pair, in []raw) []byte {
 }
 
 func (o *Operation) queryName(name string) (queryName, bool) {
-	if q, ok := o.queryNames[name]; ok {
+	if len(o.names) <= fewNames {
+		for i := range o.names {
+			if o.names[i].name == name { // never "": no pair is without a name
+				return o.names[i], true
+			}
+		}
+	} else if q, ok := o.queryNames[name]; ok {
 		return q, true
 	}
 	// A deepObject that takes any field: metadata[anything].
@@ -181,7 +203,7 @@ func (o *Operation) queryName(name string) (queryName, bool) {
 	return queryName{}, false
 }
 
-func (o *Operation) headHeader(h http.Header, at int, values []any, f *faults) {
+func (o *Operation) headHeader(h http.Header, at int, values []any, out *Head, f *faults) {
 	p := o.params[at]
 	lines := h[p.header]
 	var in raw
@@ -203,7 +225,7 @@ func (o *Operation) headHeader(h http.Header, at int, values []any, f *faults) {
 			return
 		}
 	}
-	values[at] = p.check(&in, f)
+	values[at] = p.check(&in, out.wants(at), f)
 }
 
 func printable(s string) bool {
@@ -217,7 +239,7 @@ func printable(s string) bool {
 
 // headCookies reads the declared cookies (RFC 6265 §4.2.1): "a=1; b=2", each
 // declared name once, nothing quoted. The others belong to somebody else.
-func (o *Operation) headCookies(h http.Header, values []any, f *faults) {
+func (o *Operation) headCookies(h http.Header, values []any, out *Head, f *faults) {
 	lines := h["Cookie"]
 	text := ""
 	switch {
@@ -254,7 +276,7 @@ func (o *Operation) headCookies(h http.Header, values []any, f *faults) {
 		}
 	}
 	for i, at := range o.cookieParams {
-		values[at] = o.params[at].check(&in[i], f)
+		values[at] = o.params[at].check(&in[i], out.wants(at), f)
 	}
 }
 

@@ -91,7 +91,7 @@ func planOf(o *Operation, w *WAF) *opPlan {
 			}
 		}
 	}
-	p.query = make([]known, o.knownNames())
+	p.query = make([]known, len(o.names))
 	p.path = make([]known, len(o.pathParams))
 	if w.prover == nil {
 		return p

@@ -26,6 +26,7 @@ type Operation struct {
 	cookieParams []int
 	queryNames   map[string]queryName
 	openObjects  map[string]queryName // deepObject parameters with any fields, by name
+	names        []queryName          // both, by queryName.known
 	body         *requestBody         // nil: the operation takes none
 	responses    *responses           // nil: answers are not looked at
 	unchecked    []string
@@ -260,7 +261,7 @@ func (l *loader) queryNames(o *Operation, a at, i int, p *param) error {
 			if o.openObjects == nil {
 				o.openObjects = map[string]queryName{}
 			}
-			o.openObjects[p.Name] = queryName{param: i, known: o.knownNames()}
+			o.openObjects[p.Name] = o.addName("", i, "{}")
 		case len(fields) == 0:
 			l.warn(a, "query parameter %q is an object without declared properties: nothing can be sent for it", p.Name)
 		}
@@ -272,12 +273,16 @@ func (l *loader) queryNames(o *Operation, a at, i int, p *param) error {
 		if _, twice := o.queryNames[name]; twice {
 			return a.fault("query parameter %q is declared twice", name)
 		}
-		o.queryNames[name] = queryName{i, fields[k], o.knownNames()}
+		o.queryNames[name] = o.addName(name, i, fields[k])
 	}
 	return nil
 }
 
-func (o *Operation) knownNames() int { return len(o.queryNames) + len(o.openObjects) }
+func (o *Operation) addName(name string, param int, field string) queryName {
+	q := queryName{param: param, field: field, known: len(o.names), name: name}
+	o.names = append(o.names, q)
+	return q
+}
 
 // param compiles a Parameter Object, once for all operations that refer to it.
 // It returns nil for a header that OpenAPI says to ignore.

@@ -1,7 +1,6 @@
 package validate
 
 import (
-	"strings"
 	"unicode/utf8"
 )
 
@@ -26,28 +25,37 @@ func appendPairs(dst []pair, raw string, form bool) ([]pair, *pairFault) {
 	if raw == "" {
 		return dst, nil
 	}
-	for len(raw) > 0 || len(dst) > 0 {
-		one, rest, more := strings.Cut(raw, "&")
+	for from := 0; from <= len(raw); {
+		// One pair ends at the next '&'; its name at the first '='.
+		end, equals, plain := from, -1, true
+		for ; end < len(raw) && raw[end] != '&'; end++ {
+			c := raw[end]
+			if c == '=' && equals < 0 {
+				equals = end
+			}
+			plain = plain && byteClass[c]&byteQuery != 0 && c != '+' // '%' is of no class
+		}
 		if len(dst) >= maxPairs {
 			return dst, &pairFault{ruleTooMany, "There are too many parameters."}
 		}
-		name, value, assigned := strings.Cut(one, "=")
-		if name == "" {
+		p := pair{bare: equals < 0}
+		if p.name = raw[from:end]; equals >= 0 {
+			p.name, p.value = raw[from:equals], raw[equals+1:end]
+		}
+		from = end + 1
+		if p.name == "" {
 			return dst, &pairFault{ruleSyntax, "A parameter has no name."}
 		}
-		p := pair{bare: !assigned}
-		var fault *pairFault
-		if p.name, fault = decodePair(name, false); fault != nil {
-			return dst, fault
-		}
-		if p.value, fault = decodePair(value, form); fault != nil {
-			return dst, fault
+		if !plain {
+			var fault *pairFault
+			if p.name, fault = decodePair(p.name, false); fault != nil {
+				return dst, fault
+			}
+			if p.value, fault = decodePair(p.value, form); fault != nil {
+				return dst, fault
+			}
 		}
 		dst = append(dst, p)
-		if !more {
-			break
-		}
-		raw = rest
 	}
 	return dst, nil
 }

@@ -73,6 +73,7 @@ func (p *param) appendValue(dst []byte, s string) []byte {
 // A raw is what a request gives for one parameter, before types.
 type raw struct {
 	set    bool
+	joined bool     // text is an array, which nobody has split
 	text   string   // of a scalar
 	list   []string // of an array
 	fields []pair   // of an object
@@ -100,7 +101,7 @@ func (p *param) gather(r *raw, s string) bool {
 		if strings.Count(s, string(p.separator())) >= maxElements {
 			return false
 		}
-		r.list = p.split(s)
+		r.text, r.joined = s, true
 	case p.Shape.Kind == gatehouse.ObjectShape:
 		return p.gatherObject(r, s)
 	default:
@@ -144,19 +145,26 @@ func (p *param) gatherObject(r *raw, s string) bool {
 	return true
 }
 
-// check types and validates what was gathered and notes what is wrong.
-func (p *param) check(r *raw, f *faults) any {
+// check types and validates what was gathered and notes what is wrong. It gives
+// the value if it is wanted.
+func (p *param) check(r *raw, wanted bool, f *faults) any {
 	if !r.set {
 		if p.Required {
 			f.add(p.In, p.Name, ruleRequired, "The parameter is required.")
 		}
 		return nil
 	}
-	if p.allowEmpty && r.text == "" && r.list == nil && r.fields == nil {
+	if p.allowEmpty && r.text == "" && !r.joined && r.list == nil && r.fields == nil {
 		return nil
 	}
 	if p.json {
 		return p.checkJSON(r, f)
+	}
+	if value, ok := p.plainly(r, wanted); ok {
+		return value
+	}
+	if r.joined {
+		r.list = p.split(r.text)
 	}
 	var err error
 	// A schema without one type takes the text as it is; only if it refuses that,

@@ -150,12 +150,12 @@ func appendSegment(dst []byte, s string) []byte { return appendEncoded(dst, s, b
 func appendQuery(dst []byte, s string) []byte { return appendEncoded(dst, s, byteUnreserved) }
 
 func appendEncoded(dst []byte, s string, bare uint8) []byte {
+	from := 0
 	for i := range len(s) {
-		if c := s[i]; byteClass[c]&bare != 0 {
-			dst = append(dst, c)
-		} else {
-			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
+		if c := s[i]; byteClass[c]&bare == 0 {
+			dst = append(append(dst, s[from:i]...), '%', upperHex[c>>4], upperHex[c&15])
+			from = i + 1
 		}
 	}
-	return dst
+	return append(dst, s[from:]...)
 }

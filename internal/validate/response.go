@@ -111,7 +111,7 @@ func (o *Operation) Response(status int, h http.Header, body []byte) []gatehouse
 			f.add(inHeader, p.Name, ruleSyntax, "The value is not written as the document says.")
 			continue
 		}
-		p.check(&in, &f)
+		p.check(&in, false, &f)
 	}
 	r.checkBody(h, body, &f)
 	return f.fields

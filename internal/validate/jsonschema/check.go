@@ -195,7 +195,8 @@ func (r *run) constant(n *node, i int32, c *cell) bool {
 	if n.words == nil {
 		listed = r.among(n.constant, i)
 	} else if c.kind == kindString {
-		_, listed = n.words[string(r.out[c.start:c.end])]
+		text := r.out[c.start:c.end]
+		listed = n.words.find(text, nameKey(text)) >= 0
 	}
 	if !listed {
 		return r.fail(i, "enum", "must be one of the listed values")
@@ -238,13 +239,18 @@ func (b *bound) keyword(rest string) string {
 
 func (r *run) string(n *node, i int32, c *cell) bool {
 	scratch := len(r.text)
-	defer func() { r.text = r.text[:scratch] }()
-	if c.flag&(flagASCII|flagEscaped) != flagASCII && !r.spend(int(c.end-c.start)/64) {
+	ok := r.stringText(n, i, c)
+	r.text = r.text[:scratch]
+	return ok
+}
+
+func (r *run) stringText(n *node, i int32, c *cell) bool {
+	length, plain := int(c.end-c.start), c.flag&(flagASCII|flagEscaped) == flagASCII
+	if !plain && !r.spend(length/64) {
 		return false
 	}
 	if n.minLength >= 0 || n.maxLength >= 0 {
-		length := int(c.end - c.start)
-		if c.flag&(flagASCII|flagEscaped) != flagASCII {
+		if !plain {
 			length = utf8.RuneCount(r.textOf(i)) // code points, RFC 8259 §1
 		}
 		if length < n.minLength {
@@ -401,7 +407,7 @@ func (r *run) member(n *node, name, val int32, seen []uint64) (ok, evaluated boo
 	ok = true
 	c := &r.cells[name]
 	if n.members != nil {
-		if k := n.members.find(r.out[c.start:c.end]); k >= 0 {
+		if k := n.members.by.find(r.out[c.start:c.end], uint32(c.n)); k >= 0 {
 			seen[k/64] |= 1 << (k % 64)
 			if sub := n.members.list[k].node; sub != nil {
 				evaluated = true

@@ -140,7 +140,7 @@ func typeName(v any) string {
 // schema that refers to itself without going down into the value.
 func (c *Compiler) finish() error {
 	for _, n := range c.fresh {
-		n.parts = n.groups()
+		n.parts, n.integers = n.groups(), n.wholes()
 	}
 	const active, done = 1, 2
 	mark := map[*node]int{}

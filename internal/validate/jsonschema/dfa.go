@@ -13,29 +13,32 @@ const maxStates = 256
 // A dfa decides a pattern with one table look-up a byte. It knows ASCII; text
 // beyond it is left to RE2, which also serves as its oracle in the tests.
 type dfa struct {
-	next   []uint16 // state*128 + byte; dead is 0
+	next   []uint16 // by 128*state + byte: 128*state, where dead is 0, or doneState
 	accept []bool   // when the text ends here
 	done   []bool   // matched whatever follows
 }
 
-// match reports whether b matches, or that it cannot tell.
-func (d *dfa) match(b []byte) (ok, decided bool) {
-	state := uint16(1)
-	if d.done[state] {
+// doneState stands for all states that have matched whatever follows.
+const doneState = maxStates << 7
+
+// decide reports whether text matches, or that it cannot tell.
+func decide[T string | []byte](d *dfa, text T) (ok, decided bool) {
+	const first = 1
+	if d.done[first] {
 		return true, true
 	}
-	for _, c := range b {
+	next, state := d.next, uint16(first<<7)
+	for i := range len(text) {
+		c := text[i]
 		if c >= utf8.RuneSelf {
 			return false, false
 		}
-		if state = d.next[int(state)<<7|int(c)]; state == 0 {
-			return false, true // no continuation matches, whatever its characters
-		}
-		if d.done[state] {
-			return true, true
+		state = next[state|uint16(c)]
+		if state-1 >= doneState-1 { // dead: no continuation matches, whatever its characters; or done
+			return state == doneState, true
 		}
 	}
-	return d.accept[state] || d.done[state], true
+	return d.accept[state>>7], true
 }
 
 // newDFA builds the table by subset construction, nil when the pattern needs
@@ -78,6 +81,13 @@ func newDFA(tree *syntax.Regexp) *dfa {
 			for ; c < end; c++ {
 				b.d.next[i<<7|c] = id
 			}
+		}
+	}
+	for i, state := range b.d.next {
+		if b.d.done[state] {
+			b.d.next[i] = doneState
+		} else {
+			b.d.next[i] = state << 7
 		}
 	}
 	return b.d

@@ -27,7 +27,7 @@ func (r *run) among(list []fixed, i int32) bool {
 // (2020-12 core §4.2.2): numbers by value, objects without order.
 func (r *run) equal(i int32, f *fixed, j int32) bool {
 	a, b := &r.cells[i], &f.cells[j]
-	if a.kind != b.kind || a.n != b.n {
+	if a.kind != b.kind || a.n != b.n && (a.kind == kindArray || a.kind == kindObject) {
 		return false
 	}
 	raw, want := r.out[a.start:a.end], f.out[b.start:b.end]

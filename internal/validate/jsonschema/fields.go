@@ -29,15 +29,10 @@ type Field struct {
 	Secret  bool // format password, or writeOnly: never shown
 	Named   bool // the names on the way here are all in the schema, or indices
 
-	members map[string]int32 // by canonical name, without quotes
-	few     []namedField     // the same when they are few
+	names   nameTable // of members, canonical and without quotes
+	members []int32   // their fields
 	items   int32
 	rest    int32 // members without a field of their own; none: there can be none
-}
-
-type namedField struct {
-	name  string
-	field int32
 }
 
 const none = int32(-1)
@@ -139,18 +134,15 @@ func (g *grower) grow(e expr, pointer string, named bool, depth int) int32 {
 func (g *grower) members(f *Field, e expr, depth int) {
 	names := map[string]string{}
 	collectNames(e, names, map[*node]bool{})
+	var canonical []string
 	for _, plain := range slices.Sorted(maps.Keys(names)) {
 		sub := g.descend(e, typeObject, func(n *node) expr { return n.memberExpr(plain, names[plain]) })
 		if !sub.never() {
-			f.few = append(f.few, namedField{names[plain], g.grow(sub, f.Pointer+"/"+token(plain), f.Named, depth-1)})
+			canonical = append(canonical, names[plain])
+			f.members = append(f.members, g.grow(sub, f.Pointer+"/"+token(plain), f.Named, depth-1))
 		}
 	}
-	if len(f.few) > shortList {
-		f.members = make(map[string]int32, len(f.few))
-		for _, m := range f.few {
-			f.members[m.name] = m.field
-		}
-	}
+	f.names = newNameTable(canonical)
 	if sub := g.descend(e, typeObject, (*node).restExpr); !sub.never() && !sealed(e) {
 		f.rest = g.grow(sub, f.Pointer+"/{}", false, depth-1)
 	}
@@ -339,7 +331,7 @@ func (n *node) memberExpr(plain, canonical string) (out expr) {
 		out.nodes = append(out.nodes, sub)
 	}
 	if n.members != nil {
-		if k := n.members.find([]byte(canonical)); k >= 0 && n.members.list[k].node != nil {
+		if k := n.members.named(canonical); k >= 0 && n.members.list[k].node != nil {
 			take(n.members.list[k].node)
 		}
 	}
@@ -452,6 +444,7 @@ func (t *Tree) Items(f int32) (int32, bool) { i := t.Fields[f].items; return i, 
 // Member returns the field of the member of f with that name, and whether there
 // can be one.
 func (t *Tree) Member(f int32, name string) (int32, bool) {
-	i := t.Fields[f].member([]byte(unquoted(name)))
+	canonical := []byte(unquoted(name))
+	i := t.Fields[f].member(canonical, nameKey(canonical))
 	return i, i != none
 }

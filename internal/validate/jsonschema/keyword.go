@@ -108,10 +108,12 @@ func (b *builder) constants() {
 			allStrings = allStrings && len(f.cells) > 0 && f.cells[0].kind == kindString
 		}
 		if allStrings {
-			b.n.words = make(map[string]struct{}, len(list))
+			words := make(map[string]bool, len(list))
 			for _, f := range b.n.constant {
-				b.n.words[string(f.out[1:len(f.out)-1])] = struct{}{}
+				words[string(f.out[1:len(f.out)-1])] = true
 			}
+			table := newNameTable(slices.Sorted(maps.Keys(words)))
+			b.n.words = &table
 		}
 	}
 	if v, ok := b.m["const"]; ok && !b.draft(Draft4, OpenAPI30) {
@@ -274,18 +276,15 @@ func (b *builder) require(t *memberTable, required []string) {
 	}
 	t.words = (len(t.list) + 63) / 64
 	t.required = make([]uint64, t.words)
+	names := make([]string, len(t.list))
 	for i := range t.list {
 		t.list[i].name = unquoted(t.list[i].plain)
+		names[i] = t.list[i].name
 		if t.list[i].required {
 			t.required[i/64] |= 1 << (i % 64)
 		}
 	}
-	if len(t.list) > shortList {
-		t.index = make(map[string]int32, len(t.list))
-		for i := range t.list {
-			t.index[t.list[i].name] = int32(i)
-		}
-	}
+	t.by = newNameTable(names)
 }
 
 // unquoted is the canonical form of a name without its quotes.

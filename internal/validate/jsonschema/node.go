@@ -38,12 +38,13 @@ type node struct {
 	readOnly bool // the same through $ref and allOf: a member with this schema is refused
 
 	constant []fixed // enum, or the one of const
-	words    map[string]struct{}
+	words    *nameTable
 	both     []fixed // const beside enum
 
 	minimum, maximum   *bound
 	multiple           *bound
-	minLength          int // code points; -1 none, as are all counts
+	integers           *span // that the three take; nil: not known
+	minLength          int   // code points; -1 none, as are all counts
 	maxLength          int
 	pattern            *pattern
 	format             *format
@@ -108,29 +109,40 @@ type discriminator struct {
 	open     bool // some alternative has no name: others than the named may match
 }
 
-// A pattern runs in time linear in the text: as a table when it is small, else by RE2.
+// A pattern runs in time linear in the text: as one class or a table when it is
+// small, else by RE2.
 type pattern struct {
 	source string
 	expr   string // in Go's syntax
+	class  *class
 	table  *dfa
 	re     *regexp.Regexp
 }
 
 func (p *pattern) match(b []byte) bool {
-	if p.table != nil {
-		if ok, decided := p.table.match(b); decided {
-			return ok
-		}
+	if ok, decided := quickly(p, b); decided {
+		return ok
 	}
 	return p.re.Match(b)
+}
+
+// quickly is match without RE2, where that can decide.
+func quickly[T string | []byte](p *pattern, text T) (ok, decided bool) {
+	switch {
+	case p.class != nil:
+		return inClass(p.class, text), true
+	case p.table != nil:
+		return decide(p.table, text)
+	}
+	return false, false
 }
 
 // A memberTable holds the named members of an object schema, those only
 // required included.
 type memberTable struct {
 	list     []member
-	index    map[string]int32 // nil when the list is short
-	required []uint64         // bits of list that must appear
+	by       nameTable
+	required []uint64 // bits of list that must appear
 	words    int
 }
 
@@ -141,19 +153,7 @@ type member struct {
 	required bool
 }
 
-const shortList = 6
-
-func (t *memberTable) find(name []byte) int32 {
-	if t.index == nil {
-		for i := range t.list {
-			if t.list[i].name == string(name) {
-				return int32(i)
-			}
-		}
-		return -1
-	}
-	if i, ok := t.index[string(name)]; ok {
-		return i
-	}
-	return -1
+// named returns the place in list of the member with that canonical name, or -1.
+func (t *memberTable) named(canonical string) int32 {
+	return t.by.find([]byte(canonical), nameKey(canonical))
 }

@@ -28,7 +28,7 @@ func compilePattern(src string) (*pattern, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the pattern %q does not compile: %w", src, err)
 	}
-	return &pattern{source: src, expr: goSrc, table: newDFA(tree), re: re}, nil
+	return &pattern{source: src, expr: goSrc, class: newClass(tree), table: newDFA(tree), re: re}, nil
 }
 
 // cost is what one match takes from the run's budget.

@@ -10,6 +10,7 @@ import (
 var tablePatterns = []string{
 	`^[A-Z]{3}-[0-9]{6}$`, `^a|b$`, `a`, ``, `^$`, `$`, `^`, `abc`, `(ab)+`, `^(a|ab)(c|bcd)(d*)$`, `[^a]`, `.`, `^.{2,5}$`,
 	`^\s*\S+\s*$`, `a$b`, `^a$|^b$`, `(^a|b)c`, `x*$`, `^(?:[a-z0-9-]{1,5}\.)+[a-z]{2,}$`, `(?i)aBc`, `[^\n]`, `^\w+@\w+$`, `a{0}`, `(a*)*b`, `a|^`,
+	`^[abx0]{2,4}$`, `^[a-c]*$`, `^[a-c]+$`, `^[a-c]?$`, `^[a-c]$`, `^[a-c]{3}$`, `^[a-c]{2,}$`, `^[^a]{2}$`, `(?i)^[a-k]{2}$`, `^[a-cé]+$`, `(?:^[a-c]+$)`, `^[a-c]+?$`,
 }
 
 func checkTable(t *testing.T, source string, text []byte) {
@@ -46,7 +47,7 @@ func TestTheTableAgreesWithRE2(t *testing.T) {
 }
 
 func FuzzPattern(f *testing.F) {
-	for _, p := range append(tablePatterns, `\bword\b`, `\p{L}+`, `^[\u0041-\u005a]$`, `[[:alpha:]]`, `\cA`, `(?<n>a)`, `^.{1,2048}$`) {
+	for _, p := range append(tablePatterns, `\bword\b`, `\p{L}+`, `^[\u0041-\u005a]$`, `[[:alpha:]]`, `\cA`, `(?<n>a)`, `^.{1,2048}$`, `(?m)^[a-c]+$`) {
 		f.Add(p, []byte("abc-123"))
 	}
 	f.Fuzz(func(t *testing.T, source string, text []byte) {

@@ -27,7 +27,7 @@ const (
 type cell struct {
 	start, end int32 // in run.out; of a string without its quotes
 	next       int32 // the cell after this value and all it holds
-	n          int32 // items of an array, members of an object
+	n          int32 // items of an array, members of an object; of a member's name its nameKey
 	kind       uint8
 	flag       uint8
 }
@@ -43,6 +43,7 @@ const (
 type run struct {
 	prog  *program
 	out   []byte // canonical bytes
+	from  int    // where in the message those begin that are canonical as they are, and not yet in out
 	cells []cell
 	stack []int32 // open containers
 	text  []byte  // unescaped strings
@@ -111,7 +112,8 @@ func (r *run) scan(src []byte) *Error {
 		return malformed("size", "the message is larger than can be checked")
 	}
 	lim := &r.prog.limits
-	i := skipSpace(src, 0)
+	r.from = 0
+	i := r.space(src, 0)
 	for {
 		// A value is expected at src[i].
 		if i >= len(src) {
@@ -130,12 +132,11 @@ func (r *run) scan(src []byte) *Error {
 			if c == '[' {
 				kind, closing = kindArray, ']'
 			}
-			r.open(kind)
-			r.out = append(r.out, c)
-			i = skipSpace(src, i+1)
+			r.open(kind, r.at(i))
+			i = r.space(src, i+1)
 			if i < len(src) && src[i] == closing {
 				i++
-				if fault := r.close(); fault != nil {
+				if fault := r.close(src, i); fault != nil {
 					return fault
 				}
 				break
@@ -162,11 +163,12 @@ func (r *run) scan(src []byte) *Error {
 		}
 		// A value has ended: close what ends with it.
 		for {
-			i = skipSpace(src, i)
+			i = r.space(src, i)
 			if len(r.stack) == 0 {
 				if i != len(src) {
 					return syntaxAt(i, "nothing after the value")
 				}
+				r.flush(src, i)
 				return nil
 			}
 			top := r.stack[len(r.stack)-1]
@@ -176,15 +178,16 @@ func (r *run) scan(src []byte) *Error {
 				return syntaxAt(i, "the end of an array or object")
 			}
 			if src[i] == ',' {
-				r.out = append(r.out, ',')
-				i = skipSpace(src, i+1)
+				i = r.space(src, i+1)
 				if p.kind == kindArray {
 					if int(p.n) >= lim.MaxItems {
+						r.flush(src, i)
 						return r.malformedAt(top, "size", "an array may hold "+strconv.Itoa(lim.MaxItems)+" items")
 					}
 					break
 				}
 				if int(p.n) >= lim.MaxMembers {
+					r.flush(src, i)
 					return r.malformedAt(top, "size", "an object may hold "+strconv.Itoa(lim.MaxMembers)+" members")
 				}
 				if i, fault = r.scanName(src, i); fault != nil {
@@ -196,28 +199,55 @@ func (r *run) scan(src []byte) *Error {
 				return syntaxAt(i, "a comma or the end of the array or object")
 			}
 			i++
-			if fault := r.close(); fault != nil {
+			if fault := r.close(src, i); fault != nil {
 				return fault
 			}
 		}
 	}
 }
 
-func (r *run) open(kind uint8) {
-	r.stack = append(r.stack, int32(len(r.cells)))
-	r.cells = append(r.cells, cell{kind: kind, start: int32(len(r.out))})
+// at is the place in out that byte i of the message will have.
+func (r *run) at(i int) int { return len(r.out) + i - r.from }
+
+// flush writes what stands before byte i of the message.
+func (r *run) flush(src []byte, i int) {
+	r.out = append(r.out, src[r.from:i]...)
+	r.from = i
 }
 
-// close ends the innermost container; the bracket in the input has been read.
-func (r *run) close() *Error {
+// space passes over whitespace, which is not written.
+func (r *run) space(src []byte, i int) int {
+	if i < len(src) && src[i] <= ' ' {
+		return r.gap(src, i)
+	}
+	return i
+}
+
+func (r *run) gap(src []byte, i int) int {
+	r.flush(src, i)
+	r.from = skipSpace(src, i)
+	return r.from
+}
+
+func (r *run) open(kind uint8, at int) {
+	r.stack = append(r.stack, int32(len(r.cells)))
+	r.scalar(kind, 0, at, at)
+}
+
+// close ends the innermost container, whose bracket stands before src[i].
+func (r *run) close(src []byte, i int) *Error {
+	top := r.stack[len(r.stack)-1]
+	if c := &r.cells[top]; c.kind == kindObject && c.n > 1 {
+		r.flush(src, i) // names are read below
+	}
+	return r.seal(r.at(i))
+}
+
+// seal ends the innermost container, at the place end in out.
+func (r *run) seal(end int) *Error {
 	top := r.stack[len(r.stack)-1]
 	c := &r.cells[top]
-	if c.kind == kindObject {
-		r.out = append(r.out, '}')
-	} else {
-		r.out = append(r.out, ']')
-	}
-	c.end, c.next = int32(len(r.out)), int32(len(r.cells))
+	c.end, c.next = int32(end), int32(len(r.cells))
 	if c.kind == kindObject && c.n > 1 {
 		if dup := r.duplicate(top); dup >= 0 {
 			return r.malformedAt(dup, "duplicate_key", "a name may appear once in an object")
@@ -231,30 +261,49 @@ func (r *run) scanName(src []byte, i int) (int, *Error) {
 	if i >= len(src) || src[i] != '"' {
 		return i, syntaxAt(i, "a member's name in quotes")
 	}
+	begin := i + 1
 	i, fault := r.scanString(src, i)
 	if fault != nil {
 		return i, fault
 	}
-	i = skipSpace(src, i)
+	if r.from <= begin {
+		r.cells[len(r.cells)-1].n = int32(nameKey(src[begin : i-1]))
+	} else { // it was not canonical
+		r.flush(src, i)
+		r.named()
+	}
+	i = r.space(src, i)
 	if i >= len(src) || src[i] != ':' {
 		return i, syntaxAt(i, "a colon")
 	}
-	r.out = append(r.out, ':')
-	return skipSpace(src, i+1), nil
+	return r.space(src, i+1), nil
+}
+
+// named notes that the last cell, which is in out, is a member's name.
+func (r *run) named() {
+	c := &r.cells[len(r.cells)-1]
+	c.n = int32(nameKey(r.out[c.start:c.end]))
 }
 
 func (r *run) scanWord(src []byte, i int, word string, kind, flag uint8) (int, *Error) {
 	if len(src)-i < len(word) || string(src[i:i+len(word)]) != word {
 		return i, syntaxAt(i, "a value")
 	}
-	start := len(r.out)
-	r.out = append(r.out, word...)
-	r.scalar(kind, flag, start, len(r.out))
+	start := r.at(i)
+	r.scalar(kind, flag, start, start+len(word))
 	return i + len(word), nil
 }
 
+// scalar adds a cell. It is written field by field: a literal is made elsewhere
+// and copied, which costs as much as all the rest.
 func (r *run) scalar(kind, flag uint8, start, end int) {
-	r.cells = append(r.cells, cell{kind: kind, flag: flag, start: int32(start), end: int32(end), next: int32(len(r.cells)) + 1})
+	n := len(r.cells)
+	if n == cap(r.cells) {
+		r.cells = append(r.cells, cell{})
+	}
+	r.cells = r.cells[:n+1]
+	c := &r.cells[n]
+	c.start, c.end, c.next, c.n, c.kind, c.flag = int32(start), int32(end), int32(n)+1, 0, kind, flag
 }
 
 // stopByte reports the offset in w of the first byte that is no plain string
@@ -269,10 +318,8 @@ func stopByte(w uint64) int {
 // scanString reads the string that starts at src[i], a quote.
 func (r *run) scanString(src []byte, i int) (int, *Error) {
 	i++
-	r.out = append(r.out, '"')
-	begin := len(r.out)
+	begin := r.at(i)
 	flag := flagASCII
-	run := i // start of what is copied as it is
 	for {
 		for i+8 <= len(src) {
 			n := stopByte(binary.LittleEndian.Uint64(src[i:]))
@@ -289,16 +336,19 @@ func (r *run) scanString(src []byte, i int) (int, *Error) {
 		}
 		switch c := src[i]; {
 		case c == '"':
-			r.out = append(r.out, src[run:i]...)
-			r.scalar(kindString, flag, begin, len(r.out))
-			r.out = append(r.out, '"')
+			r.scalar(kindString, flag, begin, r.at(i))
 			return i + 1, nil
 		case c == '\\':
-			r.out = append(r.out, src[run:i]...)
 			rn, n, fault := unescape(src, i)
 			if fault != nil {
 				return i, fault
 			}
+			if n == 2 && rn != '/' { // the shortest form it has
+				flag |= flagEscaped
+				i += n
+				continue
+			}
+			r.flush(src, i)
 			before := len(r.out)
 			r.out = appendEscaped(r.out, rn)
 			if r.out[before] == '\\' {
@@ -308,7 +358,7 @@ func (r *run) scanString(src []byte, i int) (int, *Error) {
 				flag &^= flagASCII
 			}
 			i += n
-			run = i
+			r.from = i
 		case c < 0x20:
 			return i, syntaxAt(i, "no raw control character in a string")
 		default:
@@ -415,9 +465,8 @@ func (r *run) scanNumber(src []byte, i int) (int, *Error) {
 	}
 	lit := src[i : i+n]
 	if lim := &r.prog.limits; n < 19 && n <= min(lim.MaxNumberLength, lim.MaxExponent) && plainInteger(lit) && string(lit) != "-0" {
-		start := len(r.out) // short and whole: within every bound
-		r.out = append(r.out, lit...)
-		r.scalar(kindNumber, flagInteger, start, len(r.out))
+		start := r.at(i) // short and whole: within every bound
+		r.scalar(kindNumber, flagInteger, start, start+n)
 		return i + n, nil
 	}
 	d, fault := r.boundNumber(lit)
@@ -425,15 +474,15 @@ func (r *run) scanNumber(src []byte, i int) (int, *Error) {
 		return i, malformed("number", "byte "+strconv.Itoa(i)+": "+fault)
 	}
 	if lit[0] == '-' && d.zero() {
-		lit = lit[1:]
+		r.flush(src, i)
+		r.from, lit = i+1, lit[1:]
 	}
 	var flag uint8
 	if bytes.IndexByte(lit, '.') < 0 && d.literalExp == 0 && !d.hasExp {
 		flag = flagInteger
 	}
-	start := len(r.out)
-	r.out = append(r.out, lit...)
-	r.scalar(kindNumber, flag, start, len(r.out))
+	end := r.at(i + n)
+	r.scalar(kindNumber, flag, end-len(lit), end)
 	return i + n, nil
 }
 
@@ -515,11 +564,11 @@ func (r *run) duplicate(i int32) int32 {
 		at := i + 1
 		for range n {
 			c := &r.cells[at]
-			bit := uint64(1) << r.nameHash(c)
+			bit := uint64(1) << (uint32(c.n) * 0x9e3779b1 >> 26)
 			if seen&bit != 0 {
 				name := r.out[c.start:c.end]
 				for prev := i + 1; prev < at; prev = r.cells[prev+1].next {
-					if p := &r.cells[prev]; p.end-p.start == c.end-c.start && bytes.Equal(r.out[p.start:p.end], name) {
+					if p := &r.cells[prev]; p.n == c.n && bytes.Equal(r.out[p.start:p.end], name) {
 						return at
 					}
 				}
@@ -550,14 +599,6 @@ func (r *run) duplicate(i int32) int32 {
 }
 
 var hashSeed = maphash.MakeSeed()
-
-func (r *run) nameHash(c *cell) uint {
-	n := uint(c.end - c.start)
-	if n == 0 {
-		return 0
-	}
-	return (n*7 + uint(r.out[c.start])*31 + uint(r.out[c.end-1])*5 + uint(r.out[c.start+int32(n/2)])*13) & 63
-}
 
 func (r *run) clearTable(size int) []int32 {
 	if cap(r.table) < size {

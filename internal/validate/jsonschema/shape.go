@@ -12,7 +12,7 @@ func required(parts []*node, name string) bool {
 		if n.members == nil {
 			return false
 		}
-		i := n.members.find([]byte(unquoted(name)))
+		i := n.members.named(unquoted(name))
 		return i >= 0 && n.members.list[i].required
 	})
 }

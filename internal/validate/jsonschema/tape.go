@@ -131,7 +131,7 @@ func (w *walker) value(i, field int32) {
 			} else {
 				t.name = appendUnescaped(t.name, canonical)
 			}
-			w.value(at+1, f.member(canonical))
+			w.value(at+1, f.member(canonical, uint32(name.n)))
 			t.name = t.name[:length]
 			at = t.cells[at+1].next
 		}
@@ -165,18 +165,10 @@ func (w *walker) scalar(i, field int32) {
 	w.visitor.Leaf(l)
 }
 
-// member is the field of the member with that canonical name.
-func (f *Field) member(name []byte) int32 {
-	if f.members != nil {
-		if k, ok := f.members[string(name)]; ok {
-			return k
-		}
-		return f.rest
-	}
-	for i := range f.few {
-		if f.few[i].name == string(name) {
-			return f.few[i].field
-		}
+// member is the field of the member with that canonical name, and its nameKey.
+func (f *Field) member(name []byte, key uint32) int32 {
+	if k := f.names.find(name, key); k >= 0 {
+		return f.members[k]
 	}
 	return f.rest
 }

@@ -57,7 +57,10 @@ func (r *run) intValue(v int64) *Error {
 }
 
 func (r *run) numberValue(lit string) *Error {
-	i, fault := r.scanNumber([]byte(lit), 0)
+	src := []byte(lit)
+	r.from = 0
+	i, fault := r.scanNumber(src, 0)
+	r.flush(src, i)
 	if fault == nil && i != len(lit) {
 		fault = malformed("number", "must be a number")
 	}
@@ -88,7 +91,7 @@ func (r *run) arrayValue(items []any) *Error {
 	if len(r.stack) >= lim.MaxDepth || len(items) > lim.MaxItems {
 		return malformed("size", "the value is nested too deep or too long")
 	}
-	r.open(kindArray)
+	r.open(kindArray, len(r.out))
 	top := len(r.cells) - 1
 	r.out = append(r.out, '[')
 	for i, it := range items {
@@ -100,7 +103,8 @@ func (r *run) arrayValue(items []any) *Error {
 		}
 	}
 	r.cells[top].n = int32(len(items))
-	return r.close()
+	r.out = append(r.out, ']')
+	return r.seal(len(r.out))
 }
 
 func (r *run) objectValue(m map[string]any) *Error {
@@ -108,7 +112,7 @@ func (r *run) objectValue(m map[string]any) *Error {
 	if len(r.stack) >= lim.MaxDepth || len(m) > lim.MaxMembers {
 		return malformed("size", "the value is nested too deep or too long")
 	}
-	r.open(kindObject)
+	r.open(kindObject, len(r.out))
 	top := len(r.cells) - 1
 	r.out = append(r.out, '{')
 	for i, name := range slices.Sorted(maps.Keys(m)) {
@@ -118,13 +122,15 @@ func (r *run) objectValue(m map[string]any) *Error {
 		if fault := r.stringValue(name); fault != nil {
 			return fault
 		}
+		r.named()
 		r.out = append(r.out, ':')
 		if fault := r.value(m[name]); fault != nil {
 			return fault
 		}
 	}
 	r.cells[top].n = int32(len(m))
-	return r.close()
+	r.out = append(r.out, '}')
+	return r.seal(len(r.out))
 }
 
 // appendString writes s canonically, with its quotes.

@@ -70,7 +70,7 @@ func (o *Operation) Head(r *http.Request, path []string, values []any, out *Head
 			f.addSyntax(inPath, p.Name, ruleSyntax, "The value is not written as the document says.")
 			continue
 		}
-		values[at] = p.check(&in, out.wants(at), &f)
+		values[at] = p.check(&in, wants(out.Wanted, at), &f)
 	}
 	o.headQuery(r.URL.RawQuery, values, out, &f)
 	for _, at := range o.headerParams {
@@ -86,8 +86,8 @@ func (o *Operation) Head(r *http.Request, path []string, values []any, out *Head
 	return values, nil
 }
 
-func (h *Head) wants(param int) bool {
-	return h.Wanted == nil || param < len(h.Wanted) && h.Wanted[param]
+func wants(wanted []bool, param int) bool {
+	return wanted == nil || param < len(wanted) && wanted[param]
 }
 
 func (o *Operation) appendPath(dst []byte, path []string) []byte {
@@ -147,7 +147,7 @@ func (o *Operation) headQuery(rawQuery string, values []any, out *Head, f *fault
 		f.addSyntax(inQuery, q.name, rule, detail)
 	}
 	for _, at := range o.queryParams {
-		values[at] = o.params[at].check(&in[at], out.wants(at), f)
+		values[at] = o.params[at].check(&in[at], wants(out.Wanted, at), f)
 	}
 	out.Query = o.appendPairs(out.Query, pairs, in)
 }
@@ -225,7 +225,7 @@ func (o *Operation) headHeader(h http.Header, at int, values []any, out *Head, f
 			return
 		}
 	}
-	values[at] = p.check(&in, out.wants(at), f)
+	values[at] = p.check(&in, wants(out.Wanted, at), f)
 }
 
 func printable(s string) bool {
@@ -276,7 +276,7 @@ func (o *Operation) headCookies(h http.Header, values []any, out *Head, f *fault
 		}
 	}
 	for i, at := range o.cookieParams {
-		values[at] = o.params[at].check(&in[i], out.wants(at), f)
+		values[at] = o.params[at].check(&in[i], wants(out.Wanted, at), f)
 	}
 }
 

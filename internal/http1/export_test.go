@@ -1,0 +1,16 @@
+package http1
+
+import "net/http"
+
+// NewPlain is NewServer without a lane of our own: net/http serves every
+// connection. It is what the lane is compared with.
+func NewPlain(cfg Config, h http.Handler) *Server {
+	return NewServer(cfg, h)
+}
+
+// OpenConns counts the connections s has not ended yet.
+func OpenConns(s *Server) int {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	return len(s.table.conns)
+}

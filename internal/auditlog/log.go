@@ -392,8 +392,8 @@ func (l *Log) writeBatch() error {
 		return errors.Join(err, l.file.Truncate(l.size))
 	}
 	l.size += int64(len(l.batch))
-	if !l.dirty {
-		l.dirty, l.synced = true, time.Now()
+	if !l.dirty { // Sync counts from when the first of these events came
+		l.dirty, l.synced = true, time.Now().Add(-linger)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func TestAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	for name, budget := range map[string]float64{"grant": 0, "own": 2, "own_unless": 2, "body": 1} {
+	for name, budget := range map[string]float64{"grant": 0, "own": 0, "own_unless": 0, "body": 0} {
 		p := compile(t, refund(), benched[name])
 		in := input(caller("support"))
 		if got := testing.AllocsPerRun(200, func() { decide(p, in) }); got > budget {

@@ -5,6 +5,9 @@
 // operation), the order of layers and the explanation of a denial. It hides the
 // CEL engine: no other room sees an expression tree.
 //
+// Most rules are answered without that engine, in some ten nanoseconds and without
+// an allocation; what of a request it is not sure of, the engine decides.
+//
 // The combiner cannot be configured. Organisation guardrails, API-wide rules,
 // the OpenAPI document's security and the operation's own access must each
 // allow; no layer can widen another. A deny rule that is true denies, a require

@@ -141,6 +141,7 @@ type program struct {
 	Phase Phase
 	ast   *cel.Ast
 	prog  cel.Program
+	quick quick       // tells without prog that the rule is true, or false; nil for most loops
 	attrs []attribute // the fields it names, for explanations
 	env   *typeEnv
 
@@ -185,7 +186,7 @@ func (e *typeEnv) compile(r Rule, parsed *cel.Ast, phase Phase) (*program, error
 	if err != nil {
 		return nil, fmt.Errorf("%s: rule %q: %w", place, r.ID, err)
 	}
-	return &program{Phase: phase, ast: checked, prog: prog, env: e, attrs: attributesOf(checked)}, nil
+	return &program{Phase: phase, ast: checked, prog: prog, quick: quicken(checked, e.table), env: e, attrs: attributesOf(checked)}, nil
 }
 
 // plan makes a program. It limits the cost where cost depends on the request in

@@ -106,6 +106,9 @@ func (p *Policy) Decide(phase Phase, in *Input) gatehouse.Decision {
 		return p.deny(phase, in, nil, outcome{})
 	}
 	for _, r := range p.rules[phase] {
+		if r.quick.gives(r.want, in) {
+			continue
+		}
 		if out := r.eval(in); !out.allows(r.want) {
 			return p.deny(phase, in, r, out)
 		}

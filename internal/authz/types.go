@@ -122,12 +122,45 @@ func (t *typeTable) NewValue(name string, _ map[string]ref.Val) ref.Val {
 
 func (t *typeTable) find(name, field string) *types.FieldType {
 	switch name {
+	case typeRoles, typeGrants:
+		if set := t.holders(name, field); len(set) > 0 {
+			return held(set)
+		}
+		return nil
+	}
+	m, ok := t.member(name, field)
+	if !ok {
+		return nil
+	}
+	ft := t.field(name, field, m.shape, m.get)
+	if name == typeRequest && field == "time" {
+		ft.Type = types.TimestampType
+	}
+	return ft
+}
+
+// holders gives the roles that are, or grant, what a hidden variable's field names.
+func (t *typeTable) holders(name, field string) roleSet {
+	if name == typeRoles {
+		return t.roles.thatAre(field)
+	}
+	return t.roles.grantedBy(field)
+}
+
+// A member is how one field is read, before its type is checked. Target is the
+// *activation, of nested objects the object.
+type member struct {
+	shape *gatehouse.Shape
+	get   func(target any) (any, bool)
+	text  func(*activation) (string, bool) // what get gives, where it would have to make an any of it; or nil
+	texts func(*activation) []string       // likewise
+}
+
+func (t *typeTable) member(name, field string) (member, bool) {
+	switch name {
 	case typeClaims:
 		shape := t.claims.Field(field)
-		if shape == nil {
-			return nil
-		}
-		return t.field(name, field, shape, func(target any) (any, bool) {
+		return member{shape: shape, get: func(target any) (any, bool) {
 			in, ok := target.(*activation)
 			if !ok || in.Principal == nil {
 				return nil, false
@@ -138,58 +171,39 @@ func (t *typeTable) find(name, field string) *types.FieldType {
 				return nil, false
 			}
 			return v, ok
-		})
+		}}, shape != nil
 	case typePrincipal:
-		if f, ok := principalFields[field]; ok {
-			return t.field(name, field, f.shape, onInput(f.get))
-		}
+		m, ok := principalFields[field]
+		return m, ok
 	case typeRequest:
-		if f, ok := requestFields[field]; ok {
-			if field == "time" {
-				ft := t.field(name, field, &gatehouse.Shape{}, onInput(f.get))
-				ft.Type = types.TimestampType
-				return ft
-			}
-			return t.field(name, field, f.shape, onInput(f.get))
-		}
-	case typeRoles:
-		if set := t.roles.thatAre(field); set != nil {
-			return held(set)
-		}
-	case typeGrants:
-		if set := t.roles.grantedBy(field); len(set) > 0 {
-			return held(set)
-		}
+		m, ok := requestFields[field]
+		return m, ok
 	case typePath, typeQuery, typeHeader, typeCookie:
 		if t.op == nil {
-			return nil
+			return member{}, false
 		}
 		for i, p := range t.op.Params {
 			if p.In == strings.ToLower(name) && sameParam(p, field) {
-				return t.field(name, field, p.Shape, func(target any) (any, bool) {
+				return member{shape: p.Shape, get: func(target any) (any, bool) {
 					in, ok := target.(*activation)
 					if !ok || i >= len(in.Params) {
 						return nil, false
 					}
 					return in.Params[i], in.Params[i] != nil
-				})
+				}}, true
 			}
 		}
-	default:
-		shape := t.nested[name].Field(field)
-		if shape == nil {
-			return nil
-		}
-		return t.field(name, field, shape, func(target any) (any, bool) {
-			m, ok := target.(map[string]any)
-			if !ok {
-				return nil, false
-			}
-			v, ok := m[field]
-			return v, ok
-		})
+		return member{}, false
 	}
-	return nil
+	shape := t.nested[name].Field(field)
+	return member{shape: shape, get: func(target any) (any, bool) {
+		m, ok := target.(map[string]any)
+		if !ok {
+			return nil, false
+		}
+		v, ok := m[field]
+		return v, ok
+	}}, shape != nil
 }
 
 // sameParam compares names as HTTP does: header names fold case, and as `-`
@@ -217,16 +231,6 @@ func (t *typeTable) explainMissing(name, field string) string {
 		return fmt.Sprintf("%s has no field %q%s", strings.ToLower(name), field, near)
 	}
 	return fmt.Sprintf("%s of operation %s has no field %q%s", strings.ToLower(name[:1])+name[1:], t.op.ID, field, near)
-}
-
-func onInput(get func(*activation) (any, bool)) func(any) (any, bool) {
-	return func(target any) (any, bool) {
-		in, ok := target.(*activation)
-		if !ok {
-			return nil, false
-		}
-		return get(in)
-	}
 }
 
 func held(set roleSet) *types.FieldType {
@@ -309,33 +313,18 @@ func coerce(s *gatehouse.Shape, v any) (any, error) {
 			return v, nil
 		}
 	case gatehouse.IntegerShape:
-		switch n := v.(type) {
-		case int64:
+		if _, ok := v.(int64); ok {
 			return v, nil
-		case int:
-			return int64(n), nil
-		case float64:
-			// Above 2^53 a float64 no longer tells neighbours apart.
-			if n == math.Trunc(n) && math.Abs(n) <= 1<<53 {
-				return int64(n), nil
-			}
-		case json.Number:
-			if i, err := n.Int64(); err == nil {
-				return i, nil
-			}
+		}
+		if n, ok := integer(v); ok {
+			return n, nil
 		}
 	case gatehouse.NumberShape:
-		switch n := v.(type) {
-		case float64:
+		if _, ok := v.(float64); ok {
 			return v, nil
-		case int64:
-			return float64(n), nil
-		case int:
-			return float64(n), nil
-		case json.Number:
-			if f, err := n.Float64(); err == nil {
-				return f, nil
-			}
+		}
+		if n, ok := number(v); ok {
+			return n, nil
 		}
 	case gatehouse.ObjectShape:
 		if _, ok := v.(map[string]any); ok {
@@ -354,6 +343,39 @@ func coerce(s *gatehouse.Shape, v any) (any, error) {
 		return v, nil
 	}
 	return nil, errors.New("has another type than its schema says")
+}
+
+func integer(v any) (int64, bool) {
+	switch n := v.(type) {
+	case int64:
+		return n, true
+	case int:
+		return int64(n), true
+	case float64:
+		// Above 2^53 a float64 no longer tells neighbours apart.
+		if n == math.Trunc(n) && math.Abs(n) <= 1<<53 {
+			return int64(n), true
+		}
+	case json.Number:
+		i, err := n.Int64()
+		return i, err == nil
+	}
+	return 0, false
+}
+
+func number(v any) (float64, bool) {
+	switch n := v.(type) {
+	case float64:
+		return n, true
+	case int64:
+		return float64(n), true
+	case int:
+		return float64(n), true
+	case json.Number:
+		f, err := n.Float64()
+		return f, err == nil
+	}
+	return 0, false
 }
 
 // coerceList copies only when an element has to change.
@@ -407,39 +429,54 @@ func (a adapter) NativeToValue(v any) ref.Val {
 	return types.DefaultTypeAdapter.NativeToValue(v)
 }
 
-type inputField struct {
-	shape *gatehouse.Shape
-	get   func(*activation) (any, bool)
-}
-
 var (
 	stringShape  = &gatehouse.Shape{Kind: gatehouse.StringShape}
 	boolShape    = &gatehouse.Shape{Kind: gatehouse.BooleanShape}
 	stringsShape = &gatehouse.Shape{Kind: gatehouse.ArrayShape, Items: stringShape}
 )
 
+// onInput reads a member off the Input.
+func onInput(shape *gatehouse.Shape, get func(*activation) (any, bool)) member {
+	return member{shape: shape, get: func(target any) (any, bool) {
+		in, ok := target.(*activation)
+		if !ok {
+			return nil, false
+		}
+		return get(in)
+	}}
+}
+
+func textOf(text func(*activation) (string, bool)) member {
+	m := onInput(stringShape, func(in *activation) (any, bool) { return text(in) })
+	m.text = text
+	return m
+}
+
 // filled counts an empty string as absent: two callers without tenant are not
 // of the same tenant.
-func filled(get func(*gatehouse.Principal) string) inputField {
-	return inputField{stringShape, func(in *activation) (any, bool) {
+func filled(get func(*gatehouse.Principal) string) member {
+	return textOf(func(in *activation) (string, bool) {
 		if in.Principal == nil {
-			return nil, false
+			return "", false
 		}
 		s := get(in.Principal)
 		return s, s != ""
-	}}
+	})
 }
 
-func listed(get func(*gatehouse.Principal) []string) inputField {
-	return inputField{stringsShape, func(in *activation) (any, bool) {
+func listed(get func(*gatehouse.Principal) []string) member {
+	texts := func(in *activation) []string {
 		if in.Principal == nil {
-			return []string(nil), true
+			return nil
 		}
-		return get(in.Principal), true
-	}}
+		return get(in.Principal)
+	}
+	m := onInput(stringsShape, func(in *activation) (any, bool) { return texts(in), true })
+	m.texts = texts
+	return m
 }
 
-var principalFields = map[string]inputField{
+var principalFields = map[string]member{
 	"subject":   filled(func(p *gatehouse.Principal) string { return p.Subject }),
 	"issuer":    filled(func(p *gatehouse.Principal) string { return p.Issuer }),
 	"client":    filled(func(p *gatehouse.Principal) string { return p.Client }),
@@ -448,16 +485,16 @@ var principalFields = map[string]inputField{
 	"method":    filled(func(p *gatehouse.Principal) string { return string(p.Method) }),
 	"roles":     listed(func(p *gatehouse.Principal) []string { return p.Roles }),
 	"scopes":    listed(func(p *gatehouse.Principal) []string { return p.Scopes }),
-	"anonymous": {boolShape, func(in *activation) (any, bool) { return in.Principal.Anonymous(), true }},
+	"anonymous": onInput(boolShape, func(in *activation) (any, bool) { return in.Principal.Anonymous(), true }),
 }
 
-var requestFields = map[string]inputField{
-	"method":  {stringShape, func(in *activation) (any, bool) { return in.Method, in.Method != "" }},
-	"path":    {stringShape, func(in *activation) (any, bool) { return in.Path, in.Path != "" }},
-	"host":    {stringShape, func(in *activation) (any, bool) { return in.Host, in.Host != "" }},
-	"address": {stringShape, func(in *activation) (any, bool) { return in.Address.String(), in.Address.IsValid() }},
-	"tls":     {boolShape, func(in *activation) (any, bool) { return in.TLS, true }},
-	"time":    {nil, func(in *activation) (any, bool) { return in.Time, !in.Time.IsZero() }},
+var requestFields = map[string]member{
+	"method":  textOf(func(in *activation) (string, bool) { return in.Method, in.Method != "" }),
+	"path":    textOf(func(in *activation) (string, bool) { return in.Path, in.Path != "" }),
+	"host":    textOf(func(in *activation) (string, bool) { return in.Host, in.Host != "" }),
+	"address": textOf(func(in *activation) (string, bool) { return in.Address.String(), in.Address.IsValid() }),
+	"tls":     onInput(boolShape, func(in *activation) (any, bool) { return in.TLS, true }),
+	"time":    onInput(&gatehouse.Shape{}, func(in *activation) (any, bool) { return in.Time, !in.Time.IsZero() }),
 }
 
 // An activation is an Input seen by the evaluator: each variable is the Input,

@@ -24,6 +24,33 @@ const (
 // leaves the end of the last chunk alone until it can see all of it.
 func (c *headChunks) next(b []byte) (n int, done bool, v headVerdict) {
 	for n < len(b) {
+		if c.state != headChunkData {
+			var m int
+			m, done, v = c.frame(b[n:])
+			if n += m; done || v != headOK || c.state != headChunkData {
+				return n, done, v
+			}
+			continue
+		}
+		n += c.take(len(b) - n)
+	}
+	return n, false, headOK
+}
+
+// take counts up to n bytes as data of the chunk under way and returns how many
+// of them are.
+func (c *headChunks) take(n int) int {
+	n = int(min(int64(n), c.left))
+	if c.left -= int64(n); c.left == 0 {
+		c.state = headChunkDataCR
+	}
+	return n
+}
+
+// frame takes what b begins with of the coding itself, up to the data of the
+// next chunk, the body's end or the end of b.
+func (c *headChunks) frame(b []byte) (n int, done bool, v headVerdict) {
+	for n < len(b) {
 		ch := b[n]
 		switch c.state {
 		case headChunkSize:
@@ -49,12 +76,7 @@ func (c *headChunks) next(b []byte) (n int, done bool, v headVerdict) {
 			c.digits = 0
 			c.state = headChunkData
 		case headChunkData:
-			take := min(int64(len(b)-n), c.left)
-			n += int(take)
-			if c.left -= take; c.left == 0 {
-				c.state = headChunkDataCR
-			}
-			continue
+			return n, false, headOK
 		case headChunkDataCR:
 			if ch != '\r' {
 				return n, false, headBadChunk

@@ -404,23 +404,38 @@ func (c *headConn) ownPassed() bool {
 }
 
 // refuse answers a head that will not be served, given the bytes read of it,
-// and ends the connection. Only after the peer has read the answer is it safe
-// to close: unread input would reset the connection and the answer with it.
+// and ends the connection.
 func (c *headConn) refuse(b []byte, v headVerdict) (int, error) {
+	c.err = headRefuse(c.Conn, c.refuser, b, v)
+	return 0, c.err
+}
+
+// headRefuse writes the refusal of b to c and sees that it arrives.
+func headRefuse(c net.Conn, refuser headRefuser, b []byte, v headVerdict) error {
 	p := v.problem()
-	id := c.refuser(c.Conn, p, headLine(b))
-	c.err = &net.OpError{Op: "read", Net: "tcp", Err: p} // net/http closes on it without an answer of its own
-	if _, err := c.Conn.Write(headAnswer(p, id)); err == nil && c.CloseWrite() == nil {
-		_ = c.Conn.SetReadDeadline(time.Now().Add(headLinger))
-		var sink [512]byte
-		for total := 0; total < headLingerMost; {
-			n, err := c.Conn.Read(sink[:])
-			if total += n; err != nil {
-				break
-			}
+	id := refuser(c, p, headLine(b))
+	if _, err := c.Write(headAnswer(p, id)); err == nil {
+		headLast(c)
+	}
+	return &net.OpError{Op: "read", Net: "tcp", Err: p} // net/http closes on it without an answer of its own
+}
+
+// headLast ends sending and reads on for a moment. Only after the peer has read
+// the answer is it safe to close: unread input would reset the connection and
+// the answer with it.
+func headLast(c net.Conn) {
+	h, ok := c.(interface{ CloseWrite() error })
+	if !ok || h.CloseWrite() != nil {
+		return
+	}
+	_ = c.SetReadDeadline(time.Now().Add(headLinger))
+	var sink [512]byte
+	for total := 0; total < headLingerMost; {
+		n, err := c.Read(sink[:])
+		if total += n; err != nil {
+			return
 		}
 	}
-	return 0, c.err
 }
 
 // headLine is the first line for the operator: without the query, which may

@@ -76,6 +76,7 @@ const (
 	headQuery                   // what a query may hold, see below
 	headName                    // of a host: letters, digits, '-', '_'
 	headHex
+	headPlain // of a path: net/url writes it as it is
 )
 
 var headClass = headClasses()
@@ -91,6 +92,7 @@ func headClasses() (t [256]uint8) {
 	set(headPath, alnum+"-._~!$&'()*+,=:@/")
 	// Brackets, braces, bars and quotes are not in the RFC's query, but clients
 	// send them raw (filter[a]=b) and every parser takes them the same way.
+	set(headPlain, alnum+"-._~$&+,:;=@/")
 	set(headQuery, alnum+"-._~!$&'()*+,;=:@/?[]{}|\"^`")
 	set(headName, alnum+"-_")
 	set(headHex, "0123456789abcdefABCDEF")

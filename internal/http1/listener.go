@@ -82,11 +82,13 @@ func (c Config) withDefaults() Config {
 }
 
 // A Server accepts connections, checks HTTP/1.1 heads byte by byte, and hands
-// what is in order to a handler through net/http. HTTP/2 is spoken on TLS when
-// the client asks for it.
+// what is in order to a handler: itself, or through net/http where a client
+// wants to switch protocols. HTTP/2 is spoken on TLS when the client asks for
+// it, by net/http.
 type Server struct {
 	cfg     Config
 	http    *http.Server
+	lane    *lane // nil: net/http serves all connections
 	table   *listenTable
 	buffers sync.Pool // of *[headBufferSize]byte
 }
@@ -119,6 +121,9 @@ func NewServer(cfg Config, h http.Handler) *Server {
 			}
 		},
 	}
+	if laneHere {
+		s.lane = newLane(s, h)
+	}
 	return s
 }
 
@@ -141,7 +146,21 @@ func (s *Server) Serve(l net.Listener, conf *tls.Config) error {
 // Shutdown stops accepting, closes idle connections and waits until the
 // requests under way have been answered or ctx ends. Hijacked connections are
 // the handler's to end; Close ends them too.
-func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+func (s *Server) Shutdown(ctx context.Context) error {
+	if s.lane == nil {
+		return s.http.Shutdown(ctx)
+	}
+	quiet := s.lane.stop()
+	if err := s.http.Shutdown(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-quiet:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Close ends everything at once.
 func (s *Server) Close() error {
@@ -178,11 +197,14 @@ func (s *Server) accept(ctx context.Context, feed *listenFeed, conf *tls.Config)
 			_ = nc.Close()
 			continue
 		}
-		if conf == nil {
+		switch {
+		case conf != nil:
+			go s.handshake(ctx, feed, c, conf)
+		case s.lane != nil:
+			go s.lane.serve(feed, c, nil)
+		default:
 			feed.give(s.checked(c, false))
-			continue
 		}
-		go s.handshake(ctx, feed, c, conf)
 	}
 }
 
@@ -210,6 +232,10 @@ func (s *Server) handshake(ctx context.Context, feed *listenFeed, c *listenConn,
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
 		feed.give(tc)
+		return
+	}
+	if s.lane != nil {
+		go s.lane.serve(feed, c, tc) // on a stack of its own: that of a handshake is large
 		return
 	}
 	feed.give(headTLSConn{s.checked(tc, true), tc})

@@ -182,18 +182,35 @@ func (c *listenConn) SetDeadline(t time.Time) error {
 func (c *listenConn) Write(p []byte) (n int, err error) {
 	const piece = 64 << 10
 	for {
-		if !c.theirs.Load() {
-			// Moving the deadline costs as much as the check; a quarter's slack is enough.
-			if now := time.Since(c.opened); int64(now+c.idle*3/4) > c.until.Load() {
-				c.until.Store(int64(now + c.idle))
-				if err := c.Conn.SetWriteDeadline(c.opened.Add(now + c.idle)); err != nil {
-					return n, err
-				}
-			}
+		if err := c.hurry(); err != nil {
+			return n, err
 		}
 		m, err := c.Conn.Write(p[n:min(len(p), n+piece)])
 		if n += m; err != nil || n == len(p) {
 			return n, err
 		}
 	}
+}
+
+// writeBoth writes what v lists, which is not much, in one system call.
+func (c *listenConn) writeBoth(v *net.Buffers) error {
+	if err := c.hurry(); err != nil {
+		return err
+	}
+	_, err := v.WriteTo(c.Conn)
+	return err
+}
+
+// hurry sets the deadline of the next write.
+func (c *listenConn) hurry() error {
+	if c.theirs.Load() {
+		return nil
+	}
+	// Moving the deadline costs as much as the check; a quarter's slack is enough.
+	now := time.Since(c.opened)
+	if int64(now+c.idle*3/4) <= c.until.Load() {
+		return nil
+	}
+	c.until.Store(int64(now + c.idle))
+	return c.Conn.SetWriteDeadline(c.opened.Add(now + c.idle))
 }

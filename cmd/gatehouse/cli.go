@@ -43,6 +43,8 @@ type cli struct {
 	Export       exportCmd       `cmd:"" help:"Print users, groups, clients and grants as JSON, without secrets."`
 	Prove        proveCmd        `cmd:"" help:"Try attacks on the running gateway, and say what held."`
 	Attack       attackCmd       `cmd:"" help:"Try real exploits on the bare API and through the gateway, and say what stopped them."`
+	Bench        benchCmd        `cmd:"" help:"Measure on this machine what a request costs, and what each check adds."`
+	BenchPart    benchPartCmd    `cmd:"" hidden:"" help:"A process of bench."`
 	WAF          wafCmd          `cmd:"" name:"waf" help:"Learn from the record which rules for content meet what is harmless."`
 	Schema       schemaCmd       `cmd:"" help:"Print the JSON Schema of the config file, for editors."`
 	Completion   completionCmd   `cmd:"" help:"Print a completion script for bash, zsh or fish."`

@@ -101,21 +101,31 @@ type Finding struct {
 
 // Compile reads and compiles the config at path. Its error joins every fault
 // with its place; the warnings are in the plan.
-func Compile(path string) (*Plan, error) { return compile(path, true, nil) }
+func Compile(path string) (*Plan, error) { return compile(path, true, nil, nil) }
 
 // Again is Compile beside a plan at work: what takes long and has not changed, the
 // rules for content, is taken from it.
-func Again(path string, at *Plan) (*Plan, error) { return compile(path, true, at) }
+func Again(path string, at *Plan) (*Plan, error) { return compile(path, true, at, nil) }
 
 // Outline is Compile without the rules for content, which take the most of its
 // time: for who asks about people and clients. What it gives serves no requests:
 // operations that would have rules asked refuse them.
-func Outline(path string) (*Plan, error) { return compile(path, false, nil) }
+func Outline(path string) (*Plan, error) { return compile(path, false, nil, nil) }
 
-func compile(path string, rules bool, at *Plan) (*Plan, error) {
+// Edited is Again with the file changed by edit before anything of it is compiled:
+// for who measures what a config costs without a part of it. What edit leaves must
+// be what Load could have given; the digest is that of what was written.
+func Edited(path string, at *Plan, edit func(*config.File)) (*Plan, error) {
+	return compile(path, true, at, edit)
+}
+
+func compile(path string, rules bool, at *Plan, edit func(*config.File)) (*Plan, error) {
 	f, err := config.Load(path)
 	if err != nil {
 		return nil, err
+	}
+	if edit != nil {
+		edit(f)
 	}
 	c, err := policies(f)
 	if err != nil {

@@ -131,6 +131,18 @@ func (p *Plan) testCaller(c *config.Caller) *gatehouse.Principal {
 	return who
 }
 
+// Example finds, among the config's own tests, a request that operation ("api.id")
+// allows, and who sends it: nil for nobody. Without such a test r is nil.
+func (p *Plan) Example(ctx context.Context, operation string) (r *http.Request, as *config.Caller, err error) {
+	for i := range p.File.Tests {
+		if t := &p.File.Tests[i]; t.Call.Value == operation && t.Expect.Allow {
+			r, err = p.testRequest(ctx, t)
+			return r, t.As, err
+		}
+	}
+	return nil, nil, nil
+}
+
 // testRequest writes the request a test describes.
 func (p *Plan) testRequest(ctx context.Context, t *config.Test) (*http.Request, error) {
 	api, id, ok := strings.Cut(t.Call.Value, ".")

@@ -100,6 +100,32 @@ func (o *operation) at(p place) string {
 	return ""
 }
 
+// Right gives a request that an operation of a document takes, as far as the
+// document says what that is: its examples, or what its schemas allow. Params are
+// the values of its parameters by their place and name, like path.id. It is
+// [ErrNoOperation] for an operation the document has not, or a DELETE.
+func Right(d Document, id string) (r *http.Request, params map[string]string, err error) {
+	ops, err := readDocument(d.File, d.Base)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, o := range ops {
+		if o.id != id {
+			continue
+		}
+		right := o.request(nil, "", "")
+		if r, err = http.NewRequest(right.method, right.target, strings.NewReader(right.body)); err != nil { //nolint:noctx // it is not sent
+			return nil, nil, err
+		}
+		r.Header, r.RequestURI, params = right.header, right.target, map[string]string{}
+		for _, p := range o.params {
+			params[p.in+"."+p.name] = p.value
+		}
+		return r, params, nil
+	}
+	return nil, nil, fmt.Errorf("%s: %s: %w", d.File, id, ErrNoOperation)
+}
+
 // A request is one request, for either target.
 type request struct {
 	op     *operation // for the credential; may be nil

@@ -37,6 +37,7 @@ type target struct {
 	asked  int  // requests it was sent
 	pace   bool // waits where a limit says so
 	agent  string
+	at     []netip.AddrPort
 }
 
 // newTarget resolves the target's name. own says that it is on this machine.
@@ -68,16 +69,20 @@ func newTarget(ctx context.Context, base, at string, pool *x509.CertPool, left *
 		return nil, false, fmt.Errorf("%s has no address", base)
 	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	places := make([]netip.AddrPort, len(addresses))
+	for i, a := range addresses {
+		places[i] = netip.AddrPortFrom(a.Unmap(), uint16(n))
+	}
 	dial := func(ctx context.Context, network, _ string) (c net.Conn, err error) {
-		for _, a := range addresses {
-			if c, err = dialer.DialContext(ctx, network, netip.AddrPortFrom(a, uint16(n)).String()); err == nil {
+		for _, a := range places {
+			if c, err = dialer.DialContext(ctx, network, a.String()); err == nil {
 				return c, nil
 			}
 		}
 		return nil, err
 	}
 	return &target{
-		base: strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/"), left: left,
+		base: strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/"), left: left, at: places,
 		client: &http.Client{
 			Transport: &http.Transport{
 				DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
@@ -87,6 +92,23 @@ func newTarget(ctx context.Context, base, at string, pool *x509.CertPool, left *
 			Timeout:       10 * time.Second,
 		},
 	}, own, nil
+}
+
+// Own finds out whether base, a URL, is the asker's to load or to attack: it is on
+// this machine, or answers [ProofPath] with the word that ask is told, within wait.
+// It gives the addresses its name stands for, which may be another's later.
+func Own(ctx context.Context, base, agent string, roots *x509.CertPool, ask func(target, word string), wait time.Duration) ([]netip.AddrPort, error) {
+	left := 1 << 10
+	t, own, err := newTarget(ctx, base, "", roots, &left)
+	if err != nil {
+		return nil, err
+	}
+	defer t.client.CloseIdleConnections()
+	t.agent = agent
+	if !own {
+		err = t.owned(ctx, ask, wait)
+	}
+	return t.at, err
 }
 
 // owned waits until the target answers with a word that only this run knows. A

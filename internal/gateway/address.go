@@ -78,14 +78,33 @@ func (t *Trust) Trusts(a netip.Addr) bool {
 // for the caller. Mapped addresses are IPv4. The zero Addr means that r did not
 // come over IP.
 func (t *Trust) ClientAddr(r *http.Request) netip.Addr {
+	address, _, _ := t.caller(r)
+	return address
+}
+
+// caller is ClientAddr, the address as text, and Proto, in one look.
+func (t *Trust) caller(r *http.Request) (address netip.Addr, text, proto string) {
+	proto = "http"
+	if r.TLS != nil {
+		proto = "https"
+	}
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return netip.Addr{}
+		return address, address.String(), proto
 	}
 	peer := ap.Addr().Unmap().WithZone("")
-	if !t.Trusts(peer) {
-		return peer
+	address = peer
+	if t.Trusts(peer) {
+		address, proto = t.walk(r, peer), t.said(r, proto)
 	}
+	if address == peer && ap.Addr().Is4() { // which can be written in one way only
+		return address, r.RemoteAddr[:strings.LastIndexByte(r.RemoteAddr, ':')], proto
+	}
+	return address, address.String(), proto
+}
+
+// walk finds the caller behind peer, a trusted hop.
+func (t *Trust) walk(r *http.Request, peer netip.Addr) netip.Addr {
 	lines := r.Header[t.header]
 	addr := peer
 	hops := 0
@@ -101,6 +120,7 @@ func (t *Trust) ClientAddr(r *http.Request) netip.Addr {
 			}
 			entry = strings.Trim(entry, " \t")
 			if t.header == "Forwarded" {
+				var err error
 				if entry, err = forwardedFor(entry); err != nil {
 					return peer
 				}
@@ -121,16 +141,12 @@ func (t *Trust) ClientAddr(r *http.Request) netip.Addr {
 // says (X-Forwarded-Proto, or proto in the last element of Forwarded), else what
 // the connection is. Where hops contradict each other the connection counts.
 func (t *Trust) Proto(r *http.Request) string {
-	own := "http"
-	if r.TLS != nil {
-		own = "https"
-	}
-	if t == nil {
-		return own
-	}
-	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !t.Trusts(ap.Addr()) {
-		return own
-	}
+	_, _, proto := t.caller(r)
+	return proto
+}
+
+// said is what a trusted hop says that the caller speaks; own where it says nothing.
+func (t *Trust) said(r *http.Request, own string) string {
 	said := ""
 	if t.header == "Forwarded" {
 		lines := r.Header["Forwarded"]

@@ -51,7 +51,8 @@ type Outbound struct {
 	Watch answerCheck
 	Seen  []byte // room for it, empty
 
-	begun bool // the answer's head is on its way, for whoever recovers from a panic
+	computed computed // made by whoever fills the rest
+	begun    bool     // the answer's head is on its way, for whoever recovers from a panic
 }
 
 // An answerCheck looks at an answer.
@@ -76,10 +77,13 @@ type flight struct {
 	ctx context.Context //nolint:containedctx // it is the request's and dies with this call
 	res Result
 
-	token    string // the internal token
-	computed computed
-	upgrade  bool
-	grpc     bool
+	own     []http1.Field // fields of ours the answer gets, and w's header does not hold yet
+	token   string        // the internal token
+	upgrade bool
+	grpc    bool
+
+	fields []http1.Field // room for an answer's
+	buf    []byte        // room for the request
 }
 
 // Forward carries x to one of the services and the answer to w. An error is a
@@ -91,32 +95,37 @@ type flight struct {
 // Request and Stream: a service's connection may still read from those.
 func (u *Upstreams) Forward(w http.ResponseWriter, x *Outbound) (Result, error) {
 	f := flights.Get().(*flight)
-	*f = flight{u: u, w: w, x: x, ctx: x.Request.Context()}
-	err := f.fly()
+	f.w, f.x = w, x
+	f.buf, _ = x.computed.make(x, f.buf[:0])
+	err := u.carry(f)
 	res := f.res
-	*f = flight{} // nothing of one caller's is left for the next one
-	flights.Put(f)
+	*f = flight{buf: f.spare(), fields: f.fields[:0]} // nothing of one caller's is left for the next one
+	if !poisoned {
+		flights.Put(f)
+	}
 	return res, err
 }
 
 var flights = sync.Pool{New: func() any { return new(flight) }}
 
-func (f *flight) fly() error {
+// carry is Forward for a flight that has its w, its x with everything in it, and
+// its room.
+func (u *Upstreams) carry(f *flight) error {
+	f.u, f.ctx = u, f.x.Request.Context()
 	if err := f.prepare(); err != nil {
 		return err
 	}
-	f.u.budget.pay()
+	u.budget.pay()
 	var tried *endpoint
 	for {
-		now := time.Now().UnixNano()
-		e := f.u.choose(now, tried)
+		e := u.choose(tried)
 		if e == nil {
-			return f.u.unavailable(now)
+			return u.unavailable()
 		}
 		f.res.Attempts++
 		f.res.Upstream = e.name
 		again, err := f.attempt(e)
-		if err == nil || !again || f.res.Attempts > f.u.cfg.Retries || f.ctx.Err() != nil || !f.u.budget.spend() {
+		if err == nil || !again || f.res.Attempts > u.cfg.Retries || f.ctx.Err() != nil || !u.budget.spend() {
 			return err
 		}
 		tried = e
@@ -157,8 +166,7 @@ func (f *flight) prepare() error {
 		}
 		f.token = token
 	}
-	f.computed.make(x)
-	f.res.TraceID = f.computed.traceID
+	f.res.TraceID = x.computed.traceID
 	return nil
 }
 
@@ -181,11 +189,10 @@ func (f *flight) attempt(e *endpoint) (again bool, err error) {
 	} else {
 		again, heard, err = f.over1(e)
 	}
-	switch p := gatehouse.AsProblem(err); {
-	case heard:
+	if heard {
 		e.breaker.succeed()
-	case p.Kind == gatehouse.BadUpstream || p.Kind == gatehouse.UpstreamTimeout:
-		e.breaker.fail(time.Now().UnixNano())
+	} else if p := gatehouse.AsProblem(err); p.Kind == gatehouse.BadUpstream || p.Kind == gatehouse.UpstreamTimeout {
+		e.breaker.fail()
 	}
 	return again, err
 }

@@ -42,6 +42,9 @@ func (f *flight) answer(a answer) error {
 	if f.x.CheckResponse != nil {
 		return f.answerChecked(a)
 	}
+	if f.answerPlain(&a) {
+		return f.answerBody(a, false)
+	}
 	f.writeFields(f.w.Header(), &a)
 	return f.answerRest(a, nil)
 }
@@ -62,15 +65,16 @@ func (f *flight) answerChecked(a answer) error {
 		b, err = a.body.next(f.ctx)
 		held = append(held, b...)
 	}
+	long := stream || int64(len(held)) > limit
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
 		return f.problem(err)
-	case err == nil && !f.x.CheckReport:
+	case long && !f.x.CheckReport:
 		return &gatehouse.Problem{
 			Kind: gatehouse.BadUpstream, Reason: "upstream_unchecked", Detail: "The service's answer could not be checked.",
 			Err: errors.New("the answer is an event stream, or longer than can be checked"),
 		}
-	case err != nil:
+	case !long:
 		if cerr := f.x.CheckResponse(a.status, h, held); cerr != nil {
 			return cerr
 		}
@@ -78,6 +82,7 @@ func (f *flight) answerChecked(a answer) error {
 			h["Content-Length"] = []string{strconv.Itoa(len(held))}
 		}
 	}
+	f.tell()
 	mergeFields(f.w.Header(), h)
 	return f.answerRest(a, held)
 }
@@ -85,19 +90,25 @@ func (f *flight) answerChecked(a answer) error {
 // answerRest sends the head, what is held already, and the rest as it comes.
 // From here on a failure can only be told by cutting the caller off.
 func (f *flight) answerRest(a answer, held []byte) error {
-	w := f.w
-	var flusher http.Flusher
-	if a.length < 0 || isEventStream(w.Header()) {
-		flusher, _ = w.(http.Flusher)
-	}
 	f.res.Committed, f.x.begun = true, true
-	w.WriteHeader(a.status)
+	f.w.WriteHeader(a.status)
 	if len(held) > 0 {
-		n, err := w.Write(held)
+		n, err := f.w.Write(held)
 		f.res.Bytes += int64(n)
 		if err != nil {
 			return callerLeft(err)
 		}
+	}
+	return f.answerBody(a, isEventStream(f.w.Header()))
+}
+
+// answerBody sends the body as it comes, at once where somebody may wait for a
+// part of it.
+func (f *flight) answerBody(a answer, stream bool) error {
+	w := f.w
+	var flusher http.Flusher
+	if a.length < 0 || stream {
+		flusher, _ = w.(http.Flusher)
 	}
 	var pace pacer
 	for {
@@ -195,6 +206,15 @@ func answerFieldStays(name string) bool {
 func (f *flight) writeFields(h http.Header, a *answer) {
 	var room [24]string
 	ours := room[:0]
+	values := make([]string, 0, len(a.fields)+len(f.own)+2) // of all fields, in one piece
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	for i := range f.own {
+		set(f.own[i].Name, f.own[i].Value)
+	}
+	f.own = nil
 	for name := range h {
 		ours = append(ours, name)
 	}
@@ -203,11 +223,6 @@ func (f *flight) writeFields(h http.Header, a *answer) {
 		if n := &a.fields[i]; n.Name == "Connection" && !strings.EqualFold(n.Value, "close") && !strings.EqualFold(n.Value, "keep-alive") {
 			listed = append(listed, n.Value)
 		}
-	}
-	values := make([]string, 0, len(a.fields)+2) // of all fields, in one piece
-	set := func(name, value string) {
-		values = append(values, value)
-		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
 	for i := range a.fields {
 		name, value := a.fields[i].Name, a.fields[i].Value
@@ -288,6 +303,7 @@ func (f *flight) interim(status int, fields []http1.Field) {
 	if !f.x.Request.ProtoAtLeast(1, 1) {
 		return
 	}
+	f.tell()
 	h := f.w.Header()
 	ours := h.Clone()
 	for _, n := range fields {
@@ -302,6 +318,10 @@ func (f *flight) interim(status int, fields []http1.Field) {
 
 func isEventStream(h http.Header) bool {
 	v := h["Content-Type"]
+	return len(v) > 0 && isEventStreamType(v[0])
+}
+
+func isEventStreamType(v string) bool {
 	const t = "text/event-stream"
-	return len(v) > 0 && len(v[0]) >= len(t) && strings.EqualFold(v[0][:len(t)], t)
+	return len(v) >= len(t) && strings.EqualFold(v[:len(t)], t)
 }

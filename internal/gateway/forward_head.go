@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"net/http"
@@ -67,7 +68,7 @@ var claimed = [...]string{
 // eachField gives every field of the request to a service but Host, those of the
 // framing and the internal token, the same for all lanes.
 func (f *flight) eachField(emit func(name, value string)) {
-	x, u, c := f.x, f.u, &f.computed
+	x, u, c := f.x, f.u, &f.x.computed
 	in := x.Request.Header
 	listed := in["Connection"]
 	for name, values := range in {
@@ -131,36 +132,34 @@ type computed struct {
 	tracestate              []string
 }
 
-func (c *computed) make(x *Outbound) {
+// make appends the values to b, which is returned, and with it the string they are
+// parts of: b's as well.
+func (c *computed) make(x *Outbound, b []byte) ([]byte, string) {
 	h := x.Request.Header
-	var room [512]byte
-	b := room[:0]
+	start := len(b)
 	for _, v := range h["Via"] {
 		b = append(append(b, v...), ", "...)
 	}
 	b = append(b, pseudonym...)
 	endVia := len(b)
-	b = appendForwarded(b, x.ClientAddr, x.Host, x.Proto)
+	b, address := appendForwarded(b, x.ClientAddr, x.Host, x.Proto)
 	endForwarded := len(b)
-	if x.ClientAddr.IsValid() {
-		b = x.ClientAddr.Unmap().WithZone("").AppendTo(b)
-	}
-	endAddress := len(b)
 	b, sampled := appendTrace(b, h["Traceparent"])
 	s := string(b)
-	c.via, c.forwarded, c.address = s[:endVia], s[endVia:endForwarded], s[endForwarded:endAddress]
-	c.traceparent = s[endAddress:]
+	c.via, c.forwarded, c.address = s[start:endVia], s[endVia:endForwarded], s[endVia:endForwarded][address[0]:address[1]]
+	c.traceparent = s[endForwarded:]
 	c.traceID = c.traceparent[3:35]
+	c.tracestate = nil
 	if sampled {
 		c.tracestate = h["Tracestate"]
 	}
 	c.requestID = x.Decision
-	if id := h["X-Request-Id"]; len(id) == 1 && plainID(id[0]) || x.Decision == "" {
+	if id := h["X-Request-Id"]; len(id) == 1 && plainID(id[0]) {
+		c.requestID = id[0]
+	} else if x.Decision == "" {
 		c.requestID = c.traceID
-		if len(id) == 1 && plainID(id[0]) {
-			c.requestID = id[0]
-		}
 	}
+	return b, s
 }
 
 // plainID reports whether an id of the caller's may go to the service's logs.
@@ -215,28 +214,47 @@ func validTraceparent(s string) bool {
 	return trace && parent
 }
 
-// appendForwarded appends the value of a Forwarded field (RFC 7239 §4).
-func appendForwarded(b []byte, address netip.Addr, host, proto string) []byte {
+// appendForwarded appends the value of a Forwarded field (RFC 7239 §4), and tells
+// from where to where in it the address stands.
+func appendForwarded(b []byte, address netip.Addr, host, proto string) (_ []byte, at [2]int) {
 	if !address.IsValid() {
-		return b
+		return b, at
 	}
 	address = address.Unmap().WithZone("")
+	start := len(b)
 	b = append(b, "for="...)
 	if address.Is6() {
-		b = append(address.AppendTo(append(b, `"[`...)), `]"`...)
-	} else {
+		b = append(b, `"[`...)
+		at[0] = len(b) - start
 		b = address.AppendTo(b)
+		at[1] = len(b) - start
+		b = append(b, `]"`...)
+	} else {
+		at[0] = len(b) - start
+		b = address.AppendTo(b)
+		at[1] = len(b) - start
 	}
 	if host != "" {
 		b = append(b, ";host="...)
-		b = strconv.AppendQuote(b, host)
+		b = appendQuoted(b, host)
 	}
-	return append(append(b, ";proto="...), proto...)
+	return append(append(b, ";proto="...), proto...), at
 }
 
-// appendHead appends the head of an HTTP/1.1 request, without its end when the
-// fields of a body are still to come. A field that could break out of its line
-// makes it fail: none comes from the network so, but a config or a claim might.
+// appendQuoted appends s as a quoted-string, at little cost where nothing in it
+// needs more than the quotes: in every host that was checked.
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			return strconv.AppendQuote(b, s)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+// appendHead appends the head of an HTTP/1.1 request to b, which is empty. It fails
+// when what it wrote has more lines than it meant to write: no field that breaks
+// out of its line comes from the network, but a config or a claim might hold one.
 func (f *flight) appendHead(b []byte, e *endpoint) (_ []byte, ok bool) {
 	x := f.x
 	b = append(append(b, x.Request.Method...), ' ')
@@ -246,28 +264,37 @@ func (f *flight) appendHead(b []byte, e *endpoint) (_ []byte, ok bool) {
 	}
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(append(b, f.host(e)...), "\r\n"...)
-	ok = true
+	lines := 3 // these two and the empty one
 	f.eachField(func(name, value string) {
-		ok = ok && lineSafe(value)
+		lines++
 		b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
 	})
 	if f.token != "" { // put together here: it is most of a head, and would be garbage elsewhere
 		b = append(append(append(b, "Authorization: Bearer "...), f.token...), "\r\n"...)
+		lines++
 	}
 	switch {
 	case f.upgrade:
 		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+		lines += 2
 	case isListed(x.Request.Header["Te"], "trailers"):
 		b = append(b, "Connection: TE\r\nTE: trailers\r\n"...)
+		lines += 2
 	}
 	switch n := f.length(); {
 	case n < 0:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-		b = appendTrailerNames(b, x.Request.Trailer)
+		lines++
+		had := len(b)
+		if b = appendTrailerNames(b, x.Request.Trailer); len(b) > had {
+			lines++
+		}
 	case n > 0 || bodyExpected(x.Request.Method):
 		b = append(strconv.AppendInt(append(b, "Content-Length: "...), n, 10), "\r\n"...)
+		lines++
 	}
-	return append(b, "\r\n"...), ok
+	b = append(b, "\r\n"...)
+	return b, bytes.Count(b, []byte{'\n'}) == lines && bytes.Count(b, []byte{'\r'}) == lines && bytes.IndexByte(b, 0) < 0
 }
 
 func (f *flight) host(e *endpoint) string {

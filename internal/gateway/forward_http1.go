@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -18,27 +17,18 @@ import (
 // while the service waits for us to read its answer, and is sent beside.
 const maxInline = 32 << 10
 
-// scratch holds the buffers in which requests are put together.
-var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
-
 // over1 carries the request over an HTTP/1.1 connection. heard reports that the
 // service answered.
 func (f *flight) over1(e *endpoint) (again, heard bool, err error) {
-	buf := scratch.Get().(*[]byte)
-	defer func() {
-		if cap(*buf) <= 4*maxInline {
-			scratch.Put(buf)
-		}
-	}()
-	head, ok := f.appendHead((*buf)[:0], e)
-	*buf = head
+	head, ok := f.appendHead(f.buf[:0], e)
+	f.buf = head
 	if !ok {
 		return false, false, &gatehouse.Problem{Reason: "internal", Err: errors.New("forward: a field would break its line")}
 	}
 	beside := f.x.Stream != nil || len(f.x.Body) > maxInline
 	if !beside {
 		head = append(head, f.x.Body...)
-		*buf = head
+		f.buf = head
 	}
 	for fresh := false; ; fresh = true {
 		c, err := e.pool.Get(f.ctx, fresh)
@@ -75,6 +65,15 @@ func (f *flight) over1(e *endpoint) (again, heard bool, err error) {
 		}
 		return safe, false, f.problem(err)
 	}
+}
+
+// spare is what of f's room may be kept: one large request must not pin its own
+// for ever.
+func (f *flight) spare() []byte {
+	if cap(f.buf) > 4*maxInline {
+		return nil
+	}
+	return f.buf[:0]
 }
 
 // stream sends the body beside reading the answer, which may come before the
@@ -157,6 +156,13 @@ func (f *flight) answer1(c *http1.Conn, resp *http1.Response) error {
 // conn1 is an answer's body on an HTTP/1.1 connection.
 type conn1 struct{ *http1.Conn }
 
-func (c conn1) next(ctx context.Context) ([]byte, error) { return c.Next(ctx) }
-func (c conn1) waiting() bool                            { return c.Waiting() }
-func (c conn1) trailer() []http1.Field                   { return c.Trailer() }
+func (c conn1) next(ctx context.Context) ([]byte, error) {
+	b, err := c.Next(ctx)
+	if err == nil && c.Ended() {
+		err = io.EOF
+	}
+	return b, err
+}
+
+func (c conn1) waiting() bool          { return c.Waiting() }
+func (c conn1) trailer() []http1.Field { return c.Trailer() }

@@ -39,15 +39,14 @@ var (
 // goes the same way: what a check, the record or the metrics do for one they do
 // for the other.
 func (x *exchange) forwardInside() (err error) {
-	out, own := &x.out, x.event // a copy: what the service leaves running must not write into the next caller's record
-	f := &flight{u: inside, w: x.w, x: out}
+	out, own := &x.out, x.event             // a copy: what the service leaves running must not write into the next caller's record
+	f := &flight{u: inside, w: x.w, x: out} // not the exchange's: the service may keep its writer
 	defer func() {
 		x.hear(&own)
 		x.note(&f.res) // also when the service panics
 	}()
 	f.res = Result{Upstream: insideName, Attempts: 1}
-	f.computed.make(out)
-	f.res.TraceID = f.computed.traceID
+	f.res.TraceID = out.computed.traceID
 
 	ctx, cancel := context.WithCancelCause(out.Request.Context())
 	defer cancel(nil)

@@ -42,6 +42,7 @@ func (f *flight) join(c *http1.Conn, resp *http1.Response) error {
 	}
 	defer func() { _ = caller.Close() }()
 	f.res.Committed, f.x.begun = true, true
+	f.tell()
 	head := []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
 	for _, own := range fieldsOf(f.w.Header()) {
 		head = append(head, own.Name+": "+own.Value+"\r\n"...)

@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
@@ -144,7 +145,12 @@ func (e *Entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // exchange is one request on its way through the gateway, and the record of it.
-// It is pooled: nothing of it may be kept by anybody after close.
+// It is pooled, with its flight and its Outbound: after close nothing of it may be
+// kept by anybody, neither the slices in it nor pointers into it. Strings may, they
+// are never written again. What has to live longer, because a goroutine that
+// outlives the request might look at it, is made for each request: a [counted]
+// body, what a service inside gets. Under the race detector no exchange is used
+// twice, and one that is over holds nonsense: see poison.
 type exchange struct {
 	w      http.ResponseWriter
 	r      *http.Request
@@ -164,12 +170,15 @@ type exchange struct {
 	limits []byte   // the RateLimit field so far
 	hold   hold     // what the body, once it comes, is counted by
 	out    Outbound
+	flight flight // of out
 	result Result
 	answer heldAnswer // of a service inside
 	start  time.Time
 
-	check, watch answerCheck // checkAnswer and watchAnswer, made once
-	seen         []byte      // room for what watch gets
+	check, watch answerCheck    // checkAnswer and watchAnswer, made once
+	seen         []byte         // room for what watch gets
+	text         []byte         // room for what becomes out's strings
+	own          [3]http1.Field // room for flight.own
 }
 
 // Try asks a snapshot what it would do with r from who, without limits,

@@ -76,12 +76,11 @@ func (g *Gateway) open(w http.ResponseWriter, r *http.Request, trust *Trust) *ex
 	x := g.pool.Get().(*exchange)
 	x.w, x.r, x.start = w, r, time.Now()
 	x.snap = g.snapshot.Load()
-	x.facts.Address, x.proto = trust.ClientAddr(r), trust.Proto(r)
-	x.hold = hold{in: &g.held, limit: cmp.Or(g.MaxHeld, defaultHeld), who: x.facts.Address}
 	e := &x.event
+	x.facts.Address, e.Address, x.proto = trust.caller(r)
+	x.hold = hold{in: &g.held, limit: cmp.Or(g.MaxHeld, defaultHeld), who: x.facts.Address}
 	e.ID = g.NewID(x.start)
 	e.Time, e.Node = x.start, g.Node
-	e.Address = x.facts.Address.String()
 	e.Host, e.Method, e.Protocol = r.Host, r.Method, r.Proto
 	if r.TLS != nil {
 		e.TLS = tlsName(r.TLS)
@@ -149,13 +148,27 @@ func (g *Gateway) close(x *exchange, err error) {
 		x.answer.send()
 	}
 	abort := err != nil && committed
-	clear(x.vals) // nothing of one caller's is left for the next one
-	x.found.Reset()
-	*x = exchange{vals: x.vals[:0], head: x.head.Reset(), body: x.body.Reset(), found: x.found, limits: x.limits[:0], check: x.check, watch: x.watch, seen: x.seen}
-	g.pool.Put(x)
+	g.retire(x)
 	if abort {
 		panic(http.ErrAbortHandler) // the caller must see that the answer has no end
 	}
+}
+
+// retire makes x ready for another request. Nothing of one caller's is left for
+// the next one.
+func (g *Gateway) retire(x *exchange) {
+	if poisoned {
+		x.poison()
+		return
+	}
+	clear(x.vals)
+	x.found.Reset()
+	vals, head, body, found, limits, text := x.vals[:0], x.head.Reset(), x.body.Reset(), x.found, x.limits[:0], x.text[:0]
+	check, watch, seen, buf, fields := x.check, x.watch, x.seen, x.flight.spare(), x.flight.fields[:0]
+	*x = exchange{} // in place: a literal with what stays would be made elsewhere and copied
+	x.vals, x.head, x.body, x.found, x.limits, x.text = vals, head, body, found, limits, text
+	x.check, x.watch, x.seen, x.flight.buf, x.flight.fields = check, watch, seen, buf, fields
+	g.pool.Put(x)
 }
 
 // ready refuses while there is no config or no record.

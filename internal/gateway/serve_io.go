@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
 
@@ -123,26 +124,17 @@ func (c *counted) Read(p []byte) (int, error) {
 func (x *exchange) forward() error {
 	route, e := x.route, &x.event
 	e.Allow = true
-	x.head.Path = append(x.head.Path, x.head.Query...) // one string for both: the end of the path is known
-	end := len(x.head.Path) - len(x.head.Query)
-	target := string(x.head.Path)
-	path, query := target[:end], target[end:]
-	if route.Strip > 0 || route.Prefix != "" {
-		path = route.Prefix + path[route.Strip:]
-	}
 	if route.Upgrade && x.who != nil && !x.who.Expires.IsZero() {
 		// An upgraded connection must not outlive the proof it was opened with.
 		ctx, cancel := context.WithDeadline(x.r.Context(), x.who.Expires)
 		defer cancel()
 		x.r = x.r.WithContext(ctx)
 	}
-	out := &x.out
-	*out = Outbound{
-		Request: x.r, Path: path, RawQuery: query, Cookie: x.cookie(),
-		Stream: x.body.Stream, Length: x.body.Length, Header: x.body.Header,
-		Principal: x.who, Audience: route.Audience, Decision: e.ID,
-		ClientAddr: x.facts.Address, Proto: x.proto, Host: x.r.Host, Upgrade: route.Upgrade, Timeout: route.Timeout,
-	}
+	out := &x.out // all zero: see retire
+	out.Request, out.Cookie, out.Stream, out.Length, out.Header = x.r, x.cookie(), x.body.Stream, x.body.Length, x.body.Header
+	out.Principal, out.Audience, out.Decision = x.who, route.Audience, e.ID
+	out.ClientAddr, out.Proto, out.Host, out.Upgrade, out.Timeout = x.facts.Address, x.proto, x.r.Host, route.Upgrade, route.Timeout
+	limits := x.write()
 	if out.Stream == nil {
 		out.Body = x.body.Bytes
 	}
@@ -152,17 +144,43 @@ func (x *exchange) forward() error {
 	case watch == validate.Report:
 		out.Watch, out.Seen = x.watch, x.seen[:0]
 	}
-	x.tellLimits()
-	x.w.Header()[headerDecision] = []string{e.ID}
+	f := &x.flight
+	f.w, f.x, f.own = x.w, out, x.own[:0]
+	if limits != "" {
+		f.own = append(f.own, http1.Field{Name: "Ratelimit-Policy", Value: route.policy[0]}, http1.Field{Name: "Ratelimit", Value: limits})
+	}
+	f.own = append(f.own, http1.Field{Name: headerDecision, Value: e.ID})
 	if route.Service != nil {
+		f.tell()
 		return x.forwardInside()
 	}
-	res, err := route.Upstreams.Forward(x.w, out)
+	err := route.Upstreams.carry(f)
 	if cap(out.Seen) <= 8<<10 { // one large answer must not pin its room for ever
 		x.seen = out.Seen
 	}
-	x.note(&res)
+	x.note(&f.res)
 	return err
+}
+
+// write gives out its strings, and returns the RateLimit field. They all are parts
+// of one, which is one allocation.
+func (x *exchange) write() (limits string) {
+	path := x.head.Path
+	b := x.text[:0]
+	if route := x.route; route.Strip > 0 || route.Prefix != "" {
+		b = append(b, route.Prefix...)
+		path = path[route.Strip:]
+	}
+	b = append(b, path...)
+	endPath := len(b)
+	b = append(b, x.head.Query...)
+	endQuery := len(b)
+	b = append(b, x.limits...)
+	endLimits := len(b)
+	b, s := x.out.computed.make(&x.out, b)
+	x.text = b
+	x.out.Path, x.out.RawQuery = s[:endPath], s[endPath:endQuery]
+	return s[endQuery:endLimits]
 }
 
 // note puts what became of the request into its record.

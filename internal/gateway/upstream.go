@@ -302,9 +302,9 @@ func (u *Upstreams) newEndpoint(raw string, tc *tls.Config) (*endpoint, error) {
 // as good as the best of all, without everybody running to the same one
 // (Mitzenmacher, The Power of Two Choices, 2001). Those that failed, tried, are
 // left out.
-func (u *Upstreams) choose(now int64, tried *endpoint) *endpoint {
+func (u *Upstreams) choose(tried *endpoint) *endpoint {
 	if len(u.endpoints) == 1 {
-		if e := u.endpoints[0]; !e.unwell.Load() && e.breaker.enter(now) {
+		if e := u.endpoints[0]; !e.unwell.Load() && e.breaker.enter() {
 			return e
 		}
 		return nil
@@ -318,7 +318,7 @@ func (u *Upstreams) choose(now int64, tried *endpoint) *endpoint {
 			at = start + step
 		}
 		e := u.endpoints[at%len(u.endpoints)]
-		if e == best || e == tried || e.unwell.Load() || !e.breaker.usable(now) {
+		if e == best || e == tried || e.unwell.Load() || !e.breaker.usable() {
 			continue
 		}
 		if best == nil || e.slots.busy.Load() < best.slots.busy.Load() {
@@ -328,14 +328,14 @@ func (u *Upstreams) choose(now int64, tried *endpoint) *endpoint {
 			break
 		}
 	}
-	if best != nil && best.breaker.enter(now) {
+	if best != nil && best.breaker.enter() {
 		return best
 	}
-	if best == nil && tried != nil && !tried.unwell.Load() && tried.breaker.enter(now) {
+	if best == nil && tried != nil && !tried.unwell.Load() && tried.breaker.enter() {
 		return tried
 	}
 	for _, e := range u.endpoints { // we lost the race for a probe
-		if e != tried && !e.unwell.Load() && e.breaker.enter(now) {
+		if e != tried && !e.unwell.Load() && e.breaker.enter() {
 			return e
 		}
 	}
@@ -343,10 +343,10 @@ func (u *Upstreams) choose(now int64, tried *endpoint) *endpoint {
 }
 
 // unavailable is the answer when no service may be asked.
-func (u *Upstreams) unavailable(now int64) *gatehouse.Problem {
+func (u *Upstreams) unavailable() *gatehouse.Problem {
 	wait := u.cfg.Open
 	for _, e := range u.endpoints {
-		if w := e.breaker.wait(now); w < wait && !e.unwell.Load() {
+		if w := e.breaker.wait(); w < wait && !e.unwell.Load() {
 			wait = w
 		}
 	}

@@ -18,16 +18,17 @@ type breaker struct {
 }
 
 // usable reports whether a request could go now, without taking the probe's turn.
-func (b *breaker) usable(now int64) bool { return now >= b.openUntil.Load() }
+func (b *breaker) usable() bool { return b.wait() == 0 }
 
 // enter reports whether a request may go. Of an open breaker whose pause is over
 // one caller gets true, and the pause starts anew, so that a probe that never
 // comes back blocks nothing for ever.
-func (b *breaker) enter(now int64) bool {
+func (b *breaker) enter() bool {
 	until := b.openUntil.Load()
 	if until == 0 {
 		return true
 	}
+	now := time.Now().UnixNano() // which nobody asks for while all is well
 	return now >= until && b.openUntil.CompareAndSwap(until, now+int64(b.pause))
 }
 
@@ -40,16 +41,20 @@ func (b *breaker) succeed() {
 	}
 }
 
-func (b *breaker) fail(now int64) {
+func (b *breaker) fail() {
 	if b.failures.Add(1) >= b.limit {
 		b.failures.Store(b.limit) // one failed probe is enough to stay open
-		b.openUntil.Store(now + int64(b.pause))
+		b.openUntil.Store(time.Now().UnixNano() + int64(b.pause))
 	}
 }
 
 // wait is how long until the breaker may let somebody try.
-func (b *breaker) wait(now int64) time.Duration {
-	return max(0, time.Duration(b.openUntil.Load()-now))
+func (b *breaker) wait() time.Duration {
+	until := b.openUntil.Load()
+	if until == 0 {
+		return 0
+	}
+	return max(0, time.Duration(until-time.Now().UnixNano()))
 }
 
 // A retryBudget bounds retries to a fifth of the requests, after a first ten: a

@@ -35,6 +35,10 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // A Conn is a connection to a service that carries one exchange at a time, in
 // the goroutine of its user: Send or Ask, ReadHead until the status is final, Next
 // until io.EOF, Release. Only SendStream may run beside the others.
+//
+// What it lends is good until Release or Close: the bytes Next gave (until the
+// next call of it), and the fields of a head or trailer as slices. The strings in
+// them may be kept. Under the race detector what was lent is overwritten then.
 type Conn struct {
 	nc     net.Conn // nil after the end
 	sock   net.Conn // the same, never nil, for Interrupt from elsewhere
@@ -320,6 +324,9 @@ func (c *Conn) Whole() bool {
 	return c.ended || c.framing == framedLength && int64(c.w-c.r) >= c.left
 }
 
+// Ended reports whether the body has been given whole: Next would give io.EOF.
+func (c *Conn) Ended() bool { return c.ended && !c.broken }
+
 // Await waits until a body whose length is known and fits the buffer has come
 // whole, so that a service which dies in it can still be answered for with an
 // error. For other bodies it does nothing.
@@ -562,10 +569,16 @@ func (c *Conn) takeBuffer() {
 }
 
 func (c *Conn) giveBuffer() {
-	if c.pooled != nil {
-		buffers.Put(c.pooled)
-		c.pooled, c.buf, c.r, c.w = nil, nil, 0, 0
+	if c.pooled == nil {
+		return
 	}
+	if lentIsPoisoned {
+		lentBytes(c.buf)
+		c.resp.Fields, c.trailer = lentFields(c.resp.Fields), lentFields(c.trailer)
+	} else {
+		buffers.Put(c.pooled)
+	}
+	c.pooled, c.buf, c.r, c.w = nil, nil, 0, 0
 }
 
 // ValidField reports whether name and value may stand in a message head: a

@@ -1,0 +1,7 @@
+//go:build !race
+
+package gateway
+
+const poisoned = false
+
+func (x *exchange) poison() {}

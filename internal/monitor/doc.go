@@ -10,6 +10,9 @@
 // API would fill the memory here and at every Prometheus. Whoever forges metrics
 // hides an attack from the graphs, not from the record in auditlog.
 //
+// Each processor counts for itself, and a page adds them up: counting costs a
+// request no waiting for another.
+//
 // Metrics are no gate: nothing here can fail a request. What stops working is
 // shown as such: gatehouse_record_failed is 1 while events cannot be written.
 //

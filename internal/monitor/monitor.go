@@ -38,21 +38,15 @@ type Upstream struct {
 // A Monitor counts events. Its methods may be called by many at once.
 type Monitor struct {
 	registry *prometheus.Registry
-	requests *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
-	overhead *prometheus.HistogramVec
-	received *prometheus.CounterVec
-	sent     *prometheus.CounterVec
-	reported *prometheus.CounterVec
+	seats    *seats
 	refused  *prometheus.CounterVec
 	config   *prometheus.GaugeVec
 	loaded   prometheus.Gauge
 	reloads  *prometheus.CounterVec
 
-	inFlight atomic.Int64
-	known    atomic.Pointer[snapshot]
-	reasons  atomic.Pointer[map[reasonKey]prometheus.Counter]
-	mu       sync.Mutex // of those who replace known and reasons
+	known   atomic.Pointer[snapshot]
+	reasons atomic.Pointer[map[reasonKey]prometheus.Counter]
+	mu      sync.Mutex // of those who replace known and reasons
 }
 
 type (
@@ -61,27 +55,27 @@ type (
 )
 
 // A snapshot resolves the operations of one config. It is never written to, but
-// for the series in it, each of which fills itself at its first event.
+// for the tallies in it.
 type snapshot struct {
 	operations map[operationKey]*series
+	labelled   map[operationKey]*series // by what is shown: two names that are no text may look the same
 	apis       map[string]*apiSeries
 	unmatched  *series
 }
 
-// A series is what is counted for one operation, made at its first event: of ten
-// thousand operations most are quiet, and each costs twenty lines of /metrics.
+// A series is what is counted for one operation, its tallies made at a seat's
+// first event: of ten thousand operations most are quiet.
 type series struct {
-	key     operationKey
+	key     operationKey // as shown
 	api     *apiSeries
-	status  [6]atomic.Pointer[prometheus.Counter] // by class; 0 is a status that is none
-	seconds atomic.Pointer[prometheus.Observer]
+	born    time.Time
+	tallies []*operationTally // by seat, whose lock guards it
 }
 
 // An apiSeries is what is counted for one API.
 type apiSeries struct {
-	overhead       prometheus.Observer
-	received, sent prometheus.Counter
-	reported       prometheus.Counter
+	born    time.Time
+	tallies []*apiTally // likewise
 }
 
 var classes = [6]string{other, "1xx", "2xx", "3xx", "4xx", "5xx"}
@@ -89,35 +83,19 @@ var classes = [6]string{other, "1xx", "2xx", "3xx", "4xx", "5xx"}
 // New gives a Monitor that knows no operation yet: all events count as unmatched
 // until [Monitor.Configure].
 func New(from Sources) *Monitor {
-	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name, Help: help,
-			Buckets:                         []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
-			NativeHistogramBucketFactor:     1.1,
-			NativeHistogramMaxBucketNumber:  160,
-			NativeHistogramMinResetDuration: time.Hour,
-		}, labels)
-	}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	m := &Monitor{
 		registry: prometheus.NewRegistry(),
-		requests: counter("gatehouse_requests_total", "Requests, by operation and class of the status sent. Unmatched ones have no api and operation.", "api", "operation", "status"),
-		seconds:  histogram("gatehouse_request_duration_seconds", "From the head of a request to the end of its answer.", "api", "operation"),
-		overhead: histogram("gatehouse_overhead_seconds", "Of a request's duration, what was not waiting for the service.", "api"),
-		received: counter("gatehouse_received_bytes_total", "Bytes of request bodies.", "api"),
-		sent:     counter("gatehouse_sent_bytes_total", "Bytes of response bodies.", "api"),
-		reported: counter("gatehouse_reported_total", "Requests in which a check in report mode found a fault.", "api"),
+		seats:    newSeats(),
 		refused:  counter("gatehouse_refused_total", "Requests that ended in a problem, by its reason.", "api", "reason"),
 		config:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "gatehouse_config_info", Help: "1 for the digest of the running config."}, []string{"digest"}),
 		loaded:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "gatehouse_config_loaded_timestamp_seconds", Help: "When the running config was taken."}),
 		reloads:  counter("gatehouse_reloads_total", "Configs offered while running, by what became of them.", "result"),
 	}
 	m.registry.MustRegister(
-		m.requests, m.seconds, m.overhead, m.received, m.sent, m.reported, m.refused, m.config, m.loaded, m.reloads,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gatehouse_in_flight_requests", Help: "Requests being served now."},
-			func() float64 { return float64(m.inFlight.Load()) }),
+		newPage(m), m.refused, m.config, m.loaded, m.reloads,
 		&sourceCollector{from},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -125,7 +103,7 @@ func New(from Sources) *Monitor {
 	m.reloads.WithLabelValues("taken")
 	m.reloads.WithLabelValues("refused")
 	m.reasons.Store(&map[reasonKey]prometheus.Counter{})
-	m.known.Store(m.resolve(nil))
+	m.known.Store(m.resolve(nil, &snapshot{}))
 	return m
 }
 
@@ -134,24 +112,15 @@ func New(from Sources) *Monitor {
 func (m *Monitor) Configure(digest string, ops []*gatehouse.Operation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old, now := m.known.Load(), m.resolve(ops)
+	old := m.known.Load()
+	now := m.resolve(ops, old)
 	m.known.Store(now)
-	for key, s := range old.operations {
-		if now.operations[key] == nil {
-			for _, class := range classes { // by full labels: a search for each of ten thousand would take seconds
-				m.requests.DeleteLabelValues(s.key.api, s.key.operation, class)
-			}
-			m.seconds.DeleteLabelValues(s.key.api, s.key.operation)
-		}
-	}
 	kept := maps.Clone(*m.reasons.Load())
 	for api := range old.apis {
 		if now.apis[api] != nil {
 			continue
 		}
-		for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.overhead, m.received, m.sent, m.reported, m.refused} {
-			vec.DeletePartialMatch(prometheus.Labels{"api": api})
-		}
+		m.refused.DeletePartialMatch(prometheus.Labels{"api": api})
 		maps.DeleteFunc(kept, func(k reasonKey, _ prometheus.Counter) bool { return k.api == api })
 	}
 	m.reasons.Store(&kept)
@@ -170,39 +139,48 @@ func (m *Monitor) Reloaded(taken bool) {
 	m.reloads.WithLabelValues(result).Inc()
 }
 
-// resolve makes the snapshot of a config; "" is the API of unmatched requests.
-func (m *Monitor) resolve(ops []*gatehouse.Operation) *snapshot {
-	s := &snapshot{operations: make(map[operationKey]*series, len(ops)), apis: map[string]*apiSeries{}}
+// resolve makes the snapshot of a config, in which what old had counts on; "" is
+// the API of unmatched requests.
+func (m *Monitor) resolve(ops []*gatehouse.Operation, old *snapshot) *snapshot {
+	s := &snapshot{operations: make(map[operationKey]*series, len(ops)), labelled: make(map[operationKey]*series, len(ops)+1), apis: map[string]*apiSeries{}}
+	now := time.Now()
 	api := func(name string) *apiSeries {
 		if s.apis[name] == nil {
-			s.apis[name] = &apiSeries{
-				overhead: m.overhead.WithLabelValues(name), received: m.received.WithLabelValues(name),
-				sent: m.sent.WithLabelValues(name), reported: m.reported.WithLabelValues(name),
-			}
+			s.apis[name] = old.apis[name]
+		}
+		if s.apis[name] == nil {
+			s.apis[name] = &apiSeries{born: now, tallies: make([]*apiTally, len(m.seats.all))}
 		}
 		return s.apis[name]
 	}
-	s.unmatched = &series{api: api("")}
+	shown := func(label operationKey) *series {
+		if s.labelled[label] == nil {
+			s.labelled[label] = old.labelled[label]
+		}
+		if s.labelled[label] == nil {
+			s.labelled[label] = &series{key: label, api: api(label.api), born: now, tallies: make([]*operationTally, len(m.seats.all))}
+		}
+		api(label.api) // of an old series, too
+		return s.labelled[label]
+	}
+	s.unmatched = shown(operationKey{})
 	for _, op := range ops {
-		key := operationKey{op.API, op.ID}
-		label := operationKey{strings.ToValidUTF8(op.API, "\ufffd"), strings.ToValidUTF8(op.ID, "\ufffd")} // Prometheus panics on other bytes
-		s.operations[key] = &series{key: label, api: api(label.api)}
+		s.operations[operationKey{op.API, op.ID}] = shown(operationKey{strings.ToValidUTF8(op.API, "\ufffd"), strings.ToValidUTF8(op.ID, "\ufffd")}) // Prometheus takes no other bytes
 	}
 	return s
 }
 
 // Begin counts a request as being served; its [Monitor.Observe] ends it.
-func (m *Monitor) Begin() { m.inFlight.Add(1) }
+func (m *Monitor) Begin() { m.seats.all[m.seats.mine()].begun.Add(1) }
 
 // Observe counts a request that has ended. It keeps nothing of e.
-func (m *Monitor) Observe(e *gatehouse.Event) {
-	m.inFlight.Add(-1)
-	m.Refused(e)
-}
+func (m *Monitor) Observe(e *gatehouse.Event) { m.count(e, 1) }
 
 // Refused counts an event that had no [Monitor.Begin]: a head that was refused
 // before it became a request.
-func (m *Monitor) Refused(e *gatehouse.Event) {
+func (m *Monitor) Refused(e *gatehouse.Event) { m.count(e, 0) }
+
+func (m *Monitor) count(e *gatehouse.Event, ended int64) {
 	known := m.known.Load()
 	s := known.operations[operationKey{e.API, e.Operation}]
 	if s == nil {
@@ -212,39 +190,32 @@ func (m *Monitor) Refused(e *gatehouse.Event) {
 	if class < 1 || class > 5 {
 		class = 0
 	}
-	m.counter(s, class).Inc()
-	m.observer(s).Observe(e.Duration.Seconds())
-	s.api.overhead.Observe(max(0, e.Duration-e.Service).Seconds())
-	if e.In > 0 {
-		s.api.received.Add(float64(e.In))
+	mine := m.seats.mine()
+	seat := &m.seats.all[mine]
+	seat.mu.Lock()
+	seat.ended += ended
+	t := s.tallies[mine]
+	if t == nil {
+		t = new(operationTally)
+		s.tallies[mine] = t
 	}
-	if e.Out > 0 {
-		s.api.sent.Add(float64(e.Out))
+	a := s.api.tallies[mine]
+	if a == nil {
+		a = new(apiTally)
+		s.api.tallies[mine] = a
 	}
+	t.status[class]++
+	t.seconds.observe(e.Duration)
+	a.overhead.observe(e.Duration - e.Service)
+	a.received += uint64(max(0, e.In))
+	a.sent += uint64(max(0, e.Out))
 	if len(e.Reported) > 0 {
-		s.api.reported.Inc()
+		a.reported++
 	}
+	seat.mu.Unlock()
 	if e.Reason != "" {
 		m.reason(reasonKey{s.key.api, e.Reason}).Inc()
 	}
-}
-
-func (m *Monitor) counter(s *series, class int) prometheus.Counter {
-	if c := s.status[class].Load(); c != nil {
-		return *c
-	}
-	c := m.requests.WithLabelValues(s.key.api, s.key.operation, classes[class])
-	s.status[class].Store(&c) // two may do so at once, with the same counter
-	return c
-}
-
-func (m *Monitor) observer(s *series) prometheus.Observer {
-	if o := s.seconds.Load(); o != nil {
-		return *o
-	}
-	o := m.seconds.WithLabelValues(s.key.api, s.key.operation)
-	s.seconds.Store(&o)
-	return o
 }
 
 func (m *Monitor) reason(key reasonKey) prometheus.Counter {

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +31,8 @@ type Config struct {
 	WriteIdle          time.Duration // for the peer to take what is written; 30 s
 	MaxHeadBytes       int           // request line and headers; 32 KiB
 	MaxStreams         int           // HTTP/2 requests at once on a connection; 100
+	MaxResets          int           // HTTP/2 streams of a connection reset before they were answered, above those answered, and a tenth of it a second; 200
+	MaxOverhead        int           // HTTP/2 frames of a connection that carry nothing, such as PING, and a tenth of it a second; 2,000
 
 	// Trusted tells the addresses of hops that speak for many callers, such as
 	// a load balancer; they are not held to the caps of one address.
@@ -70,6 +71,8 @@ func (c Config) withDefaults() Config {
 	number(&c.MinBodyRate, 240)
 	number(&c.MaxHeadBytes, 32<<10)
 	number(&c.MaxStreams, 100)
+	number(&c.MaxResets, 200)
+	number(&c.MaxOverhead, 2000)
 	span(&c.HandshakeTimeout, 5*time.Second)
 	span(&c.HeadTimeout, 5*time.Second)
 	span(&c.IdleTimeout, time.Minute)
@@ -102,8 +105,11 @@ func NewServer(cfg Config, h http.Handler) *Server {
 			conns: map[*listenConn]struct{}{}, byAddress: map[netip.Addr]int{}, shaking: map[netip.Addr]int{},
 		},
 	}
+	paced := listenPaced{h, &s.cfg}
 	s.http = &http.Server{
-		Handler:                      listenPaced{h, &s.cfg},
+		Handler:                      paced,
+		ConnContext:                  paced.connContext,
+		Protocols:                    new(http.Protocols),
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is the gateway's to refuse
 		ReadHeaderTimeout:            cfg.HeadTimeout,
 		IdleTimeout:                  cfg.IdleTimeout,
@@ -111,8 +117,7 @@ func NewServer(cfg Config, h http.Handler) *Server {
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: cfg.MaxStreams,
 			SendPingTimeout:      30 * time.Second, // a dead peer is found though its streams are idle
-			PingTimeout:          15 * time.Second,
-			WriteByteTimeout:     cfg.WriteIdle,
+			PingTimeout:          15 * time.Second, // how long a write may take is listenConn's
 		},
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		ConnState: func(c net.Conn, state http.ConnState) {
@@ -124,6 +129,8 @@ func NewServer(cfg Config, h http.Handler) *Server {
 	if laneHere {
 		s.lane = newLane(s, h)
 	}
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetUnencryptedHTTP2(true) // above TLS, see http2Conn; on a plain port headCheck refuses its preface
 	return s
 }
 
@@ -208,8 +215,8 @@ func (s *Server) accept(ctx context.Context, feed *listenFeed, conf *tls.Config)
 	}
 }
 
-// handshake does TLS before net/http sees the connection, so that HTTP/1.1 can
-// be checked above TLS while HTTP/2 goes to net/http as the *tls.Conn it needs.
+// handshake does TLS before net/http sees the connection, so that the bytes of
+// HTTP/1.1 and the frames of HTTP/2 can be checked above TLS.
 func (s *Server) handshake(ctx context.Context, feed *listenFeed, c *listenConn, conf *tls.Config) {
 	done, ok := s.table.shake(c, &s.cfg)
 	if !ok {
@@ -231,7 +238,7 @@ func (s *Server) handshake(ctx context.Context, feed *listenFeed, c *listenConn,
 		return
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
-		feed.give(tc)
+		feed.give(s.newHTTP2(tc, c.exempt))
 		return
 	}
 	if s.lane != nil {
@@ -313,55 +320,4 @@ func (f *listenFeed) give(c net.Conn) {
 	case <-f.done:
 		_ = c.Close()
 	}
-}
-
-// listenPaced holds the bodies of HTTP/2 to the pace that headConn holds those
-// of HTTP/1.1 to.
-type listenPaced struct {
-	http.Handler
-	cfg *Config
-}
-
-func (p listenPaced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// A gRPC stream may be silent for hours; pings tell whether its peer lives.
-	// An operation that is not gRPC refuses this content type before it reads.
-	if r.ProtoMajor == 2 && r.Body != http.NoBody && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-		rc := http.NewResponseController(w)
-		var mu sync.Mutex
-		over := false // net/http's response may not be touched once the handler has returned
-		t := time.AfterFunc(p.cfg.BodyIdle, func() {
-			mu.Lock()
-			defer mu.Unlock()
-			if !over {
-				_ = rc.SetReadDeadline(time.Unix(1, 0))
-			}
-		})
-		t.Stop()
-		defer func() {
-			t.Stop()
-			mu.Lock()
-			defer mu.Unlock()
-			over = true
-		}()
-		r.Body = &listenBody{ReadCloser: r.Body, cfg: p.cfg, timer: t}
-	}
-	p.Handler.ServeHTTP(w, r)
-}
-
-type listenBody struct {
-	io.ReadCloser
-	cfg   *Config
-	timer *time.Timer
-	pace  headPace
-}
-
-func (b *listenBody) Read(p []byte) (int, error) {
-	start := time.Now()
-	b.timer.Reset(b.cfg.BodyIdle)
-	n, err := b.ReadCloser.Read(p)
-	stopped := b.timer.Stop()
-	if !b.pace.fits(b.cfg, n, time.Since(start)) && err == nil || !stopped && err != nil && err != io.EOF {
-		return 0, headSlowBody.problem()
-	}
-	return n, err
 }

@@ -1,0 +1,182 @@
+package http1
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// http2Piece is how much of an answer is given to net/http at once: a DATA frame
+// of it fills one TLS record.
+const http2Piece = 16<<10 - http2FrameHead
+
+// listenPaced holds the requests of HTTP/2 to the pace that headConn and
+// listenConn hold those of HTTP/1.1 to.
+type listenPaced struct {
+	http.Handler
+	cfg *Config
+}
+
+// connContext lets the handler find an http2Conn.
+func (p listenPaced) connContext(ctx context.Context, c net.Conn) context.Context {
+	if c, ok := c.(*http2Conn); ok {
+		return context.WithValue(ctx, http2Key{}, c)
+	}
+	return ctx
+}
+
+func (p listenPaced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 2 {
+		p.Handler.ServeHTTP(w, r)
+		return
+	}
+	c := http2Of(r)
+	if c == nil {
+		panic(http.ErrAbortHandler) // HTTP/2 that nobody counts
+	}
+	r.TLS = c.tls
+	x := &http2Exchange{ResponseWriter: w, conn: c, cfg: p.cfg}
+	switch {
+	case r.ContentLength == 0 && r.Header["Content-Length"] == nil:
+		r.Body = http.NoBody // the head ended the stream
+	case !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
+		// A gRPC stream may be silent for hours; pings tell whether its peer lives.
+		// An operation that is not gRPC refuses this content type before it reads.
+		x.read = http2Timer(x.stalled)
+		r.Body = &http2Body{ReadCloser: r.Body, x: x}
+	}
+	defer x.end()
+	p.Handler.ServeHTTP(x, r)
+}
+
+// An http2Exchange is the ResponseWriter of one stream. In HTTP/2 a peer that
+// gives no room for DATA holds a handler, and the service's connection behind
+// it, while everything written to the socket leaves at once: so it is the
+// handler's writes that are timed.
+type http2Exchange struct {
+	http.ResponseWriter
+	conn *http2Conn
+	cfg  *Config
+	sent int64 // bytes of the body
+
+	read  *time.Timer // of the body; nil when that is not timed
+	write *time.Timer // nil until there may be no room
+
+	mu   sync.Mutex
+	over bool // net/http's response may not be touched once the handler has returned
+}
+
+// Unwrap is for http.ResponseController.
+func (x *http2Exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// Write sends p, or fails when the peer does not take it in time.
+func (x *http2Exchange) Write(p []byte) (n int, err error) {
+	if x.roomy(len(p)) {
+		n, err = x.ResponseWriter.Write(p)
+		x.sent += int64(n)
+		return n, err
+	}
+	for {
+		x.hurry()
+		m, err := x.ResponseWriter.Write(p[n:min(len(p), n+http2Piece)])
+		x.write.Stop()
+		x.sent += int64(m)
+		if n += m; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// roomy reports that n bytes more cannot wait for room in the stream; whether
+// there is any on the connection is watched there.
+func (x *http2Exchange) roomy(n int) bool {
+	return x.sent+int64(n) <= http2FirstWindow && !x.conn.tight.Load()
+}
+
+// Flush sends what is held.
+func (x *http2Exchange) Flush() { _ = x.FlushError() }
+
+// FlushError sends what is held.
+func (x *http2Exchange) FlushError() error {
+	rc := http.NewResponseController(x.ResponseWriter)
+	if x.roomy(0) {
+		return rc.Flush()
+	}
+	x.hurry()
+	defer x.write.Stop()
+	return rc.Flush()
+}
+
+// hurry gives the peer some time for what is written next.
+func (x *http2Exchange) hurry() {
+	if x.write == nil {
+		x.write = http2Timer(x.tooSlow)
+	}
+	x.write.Reset(x.cfg.WriteIdle)
+}
+
+// tooSlow resets the stream.
+func (x *http2Exchange) tooSlow() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.over {
+		_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(time.Unix(1, 0))
+	}
+}
+
+// stalled ends the request's body.
+func (x *http2Exchange) stalled() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.over {
+		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// http2Timer gives a stopped timer.
+func http2Timer(f func()) *time.Timer {
+	t := time.AfterFunc(time.Hour, f)
+	t.Stop()
+	return t
+}
+
+// end is called when the handler has returned. What it left to be sent is under
+// a deadline of net/http's, unless it is sure to have room.
+func (x *http2Exchange) end() {
+	if !x.roomy(0) {
+		_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(time.Now().Add(x.cfg.WriteIdle))
+	}
+	if x.read == nil && x.write == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.over = true
+	for _, t := range []*time.Timer{x.read, x.write} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+}
+
+// An http2Body is a request's body that must keep pace.
+type http2Body struct {
+	io.ReadCloser
+	x    *http2Exchange
+	pace headPace
+}
+
+func (b *http2Body) Read(p []byte) (int, error) {
+	x, start := b.x, time.Now()
+	x.read.Reset(x.cfg.BodyIdle)
+	n, err := b.ReadCloser.Read(p)
+	stopped := x.read.Stop()
+	if !b.pace.fits(x.cfg, n, time.Since(start)) && err == nil || !stopped && err != nil && err != io.EOF {
+		return 0, headSlowBody.problem()
+	}
+	return n, err
+}

@@ -422,13 +422,14 @@ func headRefuse(c net.Conn, refuser headRefuser, b []byte, v headVerdict) error 
 
 // headLast ends sending and reads on for a moment. Only after the peer has read
 // the answer is it safe to close: unread input would reset the connection and
-// the answer with it.
+// the answer with it. Who sends much is waited for, not read.
 func headLast(c net.Conn) {
 	h, ok := c.(interface{ CloseWrite() error })
 	if !ok || h.CloseWrite() != nil {
 		return
 	}
-	_ = c.SetReadDeadline(time.Now().Add(headLinger))
+	end := time.Now().Add(headLinger)
+	_ = c.SetReadDeadline(end)
 	var sink [512]byte
 	for total := 0; total < headLingerMost; {
 		n, err := c.Read(sink[:])
@@ -436,6 +437,7 @@ func headLast(c net.Conn) {
 			return
 		}
 	}
+	<-time.After(time.Until(end))
 }
 
 // headLine is the first line for the operator: without the query, which may

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -197,7 +196,7 @@ func (l *lane) serve(feed *listenFeed, base *listenConn, tc *tls.Conn) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			l.cfg.Log.Error("http: panic outside of a handler", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			l.server.ErrorLog.Printf("http: panic outside of a handler, serving %v: %v\n%s", c.remote, p, debug.Stack())
 		}
 		l.leave(c)
 		if !c.gone {
@@ -398,7 +397,7 @@ func (c *laneConn) head() int {
 			if v = headCheck(b[:end], &w.frame); v == headOK {
 				return end
 			}
-		case b[0] < 'A' || b[0] > 'Z':
+		case len(b) > 1 && (b[0] < 'A' || b[0] > 'Z'): // in TLS the first byte comes alone
 			// Not HTTP, or the rest of a body that another parser ended
 			// elsewhere: no reason to wait for more of it.
 			v = headBadLine
@@ -465,15 +464,17 @@ func (c *laneConn) request() (again bool) {
 	out.finish()
 	clean := body.end()
 	_ = c.ask(time.Time{})
-	if !clean && out.err == nil {
-		headLast(c.nc)
-	}
+	alive, more := out.err == nil, w.r < w.w || body != nil
 	again = out.end() && clean
-	if !again {
-		c.work = nil
-		c.lane.give(w)
+	if again {
+		return true
 	}
-	return again
+	c.work = nil
+	c.lane.give(w)
+	if alive && (more || !clean) {
+		headLast(c.nc) // there may be more than was read
+	}
+	return false
 }
 
 // call runs the handler. It reports false when the handler has panicked.
@@ -483,7 +484,7 @@ func (c *laneConn) call(w http.ResponseWriter, r *http.Request) (served bool) {
 			return
 		}
 		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // the value itself, as net/http has it
-			c.lane.cfg.Log.Warn("http: panic serving", slog.String("address", c.remote), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			c.lane.server.ErrorLog.Printf("http: panic serving %v: %v\n%s", c.remote, p, debug.Stack())
 		}
 	}()
 	c.lane.handler.ServeHTTP(w, r)

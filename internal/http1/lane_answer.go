@@ -71,6 +71,8 @@ func (w *laneWriter) appendMap(status int) {
 			s.encoding = final && len(w.header[name]) > 0 && w.header[name][0] != ""
 		case "Date":
 			s.date = final
+		case "Upgrade":
+			s.switches = status == http.StatusSwitchingProtocols && laneListed(s.connection, "upgrade")
 		case "Trailer":
 			if final {
 				for _, v := range w.header[name] {
@@ -169,11 +171,11 @@ func (w *laneWriter) endHead(p []byte) {
 	} else if !w.is11 || w.wantsEnd {
 		w.closing = true
 	}
-	if connection == "close" || !goesOn || w.body.pending() || w.done && w.body.tooMuch() {
+	if connection == "close" || !goesOn || w.body.tooMuch(w.done, w.duplex) {
 		w.closing = true
 	}
 	if length >= 0 && coding != "" && coding != "identity" {
-		w.conn.lane.cfg.Log.Warn("http: WriteHeader called with both Transfer-Encoding and Content-Length")
+		w.conn.lane.server.ErrorLog.Printf("http: WriteHeader called with both Transfer-Encoding of %q and a Content-Length of %d", coding, length)
 		length = -1
 	}
 	tell := length >= 0
@@ -202,7 +204,7 @@ func (w *laneWriter) endHead(p []byte) {
 		w.appendField("Content-Type", http.DetectContentType(p))
 	}
 	theirs := s.connection
-	if w.closing && (!goesOn || !HasToken(connection, "close")) && w.status != http.StatusSwitchingProtocols {
+	if w.closing && (!goesOn || !HasToken(connection, "close")) && !s.switches {
 		theirs, keep = nil, ""
 		if w.is11 {
 			keep = "close"

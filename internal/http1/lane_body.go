@@ -199,25 +199,44 @@ func (c *laneConn) owned(own time.Time) bool {
 	return headSooner(c.asked, own).Equal(own)
 }
 
-// tooMuch reports, before the end, that end will not find the body's.
-func (b *laneBody) tooMuch() bool {
-	if b == nil || !b.mu.TryLock() {
+// tooMuch reports, when the answer begins, that so much is left of the body, or
+// may never come, that end will not read it. duplex says that the handler means
+// to read it beside the answer. done says that it has returned: then what is there already is judged, so that the answer tells that
+// the connection ends if it must. What is not there is not waited for: the
+// answer may be why it does not come.
+func (b *laneBody) tooMuch(done, duplex bool) bool {
+	if b == nil {
 		return false
+	}
+	if !b.mu.TryLock() { // somebody reads just now
+		return b.expect
 	}
 	defer b.mu.Unlock()
-	return b.err != nil || !b.whole && (b.expect || b.left > laneDrain)
-}
-
-// pending reports that the caller may be waiting for 100 Continue.
-func (b *laneBody) pending() bool {
-	if b == nil || !b.expect {
-		return false
-	}
-	if !b.mu.TryLock() {
+	if !b.whole && (b.expect || b.left >= laneDrain && (done || !duplex)) {
 		return true
 	}
-	defer b.mu.Unlock()
-	return !b.whole
+	if done && !b.whole && b.err == nil {
+		b.closed.Store(true)
+		b.skip()
+	}
+	return done && b.err != nil
+}
+
+// skip takes what the buffer holds of the body and returns how much that is.
+func (b *laneBody) skip() (n int) {
+	w := b.conn.work
+	if b.chunked {
+		var v headVerdict
+		if n, b.whole, v = b.chunks.next(w.in[w.r:w.w]); v != headOK {
+			b.err = v.problem()
+		}
+	} else {
+		n = int(min(int64(w.w-w.r), b.left))
+		b.left -= int64(n)
+		b.whole = b.left == 0
+	}
+	w.r += n
+	return n
 }
 
 // end takes the body from the handler, and reads what is left of it if that is
@@ -232,44 +251,15 @@ func (b *laneBody) end() bool {
 		b.mu.Lock()
 	}
 	defer b.mu.Unlock()
-	if b.whole {
-		return true
-	}
-	if b.err != nil || b.expect || b.left > laneDrain {
+	if b.expect && !b.whole || b.left >= laneDrain {
 		return false
 	}
-	w := b.conn.work
-	for total := 0; total <= laneDrain; {
-		if w.r == w.w {
-			if b.fill() != nil {
-				return false
-			}
-		}
-		if !b.chunked {
-			n := min(int64(w.w-w.r), b.left)
-			w.r += int(n)
-			if b.left -= n; b.left == 0 {
-				b.whole = true
-				return true
-			}
-			continue
-		}
-		n, done, v := b.chunks.next(w.in[w.r:w.w])
-		w.r += n
-		total += n
-		switch {
-		case v != headOK:
-			return false
-		case done:
-			b.whole = true
-			return true
-		case w.r < w.w: // the end of the last chunk, in part
-			if b.fill() != nil {
-				return false
-			}
+	for total := 0; b.err == nil && !b.whole && total <= laneDrain; {
+		if total += b.skip(); b.err == nil && !b.whole {
+			b.err = b.fill()
 		}
 	}
-	return false
+	return b.whole
 }
 
 // expire ends the body of a connection that is no longer ours.

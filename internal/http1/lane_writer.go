@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"path"
@@ -54,6 +53,7 @@ type laneWriter struct {
 	hijacked  bool
 	closing   bool // after this answer
 	deadline  bool // the handler has set one for writing
+	duplex    bool
 	chunked   bool
 	trailers  []string
 	names     []string // room for sorting
@@ -71,6 +71,7 @@ type laneSet struct {
 	kind, date, encoding bool // there is one
 	length               bool
 	trailer              bool
+	switches             bool // to another protocol
 }
 
 func (w *laneWriter) init() {
@@ -84,7 +85,7 @@ func (w *laneWriter) begin(c *laneConn, r *http.Request, body *laneBody) {
 	w.wants10, w.wantsEnd = !w.is11 && laneListed(r.Header["Connection"], "keep-alive"), r.Close
 	w.status, w.declared, w.written, w.chunk, w.err = 0, -1, 0, -1, nil
 	w.set = laneSet{}
-	w.begun, w.done, w.hijacked, w.closing, w.chunked, w.deadline = false, false, false, false, false, false
+	w.begun, w.done, w.hijacked, w.closing, w.chunked, w.deadline, w.duplex = false, false, false, false, false, false, false
 }
 
 // end forgets the answer and reports whether the connection may carry another.
@@ -120,12 +121,13 @@ func (w *laneWriter) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	if v := w.header["Content-Length"]; len(v) > 0 && v[0] != "" {
+	v, ok := w.header["Content-Length"]
+	w.set.length = ok // said by the handler, if only by a key without a value
+	if len(v) > 0 && v[0] != "" {
 		if n, err := strconv.ParseInt(v[0], 10, 64); err == nil && n >= 0 {
 			w.declared = n
-			w.set.length = true
 		} else {
-			w.conn.lane.cfg.Log.Warn("http: invalid Content-Length", slog.String("length", v[0]))
+			w.conn.lane.server.ErrorLog.Printf("http: invalid Content-Length of %q", v[0])
 			delete(w.header, "Content-Length")
 		}
 	}
@@ -172,10 +174,10 @@ func (w *laneWriter) mayBegin(status int) bool {
 	case w.conn == nil:
 		panic("http1: ResponseWriter used after ServeHTTP has returned")
 	case w.hijacked:
-		w.conn.lane.cfg.Log.Warn("http: response.WriteHeader on hijacked connection", laneCaller(2))
+		w.log("response.WriteHeader on hijacked connection")
 		return false
 	case w.status != 0:
-		w.conn.lane.cfg.Log.Warn("http: superfluous response.WriteHeader call", laneCaller(2))
+		w.log("superfluous response.WriteHeader call")
 		return false
 	case status < 100 || status > 999:
 		panic("invalid WriteHeader code " + strconv.Itoa(status))
@@ -186,10 +188,11 @@ func (w *laneWriter) mayBegin(status int) bool {
 	return true
 }
 
-// laneCaller names the call skip frames up, for who has made a mistake.
-func laneCaller(skip int) slog.Attr {
-	pc, file, line, _ := runtime.Caller(skip + 1)
-	return slog.String("from", runtime.FuncForPC(pc).Name()+" ("+path.Base(file)+":"+strconv.Itoa(line)+")")
+// log tells of a mistake of the handler's, in net/http's words: its call is
+// three frames up.
+func (w *laneWriter) log(what string) {
+	pc, file, line, _ := runtime.Caller(3)
+	w.conn.lane.server.ErrorLog.Printf("http: %s from %s (%s:%d)", what, runtime.FuncForPC(pc).Name(), path.Base(file), line)
 }
 
 // interim sends a 1xx answer.
@@ -241,7 +244,7 @@ func (w *laneWriter) mayWrite(n int) (bool, error) {
 		panic("http1: ResponseWriter used after ServeHTTP has returned")
 	case w.hijacked:
 		if n > 0 {
-			w.conn.lane.cfg.Log.Warn("http: response.Write on hijacked connection", laneCaller(2))
+			w.log("response.Write on hijacked connection")
 		}
 		return false, http.ErrHijacked
 	case w.status == 0:
@@ -447,8 +450,13 @@ func (w *laneWriter) SetWriteDeadline(t time.Time) error {
 	return w.conn.nc.SetWriteDeadline(t)
 }
 
-// EnableFullDuplex does nothing: a body may always be read after writing.
-func (w *laneWriter) EnableFullDuplex() error { return nil }
+// EnableFullDuplex says that a body too long to be thrown away will be read
+// beside the answer. A body may always be read so; without this the answer to a
+// long one that has not been read says that the connection ends.
+func (w *laneWriter) EnableFullDuplex() error {
+	w.duplex = true
+	return nil
+}
 
 // Hijack gives the connection away, with what was read of it and not used.
 func (w *laneWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {

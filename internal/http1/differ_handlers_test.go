@@ -385,7 +385,7 @@ func TestBothLanesServeEveryHandlerTheSame(t *testing.T) {
 	for share := range shares {
 		t.Run(fmt.Sprint(share), func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, http1.Config{BodyIdle: bodyIdle}, byScript, true)
+			p := newSecurePair(t, http1.Config{BodyIdle: bodyIdle}, byScript)
 			for n := share; n < len(scripts); n += shares {
 				t.Run(scripts[n].name, func(t *testing.T) { p.compareScript(t, fmt.Sprint("/s/", n)) })
 			}
@@ -450,7 +450,7 @@ func TestBothLanesTellThatTheCallerHasGone(t *testing.T) {
 		}
 		told <- fmt.Sprint(s.side.name, r.Header["X-Way"], r.URL.Path, before, r.Context().Err(), context.Cause(r.Context()))
 	}
-	p := newPair(t, http1.Config{}, waits, true)
+	p := newSecurePair(t, http1.Config{}, waits)
 	want := map[string]bool{}
 	for _, s := range []*side{p.plain, p.lane} {
 		for _, way := range []string{"tcp", "tls", "pipe"} {

@@ -316,7 +316,7 @@ func manyFields(n int) string {
 func TestBothLanesGiveTheSameAnswersToTheSameBytes(t *testing.T) {
 	all := streams()
 	t.Logf("%d streams", len(all))
-	p := newPair(t, http1.Config{BodyIdle: bodyIdle}, byPath, true)
+	p := newSecurePair(t, http1.Config{BodyIdle: bodyIdle}, byPath)
 	for _, way := range []struct {
 		name  string
 		talk  talk
@@ -361,7 +361,7 @@ func TestACallerMayStopAtEveryByte(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, http1.Config{BodyIdle: bodyIdle}, byPath, false)
+			p := newPair(t, http1.Config{BodyIdle: bodyIdle}, byPath)
 			for n := range len(raw) + 1 {
 				for _, k := range []talk{{way: "tcp"}, {way: "pipe"}, {way: "tcp", rst: true}} {
 					k.sends = []string{raw[:n]}
@@ -380,7 +380,7 @@ func TestACallerMayStopAtEveryByte(t *testing.T) {
 
 // A server that has said all it will say closes, without waiting for its caller to do so.
 func TestTheServerClosesOfItself(t *testing.T) {
-	p := newPair(t, http1.Config{BodyIdle: bodyIdle}, byPath, true)
+	p := newSecurePair(t, http1.Config{BodyIdle: bodyIdle}, byPath)
 	for name, raw := range map[string]string{
 		"Connection: close":             requestOf("GET /x HTTP/1.1", "Connection: close"),
 		"HTTP/1.0":                      requestOf("GET /x HTTP/1.0"),
@@ -409,7 +409,7 @@ func TestAnswersLeaveInOrder(t *testing.T) {
 		rw := bufio.NewWriter(w)
 		fmt.Fprintf(rw, "%s %s", r.URL.Path, strings.Repeat(r.URL.Path, 2000))
 		_ = rw.Flush()
-	}, false)
+	})
 	var raw strings.Builder
 	for i := range 20 {
 		raw.WriteString(requestOf(fmt.Sprintf("GET /%d HTTP/1.1", i)))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"maps"
 	"net"
@@ -73,21 +74,23 @@ type pair struct {
 	client      *tls.Config
 }
 
-// newPair starts both; secure adds a listener that speaks TLS.
-func newPair(t *testing.T, cfg http1.Config, h script, secure bool) *pair {
+// newPair starts both.
+func newPair(t testing.TB, cfg http1.Config, h script) *pair {
 	t.Helper()
-	p := &pair{}
-	var conf *tls.Config
-	if secure {
-		ca := party(t, nil, "ca")
-		pool := x509.NewCertPool()
-		pool.AddCert(ca.Leaf)
-		conf = &tls.Config{Certificates: []tls.Certificate{party(t, &ca, "api.test")}}
-		p.client = &tls.Config{RootCAs: pool, ServerName: "api.test", NextProtos: []string{"http/1.1"}}
+	return &pair{lane: newSide(t, "lane", http1.NewServer, cfg, h, nil), plain: newSide(t, "net/http", http1.NewPlain, cfg, h, nil)}
+}
+
+// newSecurePair starts both, with a listener that speaks TLS too.
+func newSecurePair(t *testing.T, cfg http1.Config, h script) *pair {
+	t.Helper()
+	ca := party(t, nil, "ca")
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.Leaf)
+	conf := &tls.Config{Certificates: []tls.Certificate{party(t, &ca, "api.test")}}
+	return &pair{
+		lane: newSide(t, "lane", http1.NewServer, cfg, h, conf), plain: newSide(t, "net/http", http1.NewPlain, cfg, h, conf),
+		client: &tls.Config{RootCAs: pool, ServerName: "api.test", NextProtos: []string{"http/1.1"}},
 	}
-	p.lane = newSide(t, "lane", http1.NewServer, cfg, h, conf)
-	p.plain = newSide(t, "net/http", http1.NewPlain, cfg, h, conf)
-	return p
 }
 
 func newSide(t testing.TB, name string, server func(http1.Config, http.Handler) *http1.Server, cfg http1.Config, h script, conf *tls.Config) *side {
@@ -221,8 +224,27 @@ type talk struct {
 	way   string   // tcp, tls or pipe
 	piece int      // bytes written at a time; 0: all at once
 	sends []string // each after the one before, and after one more answer's head
+	cuts  []int    // where the first of them is cut, instead of piece
 	rst   bool     // the caller breaks off after the last; otherwise it stops sending and reads to the end
 	stay  bool     // the caller keeps its sending half open and waits for the server to close
+}
+
+// pieces are what is written at a time of the send numbered i.
+func (k talk) pieces(i int, raw string) iter.Seq[[]byte] {
+	if i > 0 || k.cuts == nil {
+		return slices.Chunk([]byte(raw), cmp.Or(k.piece, len(raw), 1))
+	}
+	return func(yield func([]byte) bool) {
+		from := 0
+		for _, to := range append(slices.Sorted(slices.Values(k.cuts)), len(raw)) {
+			if to = min(to, len(raw)); to > from {
+				if !yield([]byte(raw[from:to])) {
+					return
+				}
+				from = to
+			}
+		}
+	}
 }
 
 // An outcome is what is compared.
@@ -280,8 +302,7 @@ func (s *side) hold(k talk, client *tls.Config) (outcome, error) {
 		if !k.rst {
 			in.await(i)
 		}
-		piece := cmp.Or(k.piece, len(raw), 1)
-		for b := range slices.Chunk([]byte(raw), piece) {
+		for b := range k.pieces(i, raw) {
 			if _, err := c.Write(b); err != nil {
 				break // the server has heard enough
 			}
@@ -468,7 +489,7 @@ func (p *pair) compare(t testing.TB, k talk) outcome {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d = same(a, b); d == "" || k.way == "pipe" || k.piece == 0 {
+		if d = same(a, b); d == "" || k.way == "pipe" || k.piece == 0 && k.cuts == nil {
 			break
 		}
 	}

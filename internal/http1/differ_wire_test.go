@@ -126,14 +126,17 @@ type halfAddr string
 func (halfAddr) Network() string  { return "half" }
 func (a halfAddr) String() string { return string(a) }
 
-func (c halfConn) LocalAddr() net.Addr                { return c.at }
-func (c halfConn) RemoteAddr() net.Addr               { return c.from }
-func (c halfConn) Write(p []byte) (int, error)        { return c.out.Write(p) }
-func (c halfConn) CloseWrite() error                  { return c.out.Close() }
-func (c halfConn) Close() error                       { return errors.Join(c.out.Close(), c.Conn.Close()) }
-func (c halfConn) SetWriteDeadline(t time.Time) error { return c.out.SetWriteDeadline(t) }
+func (c halfConn) LocalAddr() net.Addr         { return c.at }
+func (c halfConn) RemoteAddr() net.Addr        { return c.from }
+func (c halfConn) Write(p []byte) (int, error) { return c.out.Write(p) }
+func (c halfConn) CloseWrite() error           { return c.out.Close() }
+func (c halfConn) Close() error                { return errors.Join(c.out.Close(), c.Conn.Close()) }
+
+// A net.Pipe whose other end has closed takes no deadline; a socket does.
+func (c halfConn) SetReadDeadline(t time.Time) error  { _ = c.Conn.SetReadDeadline(t); return nil }
+func (c halfConn) SetWriteDeadline(t time.Time) error { _ = c.out.SetWriteDeadline(t); return nil }
 func (c halfConn) SetDeadline(t time.Time) error {
-	return errors.Join(c.out.SetWriteDeadline(t), c.Conn.SetReadDeadline(t))
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 func (l *halfPipes) dial() (net.Conn, error) {

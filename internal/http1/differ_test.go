@@ -17,6 +17,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -201,14 +202,14 @@ func (differLog) Enabled(context.Context, slog.Level) bool { return true }
 func (l differLog) Handle(_ context.Context, r slog.Record) error {
 	line, _, _ := strings.Cut(r.Message, "\n")
 	line, _, _ = strings.Cut(line, " from ") // where in the source
-	line = differAddress.ReplaceAllString(line, "CALLER")
+	line = differAddress.ReplaceAllString(line, "")
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	l.s.logs = append(l.s.logs, line)
 	return nil
 }
 
-var differAddress = regexp.MustCompile(`127\.0\.0\.1:\d+|caller-\d+`)
+var differAddress = regexp.MustCompile(` (127\.0\.0\.1:\d+|caller-\d+): .*`) // and what a panic was about
 
 // takeLogs empties the log.
 func (s *side) takeLogs() []string {
@@ -443,6 +444,7 @@ func errorClass(err error) string {
 // closes with bytes unread resets the connection or not as the kernel's clock has it.
 func same(lane, plain outcome) string {
 	for _, o := range []*outcome{&lane, &plain} {
+		known(o)
 		switch o.fate {
 		case "reset":
 			o.fate = "closed"
@@ -450,11 +452,25 @@ func same(lane, plain outcome) string {
 			o.saw = firstSeen(o.saw)
 		}
 	}
-	if a, b := lane.String(), plain.String(); a != b {
-		return "our lane:\n" + a + "\nnet/http:\n" + b
+	a, b := lane.String(), plain.String()
+	if a == b {
+		return ""
 	}
-	return ""
+	only := func(name, x, y string) (out string) {
+		rest := strings.Split(y, "\n")
+		for l := range strings.SplitSeq(x, "\n") {
+			if i := slices.Index(rest, l); i >= 0 {
+				rest = slices.Delete(rest, i, i+1)
+				continue
+			}
+			out += name + l + "\n"
+		}
+		return out
+	}
+	return only("only our lane: ", a, b) + only("only net/http: ", b, a) + "all of our lane's:\n" + a
 }
+
+func cut(s string, n int) string { return s[:min(len(s), n)] }
 
 // firstSeen keeps what a reset cannot change: the first request and the bytes of
 // its body. How soon a write or a read meets the reset is luck.
@@ -494,7 +510,7 @@ func (p *pair) compare(t testing.TB, k talk) outcome {
 		}
 	}
 	if d != "" {
-		t.Errorf("by %s in pieces of %d (0: whole):\n%s\nsent %s", k.way, k.piece, d, shortly(strings.Join(k.sends, " … ")))
+		t.Errorf("by %s in pieces of %d (0: whole):\n%s\nsent %s", k.way, k.piece, d, strconv.Quote(cut(strings.Join(k.sends, " … "), 2000)))
 	}
 	if a.fate == "left open" {
 		t.Errorf("by %s: the connection hangs", k.way)

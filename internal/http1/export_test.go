@@ -5,7 +5,9 @@ import "net/http"
 // NewPlain is NewServer without a lane of our own: net/http serves every
 // connection. It is what the lane is compared with.
 func NewPlain(cfg Config, h http.Handler) *Server {
-	return NewServer(cfg, h)
+	s := NewServer(cfg, h)
+	s.lane = nil
+	return s
 }
 
 // OpenConns counts the connections s has not ended yet.

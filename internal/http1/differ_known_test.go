@@ -53,5 +53,7 @@ var knownScripts = map[string]struct{ in, why string }{
 	"lets MaxBytesReader stop the body":    {"", "net/http's own reader has a private way to close net/http's own connection"},
 	"changes the request's method":         {"HEAD", "net/http asks the request, which the handler changed, whether it was HEAD"},
 	"takes the body away":                  {"Expect", "net/http forgets that the caller waits for 100 Continue, and may read his next request as a body"},
+	"answers 101 without a hijack":         {"", "what follows is no HTTP, and there is nobody to say what it is"},
+	"sets Connection: Close, x":            {"300000", "both close; net/http says so in its own words when it found out itself"},
 	"panics after much":                    {"HEAD", "net/http sends what it held when the handler panicked; ours sends nothing more"},
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/token"
@@ -52,6 +53,7 @@ type Authenticator struct {
 	issuers map[string]*issuer
 	keys    *Keys
 	names   map[string]*Identity
+	certs   *certificates
 	roles   map[string]bool
 	nobody  gatehouse.Principal
 
@@ -66,7 +68,7 @@ type Authenticator struct {
 func New(cfg Config) (*Authenticator, error) {
 	a := &Authenticator{
 		realm: cfg.Realm, header: cmp.Or(cfg.KeyHeader, DefaultKeyHeader), issuers: map[string]*issuer{}, keys: cfg.Keys,
-		names: map[string]*Identity{}, roles: map[string]bool{},
+		names: map[string]*Identity{}, certs: newCertificates(), roles: map[string]bool{},
 		proofs: cfg.Proofs, opaque: cfg.Opaque, decrypter: cfg.Decrypter, revocations: cfg.Revocations,
 	}
 	var errs []error
@@ -107,6 +109,12 @@ func New(cfg Config) (*Authenticator, error) {
 // one is refused; if acc has none, credentials are not looked at and are the
 // service's own matter.
 func (a *Authenticator) Authenticate(ctx context.Context, r *http.Request, proto string, acc *Accept) (*gatehouse.Principal, error) {
+	return a.AuthenticateAt(ctx, time.Now(), r, proto, acc)
+}
+
+// AuthenticateAt is [Authenticator.Authenticate] for who has just asked the clock,
+// which costs as much as the rest of it. Now is when the request came.
+func (a *Authenticator) AuthenticateAt(ctx context.Context, now time.Time, r *http.Request, proto string, acc *Accept) (*gatehouse.Principal, error) {
 	if acc == nil || acc.owner != a {
 		return nil, &gatehouse.Problem{
 			Kind: gatehouse.Internal, Reason: "internal", Err: errors.New("authn: the operation was not compiled by this Authenticator"),
@@ -121,12 +129,12 @@ func (a *Authenticator) Authenticate(ctx context.Context, r *http.Request, proto
 	}
 	switch kind {
 	case bearerToken, dpopToken:
-		return a.byToken(ctx, r, acc, shown{cred, kind, proto})
+		return a.byToken(ctx, r, acc, shown{cred, kind, proto, now})
 	case apiKey:
-		return a.byKey(r, acc, cred)
+		return a.byKey(r, acc, cred, now)
 	case none:
 	}
-	return a.byConnection(r, acc)
+	return a.byConnection(r, acc, now)
 }
 
 type kind uint8
@@ -178,16 +186,16 @@ func (acc *Accept) credential(r *http.Request) (string, kind, error) {
 	return cred, bearerToken, nil
 }
 
-func (a *Authenticator) byKey(r *http.Request, acc *Accept, raw string) (*gatehouse.Principal, error) {
+func (a *Authenticator) byKey(r *http.Request, acc *Accept, raw string, now time.Time) (*gatehouse.Principal, error) {
 	if !acc.key {
 		return nil, acc.notAccepted(apiKey, invalidToken, errors.New("an API key, where none is taken"))
 	}
-	p, err := a.keys.principal(raw)
+	p, err := a.keys.principal(raw, now)
 	if err != nil {
 		return nil, acc.complete(apiKey, err)
 	}
 	if acc.keyWithCert {
-		if err := a.beside(acc, leaf(r.TLS)); err != nil {
+		if err := a.beside(acc, leaf(r.TLS), now); err != nil {
 			return nil, err
 		}
 	}
@@ -195,13 +203,13 @@ func (a *Authenticator) byKey(r *http.Request, acc *Accept, raw string) (*gateho
 }
 
 // beside checks a certificate that is asked for in addition to a credential.
-func (a *Authenticator) beside(acc *Accept, cert *x509.Certificate) error {
+func (a *Authenticator) beside(acc *Accept, cert *x509.Certificate, now time.Time) error {
 	if cert == nil {
 		return acc.denial(none, noCode, gatehouse.Problem{
 			Reason: "certificate_required", Detail: "This operation needs a client certificate too.", Err: errNoCertificate,
 		})
 	}
-	if _, err := a.identity(cert); err != nil {
+	if _, err := a.certificatePrincipal(cert, now); err != nil {
 		return acc.certificateUnknown(err)
 	}
 	return nil
@@ -212,7 +220,7 @@ func (acc *Accept) certificateUnknown(cause error) *gatehouse.Problem {
 }
 
 // byConnection is for requests that carry no credential themselves.
-func (a *Authenticator) byConnection(r *http.Request, acc *Accept) (*gatehouse.Principal, error) {
+func (a *Authenticator) byConnection(r *http.Request, acc *Accept, now time.Time) (*gatehouse.Principal, error) {
 	cert := leaf(r.TLS)
 	if cert == nil || !acc.cert {
 		if acc.anonymous {
@@ -220,7 +228,7 @@ func (a *Authenticator) byConnection(r *http.Request, acc *Accept) (*gatehouse.P
 		}
 		return nil, acc.missing()
 	}
-	p, err := a.certificatePrincipal(cert)
+	p, err := a.certificatePrincipal(cert, now)
 	switch {
 	case err == nil:
 	case acc.anonymous: // a certificate belongs to the connection; it was not shown for this request

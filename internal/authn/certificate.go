@@ -8,9 +8,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -83,17 +85,52 @@ func thumbprint(c *x509.Certificate) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-func holds(c *x509.Certificate, x5t string) bool {
-	return c != nil && subtle.ConstantTimeCompare([]byte(thumbprint(c)), []byte(x5t)) == 1
+// certificates remember what was computed of the certificates of connections,
+// each of which brings the same one with every request. A place is taken over by
+// whoever comes later: nothing but time is lost.
+type certificates struct {
+	seed   maphash.Seed
+	places [rememberedCertificates]atomic.Pointer[certificate]
+}
+
+const rememberedCertificates = 1024 // some megabytes at most
+
+type certificate struct {
+	cert       *x509.Certificate
+	thumbprint string
+	principal  *gatehouse.Principal // nil: not known here, or not asked yet
+}
+
+func newCertificates() *certificates { return &certificates{seed: maphash.MakeSeed()} }
+
+func (s *certificates) place(c *x509.Certificate) *atomic.Pointer[certificate] {
+	return &s.places[maphash.Comparable(s.seed, c)%rememberedCertificates]
+}
+
+// of gives what is remembered of c, which is this very certificate and not one
+// that looks like it.
+func (s *certificates) of(c *x509.Certificate) *certificate {
+	place := s.place(c)
+	if known := place.Load(); known != nil && known.cert == c {
+		return known
+	}
+	known := &certificate{cert: c, thumbprint: thumbprint(c)}
+	place.Store(known)
+	return known
+}
+
+func (s *certificates) holds(c *x509.Certificate, x5t string) bool {
+	if c == nil {
+		return false
+	}
+	var have, want [64]byte // base64 of SHA-256 has 43 bytes
+	n := copy(have[:], s.of(c).thumbprint)
+	return len(x5t) <= len(want) && subtle.ConstantTimeCompare(have[:n], want[:copy(want[:], x5t)]) == 1
 }
 
 // identity finds the one name of c that is in the table. Two are refused: which
 // of them acts could only be guessed.
 func (a *Authenticator) identity(c *x509.Certificate) (id *Identity, err error) {
-	// A connection may outlive its certificate, by days with HTTP/2.
-	if time.Now().After(c.NotAfter) {
-		return nil, errors.New("the certificate expired while the connection was open")
-	}
 	try := func(n string) {
 		if found := a.names[n]; found != nil && found != id {
 			if id != nil {
@@ -123,15 +160,24 @@ func (a *Authenticator) identity(c *x509.Certificate) (id *Identity, err error) 
 	return id, nil
 }
 
-func (a *Authenticator) certificatePrincipal(c *x509.Certificate) (*gatehouse.Principal, error) {
+func (a *Authenticator) certificatePrincipal(c *x509.Certificate, now time.Time) (*gatehouse.Principal, error) {
+	// A connection may outlive its certificate, by days with HTTP/2.
+	if now.After(c.NotAfter) {
+		return nil, errors.New("the certificate expired while the connection was open")
+	}
+	known := a.certs.of(c)
+	if known.principal != nil {
+		return known.principal, nil
+	}
 	id, err := a.identity(c)
 	if err != nil {
 		return nil, err
 	}
 	p := &gatehouse.Principal{
 		Subject: id.Subject, Issuer: mtlsIssuer, Tenant: id.Tenant, Roles: id.Roles, Scopes: id.Scopes,
-		Method: gatehouse.MethodMTLS, KeyID: thumbprint(c), Expires: c.NotAfter,
+		Method: gatehouse.MethodMTLS, KeyID: known.thumbprint, Expires: c.NotAfter,
 	}
+	a.certs.place(c).Store(&certificate{c, known.thumbprint, p})
 	return p, nil
 }
 

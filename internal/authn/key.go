@@ -40,8 +40,8 @@ var environmentPattern = regexp.MustCompile(`^[a-z0-9]{1,16}$`)
 // WellFormedKey reports whether key has the form of [KeyPattern], nothing before
 // or after, and its checksum holds. It says nothing about its being known.
 func WellFormedKey(key string) bool {
-	_, _, err := parseKey(key)
-	return err == nil
+	_, _, err := keyForm(key)
+	return err == nil && sumHolds(key)
 }
 
 var (
@@ -49,9 +49,8 @@ var (
 	errKeySum  = errors.New("the checksum does not hold: mistyped or cut")
 )
 
-// parseKey takes a key apart. The checksum is no protection against forgers; it
-// keeps accidents from costing a look-up, and makes leaks recognisable.
-func parseKey(key string) (environment, id string, err error) {
+// keyForm takes a key apart.
+func keyForm(key string) (environment, id string, err error) {
 	n := len(key) - keyTail
 	if n <= len(keyPrefix) || n > len(keyPrefix)+16 || !strings.HasPrefix(key, keyPrefix) {
 		return "", "", errKeyForm
@@ -69,11 +68,15 @@ func parseKey(key string) (environment, id string, err error) {
 			return "", "", errKeyForm
 		}
 	}
-	body := key[:len(key)-keySumLen-1]
-	if sum := checksum(body); string(sum[:]) != key[len(body)+1:] {
-		return "", "", errKeySum
-	}
 	return key[len(keyPrefix):n], key[n+1 : n+1+keyIDLen], nil
+}
+
+// sumHolds checks the checksum of a key that has the form. It is no protection
+// against forgers; it tells accidents, and makes leaks recognisable.
+func sumHolds(key string) bool {
+	body := key[:len(key)-keySumLen-1]
+	sum := checksum(body)
+	return string(sum[:]) == key[len(body)+1:]
 }
 
 func checksum(body string) (out [keySumLen]byte) {
@@ -89,7 +92,7 @@ func checksum(body string) (out [keySumLen]byte) {
 	return out
 }
 
-// digest is what is kept of a key that parseKey has accepted.
+// digest is what is kept of a key that keyForm has accepted.
 func digest(key string) [sha256.Size]byte {
 	var buf [keyMaxLen]byte
 	return sha256.Sum256(buf[:copy(buf[:], key)])

@@ -24,6 +24,7 @@ type shown struct {
 	raw   string
 	kind  kind   // bearerToken or dpopToken
 	proto string // "https" or "http"
+	now   time.Time
 }
 
 // byToken looks into the caches first, where a token is whatever it looks like:
@@ -31,7 +32,7 @@ type shown struct {
 func (a *Authenticator) byToken(ctx context.Context, r *http.Request, acc *Accept, s shown) (*gatehouse.Principal, error) {
 	for i := range acc.issuers {
 		is := &acc.issuers[i]
-		if t, ok := is.cache.Get(s.raw); ok {
+		if t, ok := is.cache.GetAt(s.raw, s.now); ok {
 			return a.onRequest(r, acc, is, t, s)
 		}
 	}
@@ -132,7 +133,7 @@ func (a *Authenticator) onRequest(r *http.Request, acc *Accept, is *acceptIssuer
 	if acc.bound && !c.Cnf.Bound() {
 		return nil, acc.unbound(s.kind, errors.New("only tokens bound to a key are taken here, and this one is not"))
 	}
-	if c.Cnf.X5T != "" && !holds(presented(r.TLS), c.Cnf.X5T) {
+	if c.Cnf.X5T != "" && !a.certs.holds(presented(r.TLS), c.Cnf.X5T) {
 		return nil, acc.denial(s.kind, invalidToken, gatehouse.Problem{
 			Reason: "certificate_mismatch", Detail: "The access token is bound to another client certificate.",
 			Err: errors.New("cnf.x5t#S256 is not the connection's certificate (RFC 8705 §3)"),
@@ -144,7 +145,7 @@ func (a *Authenticator) onRequest(r *http.Request, acc *Accept, is *acceptIssuer
 		}
 	}
 	if is.withCert {
-		if err := a.beside(acc, leaf(r.TLS)); err != nil {
+		if err := a.beside(acc, leaf(r.TLS), s.now); err != nil {
 			return nil, err
 		}
 	}

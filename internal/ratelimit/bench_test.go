@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 )
@@ -24,17 +26,33 @@ func BenchmarkTake(b *testing.B) {
 	}
 }
 
+// What processors wait for each other is in the time they spend.
 func BenchmarkTakeParallel(b *testing.B) {
-	l, lim := limiter(b, 0), limit(b, "address", "1000000/s", 0)
-	var n atomic.Uint32
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		i := n.Add(1)
-		key := ratelimit.Key{Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}
-		for pb.Next() {
-			l.Take(lim, key, 1, 1)
-		}
-	})
+	for _, by := range []string{"address", "all"} {
+		b.Run(by, func(b *testing.B) {
+			l, lim := limiter(b, 0), limit(b, by, "1000000/s", 0)
+			var n atomic.Uint32
+			b.ReportAllocs()
+			before := spent(b)
+			b.RunParallel(func(pb *testing.PB) {
+				i := n.Add(1)
+				key := ratelimit.Key{Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}
+				for pb.Next() {
+					l.Take(lim, key, 1, 1)
+				}
+			})
+			b.ReportMetric(float64(spent(b)-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+func spent(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func BenchmarkTakeManyKeys(b *testing.B) {

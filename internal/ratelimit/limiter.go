@@ -67,6 +67,9 @@ func New(cfg Config) (*Limiter, error) {
 // happens to the wall clock.
 func (l *Limiter) Now() int64 { return int64(time.Since(l.start)) + 1 }
 
+// At is [Limiter.Now] at t, for who has just asked the clock: t is from time.Now.
+func (l *Limiter) At(t time.Time) int64 { return max(0, int64(t.Sub(l.start))) + 1 }
+
 // Overflowed counts the calls that found no room for their key and were counted
 // against the bucket all newcomers share. It grows under a flood of fresh keys,
 // or when Entries is too small.

@@ -12,6 +12,7 @@ const (
 	ways         = 8
 	maxCacheLife = 5 * time.Minute
 	maxCached    = 4 << 10 // bytes of a token worth remembering
+	hashed       = 64      // bytes at a token's end
 	defaultSlots = 16 << 10
 )
 
@@ -82,15 +83,18 @@ func NewCache[V any](entries int) *Cache[V] {
 
 // Get returns what raw was turned into. The whole token is compared: a
 // collision of hashes is a miss, never another caller's principal.
-func (c *Cache[V]) Get(raw string) (v V, ok bool) {
-	hash := maphash.String(c.t.seed, raw)
+func (c *Cache[V]) Get(raw string) (v V, ok bool) { return c.GetAt(raw, time.Now()) }
+
+// GetAt is [Cache.Get] for who has asked the clock already.
+func (c *Cache[V]) GetAt(raw string, now time.Time) (v V, ok bool) {
+	hash := c.hash(raw)
 	group := c.t.group(hash)
 	for i := range group {
 		e := group[i].Load()
 		if e == nil || e.hash != hash || e.raw != raw {
 			continue
 		}
-		if e.keys.epoch.Load() != e.epoch || time.Now().UnixNano() >= e.expires {
+		if e.keys.epoch.Load() != e.epoch || now.UnixNano() >= e.expires {
 			continue
 		}
 		return e.value, true
@@ -112,11 +116,17 @@ func (c *Cache[V]) Put(raw string, claims *Claims, v V) {
 	if !now.Before(expires) {
 		return
 	}
-	e := &cached[V]{maphash.String(c.t.seed, raw), strings.Clone(raw), expires.UnixNano(), claims.keys, claims.epoch, v}
+	e := &cached[V]{c.hash(raw), strings.Clone(raw), expires.UnixNano(), claims.keys, claims.epoch, v}
 	c.t.put(e.hash, e, func(old *cached[V]) int64 {
 		if old.raw == raw || old.keys.epoch.Load() != old.epoch {
 			return 0
 		}
 		return old.expires
 	})
+}
+
+// hash is of a token's end alone: that is its signature, or its tag, or random, so
+// that no two tokens of one issuer have it in common, and it takes a fifth of the time.
+func (c *Cache[V]) hash(raw string) uint64 {
+	return maphash.String(c.t.seed, raw[max(0, len(raw)-hashed):])
 }

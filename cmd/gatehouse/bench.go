@@ -18,8 +18,8 @@ import (
 
 type benchCmd struct {
 	Operation   string        `placeholder:"ID" help:"Measure this operation of the config. Default: a sample that needs no config."`
-	Rounds      int           `default:"12" help:"How often everything takes a turn, 1 to 1000."`
-	Seconds     float64       `default:"0.15" help:"How long one turn takes."`
+	Rounds      int           `default:"36" help:"How often everything takes a turn, 1 to 1000."`
+	Seconds     float64       `default:"0.05" help:"How long one turn takes."`
 	Connections int           `default:"32" help:"Kept open by the load, 1 to 1024."`
 	Against     []string      `placeholder:"URL" help:"Another proxy that gets the same load; may be repeated."`
 	AgainstPID  []int         `name:"against-pid" placeholder:"PID" help:"Its process, whose children count, too: one for each --against, in their order. Default: its CPU is not measured."`
@@ -31,7 +31,7 @@ type benchCmd struct {
 
 func (benchCmd) Help() string {
 	return "Measures on this machine what a request costs and what each check adds to it: CPU of the gateway alone, user and system, and what it allocates. " +
-		"Load and service are processes of their own on loopback. Each check is left out in turn, and run alone where that is lost in the noise. Takes about a minute; with --rounds 48 the noise halves.\n\n" +
+		"Load and service are processes of their own on loopback. Each check is left out in turn, and run alone where that is lost in the noise. Takes about a minute; with --rounds 144 the noise halves.\n\n" +
 		"With --operation the config's own rules are measured: the request is that of a test of the config which allows it, or one made of the document; issuers' keys, rates and services are replaced for the time being, and nothing of yours is started, asked or changed. " +
 		"A peer is on this machine, or proves that it is yours as for gatehouse attack.\n\nExample:\n  gatehouse bench --svg bench.svg"
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +65,14 @@ func quick(t *testing.T, dir string, args ...string) (r benchReport) {
 
 func TestBenchMeasuresEveryCheck(t *testing.T) {
 	dir := t.TempDir()
-	r := quick(t, dir, "--svg", "bench.svg")
+	peer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path != "/v1/customers/42" || !strings.HasPrefix(r.Host, "127.0.0.1:") || r.Header.Get("Authorization") == "" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+	}))
+	defer peer.Close()
+	r := quick(t, dir, "--svg", "bench.svg", "--against", peer.URL, "--against-pid", strconv.Itoa(os.Getpid()), "--against", peer.URL+"/elsewhere")
 	statuses := map[string]int{
 		"public": 200, "get": 200, "post": 200, "refused-401": 401, "refused-403": 403, "refused-400": 400, "refused-422": 422, "refused-429": 429, "refused-attack": 403,
 	}
@@ -83,6 +92,15 @@ func TestBenchMeasuresEveryCheck(t *testing.T) {
 	}
 	if len(statuses) > 0 {
 		t.Errorf("not measured: %v", statuses)
+	}
+	if len(r.Peers) != 4 {
+		t.Fatalf("%d lines of peers, want 4: %+v", len(r.Peers), r.Peers)
+	}
+	for i, p := range r.Peers {
+		own := i < 2 // the first peer's process is named, and it is asked for what the gateway is
+		if p.Line != []string{"get", "post"}[i%2] || p.Requests < 1 || (p.CPU != nil) != own || own && p.CPU.Median <= 0 || (p.Other == 0) != own {
+			t.Errorf("%+v", p)
+		}
 	}
 	if len(r.Breakdowns) != 2 {
 		t.Fatalf("%d requests are broken down, want 2", len(r.Breakdowns))
@@ -201,6 +219,7 @@ components: {securitySchemes: {any: {type: http, scheme: bearer}, key: {type: ap
 		"an operation that refuses what is made for it": {[]string{"--operation", "shop.tiny"}, []string{"shop.tiny refuses", "small", "hint: write a request", "tests:"}},
 		"an operation that is none":                     {[]string{"--operation", "shop.raed"}, []string{"shop.read"}},
 		"a config without an operation":                 {[]string{"--config", "gatehouse.yaml"}, []string{"which operation", "hint: ", "--operation shop."}},
+		"a service for everybody":                       {[]string{"--service", "0.0.0.0:0"}, []string{"0.0.0.0:0", "127.0.0.1"}},
 		"no rounds":                                     {[]string{"--rounds", "0"}, []string{"0 rounds", "1 to 1000"}},
 		"a peer that is none":                           {[]string{"--against", "here"}, []string{"not the URL", "hint: "}},
 		"a peer nobody answers at":                      {[]string{"--against", "http://127.0.0.1:1"}, []string{"does not answer", "hint: start the peer"}},

@@ -93,6 +93,13 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	case cfg.Connections < 1 || cfg.Connections > maxConnections:
 		return nil, fmt.Errorf("%d connections %w: expected 1 to %d", cfg.Connections, ErrBounds, maxConnections)
 	}
+	service := cfg.Service
+	if service == "" {
+		service = "127.0.0.1:0"
+	}
+	if at, err := netip.ParseAddrPort(service); err != nil || !at.Addr().IsLoopback() {
+		return nil, fmt.Errorf("the service's address %s %w: expected one of this machine alone, like 127.0.0.1:9001", service, ErrBounds)
+	}
 	if cfg.Report == nil {
 		cfg.Report = func(string, int, int) {}
 	}
@@ -107,10 +114,6 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	}
 	g := &rig{dir: dir, path: cfg.File}
 	defer func() { err = errors.Join(err, g.end()) }()
-	service := cfg.Service
-	if service == "" {
-		service = "127.0.0.1:0"
-	}
 	load, at, end, err := children(ctx, cfg.Child, service)
 	if err != nil {
 		return nil, err

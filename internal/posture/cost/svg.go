@@ -9,13 +9,16 @@ import (
 // SVG draws the report: a bar for each request, and for each that is broken down
 // what it is made of. Text says what the bars do; it takes the reader's colours.
 func (r *Report) SVG() []byte {
-	const row, left, wide, width = 22, 300, 420, 860
+	const row, left, wide, width = 22, 320, 380, 960
 	var b strings.Builder
 	y := 30
 	text := func(x, y int, class, s string) {
 		_, _ = fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" class=\"%s\">%s</text>\n", x, y, class, escaped(s))
 	}
 	bar := func(name, value, class string, share float64) {
+		if r := []rune(name); len(r) > 44 {
+			name = string(r[:43]) + "…"
+		}
 		text(left-8, y+14, "end", name)
 		long := max(1, share*wide)
 		_, _ = fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" class=\"%s\"/>\n", left, y+3, long, row-6, class)

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -42,14 +42,25 @@ wrk.headers["Content-Type"]="application/json"
 
 // The Gatehouses that are compared.
 const (
-	full   = "full"
-	quiet  = "quiet" // without rules for content
-	public = "public"
+	full   = "full"   // every check
+	quiet  = "quiet"  // without rules for content
+	public = "public" // an operation for anyone
 )
 
-// furnish writes a whole Gatehouse of a kind into home and returns a token it takes.
-func furnish(home string, port, admin, service int, kind string) (string, error) {
-	if err := os.MkdirAll(home, 0o700); err != nil {
+// A house is a Gatehouse to be furnished.
+type house struct {
+	home              string
+	kind              string
+	plain, tls, admin int // ports
+	service           int
+	cert, key         string
+	idle              time.Duration // until a silent caller is let go
+	extra             string        // more settings of the API, indented by four
+}
+
+// furnish writes what a Gatehouse needs into its home and returns a token it takes.
+func (h *house) furnish() (string, error) {
+	if err := os.MkdirAll(h.home, 0o700); err != nil {
 		return "", err
 	}
 	signer, err := token.NewSigner(token.ES256)
@@ -59,49 +70,48 @@ func furnish(home string, port, admin, service int, kind string) (string, error)
 	now := time.Now()
 	raw, err := signer.AccessToken(&token.AccessToken{
 		Issuer: "https://issuer.bench", Subject: "42", Audience: "customers", ClientID: "bench", Scopes: []string{"customers:read", "customers:write"},
-		Roles: []string{"support"}, Tenant: strings.Repeat("t", 120), IssuedAt: now, Expires: now.Add(time.Hour),
+		Roles: []string{"support"}, Tenant: strings.Repeat("t", 120), IssuedAt: now, Expires: now.Add(12 * time.Hour),
 	})
 	if err != nil {
 		return "", err
 	}
 	access, security := "{grant: customers:use, own: {path.customerId: claims.sub}, require: {limit: 'query.limit <= 50'}}", "[{oauth2: [customers:read]}]"
-	bodyAccess := "{grant: customers:use, require: {country: 'body.address.country != \"XX\"'}}"
-	if kind == public {
-		access, bodyAccess, security = "{public: true}", "{public: true}", "[]"
+	bodyAccess, anyAccess := "{grant: customers:use, require: {country: 'body.address.country != \"XX\"'}}", "{grant: customers:use}"
+	guardrails := "guardrails:\n  - {id: tenant, deny: 'principal.tenant == \"suspended\"', because: Suspended}\n"
+	if h.kind == public {
+		access, bodyAccess, anyAccess, security, guardrails = "{public: true}", "{public: true}", "{public: true}", "[]", ""
 	}
 	config := fmt.Sprintf(`gatehouse: 1
 data: ./data
+events: {rotate: 16MiB, keep: 4}
 listeners:
-  - {address: "127.0.0.1:%d", plaintext: a benchmark on loopback, limits: {connections_per_address: 10000}}
-admin: {address: "127.0.0.1:%d"}
+  - {address: "127.0.0.1:%[1]d", plaintext: a benchmark on loopback, timeouts: {idle: %[5]s}, limits: {connections: 20000, connections_per_address: 20000}}
+  - {address: "127.0.0.1:%[2]d", tls: {certificate: %[6]q, key: %[7]q}, timeouts: {idle: %[5]s}, limits: {connections: 20000, connections_per_address: 20000}}
+admin: {address: "127.0.0.1:%[3]d"}
 issuers:
   bench: {issuer: https://issuer.bench, audience: customers, jwks: ./jwks.json, claims: {tenant: string}, tenant: tenant}
 roles: {support: [customers:use]}
-guardrails:
-  - {id: tenant, deny: 'principal.tenant == "suspended"', because: Suspended}
-apis:
+%[8]sapis:
   customers:
     openapi: ./openapi.yaml
-    upstreams: ["http://127.0.0.1:%d"]
+    upstreams: ["http://127.0.0.1:%[4]d"]
     limits:
       - {id: address, per: address, rate: 1000000/s, burst: 1000000}
       - {id: user, per: principal, rate: 1000000/s, burst: 1000000}
-    operations:
-      getCustomer: %s
-      updateCustomer: %s
-`, port, admin, service, access, bodyAccess)
-	if kind == quiet {
+%[9]s    operations:
+      getCustomer: %[10]s
+      updateCustomer: %[11]s
+      getFile: %[12]s
+      putFile: {%[13]s, max_body: 16MiB}
+      search: %[12]s
+      limited: {%[13]s, limits: [{id: few, per: principal, rate: 1/s}]}
+      socket: {%[13]s, upgrade: websocket}
+`, h.plain, h.tls, h.admin, h.service, h.idle, h.cert, h.key, guardrails, h.extra, access, bodyAccess, anyAccess, strings.Trim(anyAccess, "{}"))
+	if h.kind == quiet {
 		config += "waf: {mode: \"off\", leaks: \"off\"}\n"
 	}
-	if kind == public {
-		config = strings.Replace(config, "guardrails:\n  - {id: tenant, deny: 'principal.tenant == \"suspended\"', because: Suspended}\n", "", 1)
-	}
-	for name, text := range map[string]string{"gatehouse.yaml": config, "jwks.json": string(signer.JWKS()), "openapi.yaml": strings.ReplaceAll(openapi, "SECURITY", security)} {
-		if err := write(home, name, text); err != nil {
-			return "", err
-		}
-	}
-	return raw, write(filepath.Clean(home), "token", raw)
+	return raw, errors.Join(write(h.home, "gatehouse.yaml", config), write(h.home, "jwks.json", string(signer.JWKS())),
+		write(h.home, "openapi.yaml", strings.ReplaceAll(openapi, "SECURITY", security)))
 }
 
 const openapi = `openapi: 3.1.0
@@ -153,4 +163,24 @@ paths:
                 preferences: {type: object, additionalProperties: false, properties: {newsletter: {type: boolean}, theme: {enum: [dark, light]}, language: {type: string, pattern: "^[a-z]{2}-[A-Z]{2}$"}}}
                 created_at: {type: string, format: date-time}
       responses: {"200": {description: ok}}
+  /v1/files/{name}:
+    parameters:
+      - {name: name, in: path, required: true, schema: {type: string, pattern: "^[a-z0-9]{1,20}$"}}
+    get:
+      operationId: getFile
+      responses: {"200": {description: ok}}
+    post:
+      operationId: putFile
+      requestBody: {required: true, content: {application/octet-stream: {}}}
+      responses: {"200": {description: ok}}
+  /v1/search:
+    get:
+      operationId: search
+      parameters:
+        - {name: q, in: query, required: true, schema: {type: string, maxLength: 200}}
+      responses: {"200": {description: ok}}
+  /v1/limited:
+    get: {operationId: limited, responses: {"200": {description: ok}}}
+  /v1/socket:
+    get: {operationId: socket, responses: {"101": {description: ok}}}
 `

@@ -10,29 +10,134 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
-const common = "events { worker_connections 8192; }\nhttp { access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;\n"
+// nginxHead begins both configs: the service's with one worker, the proxy's with two.
+const nginxHead = `worker_processes %[2]d; worker_rlimit_nofile 20000; daemon off; pid %[1]s/%[3]s.pid; error_log %[1]s/%[3]s.err;
+events { worker_connections 16384; }
+http {
+	access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 32m;
+	client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+`
 
-// serviceConf is the service behind all: one worker that answers 802 bytes.
+// serviceConf is the service behind all: one worker that answers 802 bytes, has
+// files, and reads what is sent to it before it answers.
 func serviceConf(dir string, port int) string {
 	answer := `{"id":"9b2f","name":"Ada Lovelace","email":"ada@example.org","roles":["reader","editor"],"note":"`
 	answer += strings.Repeat("x", 802-len(answer)-2) + `"}`
-	return fmt.Sprintf("worker_processes 1; daemon off; pid %[1]s/up.pid; error_log %[1]s/up.err;\n"+common+
-		"default_type application/json; server { listen 127.0.0.1:%[2]d; location / { return 200 '%[3]s'; } } }\n", dir, port, answer)
+	return fmt.Sprintf(nginxHead+`	default_type application/json;
+	upstream itself { server 127.0.0.1:%[4]d; keepalive 64; keepalive_requests 100000000; }
+	server {
+		listen 127.0.0.1:%[4]d;
+		sendfile on; tcp_nopush on; open_file_cache max=10;
+		location / { return 200 '%[5]s'; }
+		location /v1/files/ {
+			default_type application/octet-stream;
+			root %[1]s;
+			if ($request_method = POST) { rewrite ^ /received last; }
+		}
+		location /received { # nginx reads a body only to pass it on: here to itself, without it
+			client_body_buffer_size 11m; proxy_pass_request_body off; proxy_set_header Content-Length ""; proxy_set_header Connection "";
+			proxy_http_version 1.1; proxy_method GET; proxy_pass http://itself/;
+		}
+	}
+}
+`, dir, 1, "up", port, answer)
 }
 
-func nginxConf(dir string, port, service int) string {
-	return fmt.Sprintf("worker_processes 2; daemon off; pid %[1]s/px.pid; error_log %[1]s/px.err;\n"+common+
-		"upstream u { server 127.0.0.1:%[3]d; keepalive 512; keepalive_requests 100000000; }\n"+
-		"server { listen 127.0.0.1:%[2]d; location / { proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; } } }\n", dir, port, service)
+func nginxConf(s *stage, plain, secure int) string {
+	return fmt.Sprintf(nginxHead+`	upstream u { server 127.0.0.1:%[4]d; keepalive 512; keepalive_requests 100000000; }
+	server {
+		listen 127.0.0.1:%[5]d;
+		listen 127.0.0.1:%[6]d ssl;
+		ssl_certificate %[7]s; ssl_certificate_key %[8]s; ssl_protocols TLSv1.3;
+		location / {
+			proxy_pass http://u; proxy_http_version 1.1; proxy_request_buffering off;
+			proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;
+		}
+	}
+}
+`, s.dir, 2, "px", s.service, plain, secure, s.cert, s.key)
 }
 
-func haproxyConf(port, service int) string {
-	return fmt.Sprintf("global\n nbthread 2\n maxconn 8192\ndefaults\n mode http\n timeout client 60s\n timeout server 60s\n timeout connect 5s\n option http-keep-alive\n http-reuse always\n"+
-		"frontend f\n bind 127.0.0.1:%d\n option forwardfor\n default_backend b\nbackend b\n server s 127.0.0.1:%d pool-max-conn 1024\n", port, service)
+func haproxyConf(s *stage, plain, secure int) string {
+	return fmt.Sprintf(`global
+ nbthread 2
+ no strict-limits
+ maxconn 12000
+defaults
+ mode http
+ timeout client 600s
+ timeout server 60s
+ timeout connect 5s
+ option http-keep-alive
+ http-reuse always
+frontend f
+ maxconn 12000
+ bind 127.0.0.1:%d backlog 4096
+ bind 127.0.0.1:%d backlog 4096 ssl crt %s/both.pem ssl-min-ver TLSv1.3 alpn http/1.1
+ option forwardfor
+ default_backend b
+backend b
+ server s 127.0.0.1:%d pool-max-conn 1024
+`, plain, secure, s.dir, s.service)
 }
 
-func caddyConf(port, service int) string {
-	return fmt.Sprintf("{\n admin off\n auto_https off\n persist_config off\n}\nhttp://127.0.0.1:%d {\n reverse_proxy 127.0.0.1:%d\n}\n", port, service)
+func caddyConf(s *stage, plain, secure int) string {
+	return fmt.Sprintf(`{
+	admin off
+	auto_https off
+	persist_config off
+	default_sni localhost
+	servers {
+		protocols h1 h2
+		timeouts {
+			idle 10m
+		}
+	}
+}
+http://:%[1]d {
+	bind 127.0.0.1
+	reverse_proxy 127.0.0.1:%[3]d
+}
+https://:%[2]d {
+	bind 127.0.0.1
+	tls %[4]s %[5]s {
+		protocols tls1.3
+	}
+	reverse_proxy 127.0.0.1:%[3]d
+}
+`, plain, secure, s.service, s.cert, s.key)
+}
+
+// traefikConf is both of Traefik's files in one: it reads itself for the routes.
+func traefikConf(s *stage, plain, secure int) string {
+	return fmt.Sprintf(`global: {checkNewVersion: false, sendAnonymousUsage: false}
+log: {level: ERROR}
+entryPoints:
+  web: {address: "127.0.0.1:%[1]d", transport: {keepAliveMaxRequests: 0, respondingTimeouts: {idleTimeout: 10m}}}
+  websecure: {address: "127.0.0.1:%[2]d", transport: {keepAliveMaxRequests: 0, respondingTimeouts: {idleTimeout: 10m}}}
+providers: {file: {filename: %[6]s/traefik.yaml, watch: false}}
+http:
+  routers:
+    plain: {rule: "PathPrefix(`+"`/`"+`)", service: u, entryPoints: [web]}
+    secure: {rule: "PathPrefix(`+"`/`"+`)", service: u, entryPoints: [websecure], tls: {options: modern}}
+  services: {u: {loadBalancer: {passHostHeader: true, servers: [{url: "http://127.0.0.1:%[3]d"}]}}}
+tls:
+  options: {modern: {minVersion: VersionTLS13}}
+  certificates: [{certFile: %[4]s, keyFile: %[5]s}]
+  stores: {default: {defaultCertificate: {certFile: %[4]s, keyFile: %[5]s}}}
+`, plain, secure, s.service, s.cert, s.key, s.dir)
+}
+
+// krakendConf has the endpoints of the tables passed on as they are; it listens
+// either with TLS or without, so it is not in the tables of TLS.
+func krakendConf(s *stage, plain, _ int) string {
+	var endpoints []string
+	for _, e := range []struct{ method, path string }{{"GET", "/v1/customers/{a}"}, {"POST", "/v1/customers/{a}"}, {"GET", "/v1/files/{a}"}, {"POST", "/v1/files/{a}"}} {
+		endpoints = append(endpoints, fmt.Sprintf(`{"endpoint":%[1]q,"method":%[2]q,"output_encoding":"no-op","input_headers":["*"],"input_query_strings":["*"],`+
+			`"backend":[{"url_pattern":%[1]q,"method":%[2]q,"encoding":"no-op","host":["http://127.0.0.1:%[3]d"]}]}`, e.path, e.method, s.service))
+	}
+	return fmt.Sprintf(`{"version":3,"listen_ip":"127.0.0.1","port":%d,"timeout":"30s","idle_timeout":"10m","max_idle_connections_per_host":512,"endpoints":[%s]}`,
+		plain, strings.Join(endpoints, ","))
 }
 
 const postLua = `wrk.method="POST"

@@ -80,7 +80,9 @@ func (l *soakLoad) all() []*soakKind {
 	bearer := "Bearer " + l.token
 	plain, secure := fmt.Sprintf("http://localhost:%d", l.house.plain), fmt.Sprintf("https://localhost:%d", l.house.tls)
 	ask := func(c *http.Client, method, url, credential, kind string, body func() io.Reader, size int) func(context.Context) (int, error) {
-		return func(ctx context.Context) (int, error) { return l.ask(ctx, c, method, url, credential, kind, body(), size) }
+		return func(ctx context.Context) (int, error) {
+			return l.ask(ctx, c, method, url, credential, kind, body(), size)
+		}
 	}
 	none := func() io.Reader { return http.NoBody }
 	text := func(t string) func() io.Reader { return func() io.Reader { return strings.NewReader(t) } }

@@ -154,8 +154,12 @@ func conditions(ctx context.Context, out io.Writer) {
 	say("go", `go version go(\S+)`, "version")
 	say("nginx", `nginx/(\S+)`, "-v")
 	say("haproxy", `version (\S+)`, "-v")
-	say(*caddy, `^v?(\S+)`, "version")
-	say(*traefik, `Version:\s+(\S+)`, "version")
+	for _, peer := range []string{*caddy, *traefik} {
+		if peer != "" {
+			o, _ := exec.CommandContext(ctx, "go", "version", "-m", peer).CombinedOutput()
+			parts = append(parts, filepath.Base(peer)+" "+find(string(o), `\smod\s+\S+\s+v?(\S+)`))
+		}
+	}
 	say(*krakend, `Version:\s+(\S+)`, "version")
 	say("wrk", `wrk (\S+)`, "-v")
 	_, _ = fmt.Fprintf(out, "%s; load average before: %s\n", strings.Join(parts, "; "), loadAverage())

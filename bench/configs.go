@@ -50,7 +50,8 @@ func nginxConf(s *stage, plain, secure int) string {
 		listen 127.0.0.1:%[6]d ssl;
 		ssl_certificate %[7]s; ssl_certificate_key %[8]s; ssl_protocols TLSv1.3;
 		location / {
-			proxy_pass http://u; proxy_http_version 1.1; proxy_request_buffering off;
+			proxy_pass http://u; proxy_http_version 1.1;
+			proxy_request_buffering off; proxy_max_temp_file_size 0; proxy_buffers 8 32k; proxy_busy_buffers_size 64k; # no files, large reads
 			proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;
 		}
 	}

@@ -105,7 +105,7 @@ func dialCaller(ctx context.Context, address string) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd := int(f.Fd()) //nolint:gosec // and blocking from now on
+	fd := int(f.Fd()) // and blocking from now on
 	t := syscall.NsecToTimeval(int64(5 * time.Second))
 	if err := errors.Join(syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &t), syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &t)); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -121,7 +121,7 @@ func (c *caller) run(ctx context.Context, request []byte, next *atomic.Int64, st
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	precise()
-	fd := int(c.file.Fd()) //nolint:gosec // a descriptor fits
+	fd := int(c.file.Fd())
 	gap := float64(time.Second) / float64(*rate)
 	for ctx.Err() == nil {
 		after := time.Duration(float64(next.Add(1)-1) * gap)

@@ -265,7 +265,7 @@ func (l *soakLoad) reload(ctx context.Context, config string, process *os.Proces
 		return
 	}
 	for n := 1; wait(ctx, every) == nil; n++ {
-		if err := os.WriteFile(config, fmt.Appendf(slices.Clone(first), "# %d\n", n), 0o600); err != nil {
+		if err := write(l.house.home, "gatehouse.yaml", fmt.Sprintf("%s# %d\n", first, n)); err != nil {
 			return
 		}
 		if n%2 == 0 && process.Signal(syscall.SIGHUP) != nil {

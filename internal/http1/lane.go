@@ -120,7 +120,7 @@ func (l *lane) take() *laneWork {
 }
 
 func (l *lane) give(w *laneWork) {
-	if laneRace {
+	if lentIsPoisoned {
 		return
 	}
 	w.in, w.r, w.w = w.inRoom[:], 0, 0
@@ -225,7 +225,7 @@ func (c *laneConn) loop() {
 			c.lane.give(c.work)
 			c.work = nil
 			c.state.Store(laneIdle)
-		} else if laneRace {
+		} else if lentIsPoisoned {
 			c.work = c.work.renew()
 		}
 		if c.lane.stopping.Load() {
@@ -246,13 +246,14 @@ func (w *laneWork) renew() *laneWork {
 
 // spoil makes later use of what was lent visible.
 func (w *laneWork) spoil() {
-	w.req.Method, w.req.RequestURI, w.url.Path = "POISONED", "POISONED", "POISONED"
+	const poison = "POISONED"
+	w.req.Method, w.req.RequestURI, w.url.Path = poison, poison, poison
 	for _, h := range [2]http.Header{w.header, w.out.header} {
 		clear(h)
 		h["Poisoned"] = []string{"used after ServeHTTP has returned"}
 	}
 	for i := range w.values {
-		w.values[i] = "POISONED"
+		w.values[i] = poison
 	}
 	w.out.conn = nil // every method panics
 }
@@ -447,7 +448,7 @@ func (c *laneConn) request() (again bool) {
 		_ = w.req.MultipartForm.RemoveAll()
 	}
 	defer func() {
-		if laneRace {
+		if lentIsPoisoned {
 			w.spoil()
 		}
 	}()

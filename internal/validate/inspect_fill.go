@@ -107,7 +107,7 @@ func (o *Operation) fill(m *room, r *http.Request, address string, path []string
 	f, p := &m.facts, o.plan
 	f.Address, f.Method, f.Protocol = address, r.Method, r.Proto
 	m.buf = append(m.buf[:0], head.Path...)
-	f.Rules, f.LineRules = p.rules, p.line
+	f.Rules, f.LineRules, f.PathRules = p.rules, p.line, p.base
 	m.sized = p.sized
 	if len(head.Query) > 0 {
 		m.buf = append(append(m.buf, '?'), head.Query...)
@@ -361,7 +361,7 @@ const maxDecoded = 256
 
 func (m *room) begin() {
 	m.deep.Message, m.deep.BodyProcessor = m.facts.Message, m.facts.BodyProcessor
-	m.deep.Rules, m.deep.LineRules = m.facts.Rules, nothing()
+	m.deep.Rules, m.deep.LineRules, m.deep.PathRules = m.facts.Rules, nothing(), nothing()
 	for i := range m.facts.Values {
 		v := m.facts.Values[i]
 		v.TextRules, v.NameRules = nothing(), nothing()

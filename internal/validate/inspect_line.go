@@ -47,7 +47,7 @@ func (b *planner) line() {
 	for name, text := range map[string]*jsonschema.Text{"REQUEST_FILENAME": &path, "REQUEST_BASENAME": &base} {
 		line = either(line, b.waf.can(waf.Line, name, text))
 	}
-	b.plan.line, b.plan.queried = line, line
+	b.plan.line, b.plan.queried, b.plan.base = line, line, line
 	for name, text := range map[string]*jsonschema.Text{"REQUEST_URI": &path, "REQUEST_URI_RAW": &path, "REQUEST_LINE": &request, "QUERY_STRING": &nullText} {
 		b.plan.line = either(b.plan.line, b.waf.can(waf.Line, name, text))
 		b.plan.queried = either(b.plan.queried, b.waf.can(waf.Line, name, &every))

@@ -33,6 +33,7 @@ type opPlan struct {
 	parts   []exclusion     // of the body's values that have names of their own
 	line    waf.Mask        // of the request line without a query
 	queried waf.Mask        // and with one
+	base    waf.Mask        // of the path in it
 	secrets map[string]bool // headers that carry keys
 	secret  bool            // a query parameter is one
 	front   map[int]string  // why rules that are not in rules are not needed, by id

@@ -2,23 +2,24 @@ package waf
 
 import (
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
 
-// A memory holds texts that no rule of their class matched: header values and
-// cookies come with every request of a client, and much else repeats. It is a
+// A memory holds texts that no rule of their class matched, or few: header values
+// and cookies come with every request of a client, and much else repeats. It is a
 // table of slots, each with one text; what comes later takes the slot, but only
 // when it comes a second time: what is sent once moves nothing out. Readers and
 // writers do not wait.
 //
-// Only what was clean is remembered, and it is compared whole: no sender can make
-// another text pass. It takes 4 MiB at most.
+// Texts are compared whole: no sender can make another text pass. It takes 4 MiB
+// at most.
 type memory struct {
 	seed  maphash.Seed
-	seen  [8192][2]atomic.Uint32         // what came last, by hash
-	short [2048][2]atomic.Pointer[clean] // texts of up to shortText bytes
-	long  [256][2]atomic.Pointer[clean]  // up to longText bytes
+	seen  [8192][2]atomic.Uint32           // what came last, by hash
+	short [2048][2]atomic.Pointer[learned] // texts of up to shortText bytes
+	long  [256][2]atomic.Pointer[learned]  // up to longText bytes
 }
 
 const (
@@ -26,37 +27,49 @@ const (
 	longText  = 4 << 10
 )
 
-type clean struct {
+// A learned is a text and all rules of its class that it is a candidate of.
+type learned struct {
 	class *class
 	text  string
+	hits  []hit
 }
+
+// A hit is a rule that may match a text, or does for sure.
+type hit struct {
+	rule *rule
+	sure bool
+}
+
+// fewHits is how many hits are remembered: what is harmless has one now and then.
+const fewHits = 4
 
 func newMemory() *memory { return &memory{seed: maphash.MakeSeed()} }
 
 func (m *memory) hash(c *class, text string) uint64 { return maphash.String(m.seed, text) + c.salt }
 
-func (m *memory) slots(hash uint64, text string) *[2]atomic.Pointer[clean] {
+func (m *memory) slots(hash uint64, text string) *[2]atomic.Pointer[learned] {
 	if len(text) <= shortText {
 		return &m.short[hash%uint64(len(m.short))]
 	}
 	return &m.long[hash%uint64(len(m.long))]
 }
 
-func (m *memory) has(c *class, text string) bool {
+// get returns what was learned of a text, nil when nothing was.
+func (m *memory) get(c *class, text string) *learned {
 	if len(text) > longText {
-		return false
+		return nil
 	}
 	pair := m.slots(m.hash(c, text), text)
 	for i := range pair {
 		if k := pair[i].Load(); k != nil && k.class == c && k.text == text {
-			return true
+			return k
 		}
 	}
-	return false
+	return nil
 }
 
-func (m *memory) add(c *class, text string) {
-	if len(text) > longText {
+func (m *memory) add(c *class, text string, hits []hit) {
+	if len(text) > longText || len(hits) > fewHits {
 		return
 	}
 	h := m.hash(c, text)
@@ -66,7 +79,7 @@ func (m *memory) add(c *class, text string) {
 		return
 	}
 	pair := m.slots(h, text)
-	pair[1].Store(pair[0].Swap(&clean{c, strings.Clone(text)}))
+	pair[1].Store(pair[0].Swap(&learned{c, strings.Clone(text), slices.Clone(hits)}))
 }
 
 // A member is what is known of all values of one place and name.
@@ -77,6 +90,7 @@ type member struct {
 	text, names *class
 	clean       bool   // no rule that looks at the name matches it
 	marks       uint64 // those it is
+	kept        bool   // others see it: it does not change any more
 }
 
 // members is a table like [memory], of names: those of fields repeat, too.
@@ -105,9 +119,17 @@ func (m *members) get(in In, name string) *member {
 	return nil
 }
 
-func (m *members) add(k member) {
-	if len(k.name) <= longName {
-		k.name = strings.Clone(k.name)
-		m.slot(k.in, k.name).Store(&k)
+// add remembers k, unless it is what get returned.
+func (m *members) add(k *member) {
+	if len(k.name) <= longName && !k.kept {
+		k.name, k.kept = strings.Clone(k.name), true
+		m.slot(k.in, k.name).Store(k)
 	}
+}
+
+// cleaned is k with a clean name.
+func (k *member) cleaned() *member {
+	c := *k
+	c.clean, c.kept = true, false
+	return &c
 }

@@ -52,7 +52,7 @@ func (t *turn) target(x *rule, i int, s *aim) {
 			t.member(x, i, s, v)
 		}
 	case ofSingle:
-		if t.drops(x, s, "", 0) || s.line() && !t.facts.LineRules.Has(x.n) {
+		if t.drops(x, s, "", 0) || !t.facts.singleRules(s.single).Has(x.n) {
 			return
 		}
 		if i == 0 && x.scanned && t.found.on && !x.single {

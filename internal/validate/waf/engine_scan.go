@@ -22,7 +22,7 @@ type found struct {
 	only  rx.Bits
 	pm    []uint64
 	room  []uint64 // of works that were put together
-	raw   int      // candidates of the value that is scanned, and those a mask took out
+	raw   []hit    // of the value that is scanned, those that a mask takes out among them
 	marks uint64   // members that are there
 }
 
@@ -104,12 +104,17 @@ func (t *turn) look(s *scan, first int) bool {
 		if p == nil {
 			continue
 		}
-		var rules Mask
-		if n < madeOfLine {
-			rules = t.facts.LineRules
+		rules := t.facts.singleRules(n)
+		if !meets(p.one.rules, rules, t.facts.Rules) {
+			continue
 		}
 		t.phase = first + 1
-		t.scan(s, p.one, t.single(n), int32(-1-n), false, rules)
+		text := t.single(n)
+		if first := s.first[n].Load(); first != nil && first.text == text {
+			t.replay(first, int32(-1-n), false, rules)
+			continue
+		}
+		t.scan(s, p.one, text, int32(-1-n), false, rules)
 	}
 	if t.cut {
 		return false
@@ -119,10 +124,6 @@ func (t *turn) look(s *scan, first int) bool {
 	}
 	// Rules with a chain, and those a scan does not find, are tried alone: most of
 	// them look at a header and do not match.
-	if !t.begun {
-		t.begin()
-	}
-	t.quiet = true
 	for _, n := range f.some {
 		if x := t.rules[n]; !x.ruledOut(f.marks) && t.tries(x) {
 			return true
@@ -181,6 +182,10 @@ func (t *turn) affords(cost int64) bool {
 
 // tries reports whether a rule wakes the others.
 func (t *turn) tries(x *rule) bool {
+	if !t.begun {
+		t.begin()
+	}
+	t.quiet = true
 	t.phase, t.rule = x.phase, x
 	t.matches, t.heads = t.matches[:0], t.heads[:0]
 	if !x.probe {
@@ -230,12 +235,9 @@ func (t *turn) value(s *scan, i int) {
 	if texts == nil && names == nil {
 		return
 	}
-	var m member
-	known := s.known.get(v.In, v.Name)
-	if known != nil {
-		m = *known
-	} else {
-		m = member{in: v.In, name: v.Name}
+	m := s.known.get(v.In, v.Name)
+	if m == nil {
+		m = &member{in: v.In, name: v.Name}
 		t.left -= 100 + texts.nameCost(v.Name) + names.nameCost(v.Name)
 		if texts != nil {
 			m.text = texts.of(v.Name)
@@ -251,26 +253,29 @@ func (t *turn) value(s *scan, i int) {
 	}
 	f := &t.found
 	f.marks |= m.marks
-	if m.names != nil && !m.clean && meets(m.names.rules, v.NameRules) {
-		f.raw = 0
+	if m.names != nil && !m.clean && meets(m.names.rules, v.NameRules, t.facts.Rules) {
+		f.raw = f.raw[:0]
 		t.forming(s, m.names, v.Name, int32(i), true, v.NameRules)
-		m.clean = f.raw == 0 && t.whole()
+		if len(f.raw) == 0 && t.whole() {
+			m = m.cleaned()
+		}
 	}
-	if known == nil {
-		s.known.add(m)
-	}
-	if m.text != nil && meets(m.text.rules, v.TextRules) {
+	s.known.add(m)
+	if m.text != nil && meets(m.text.rules, v.TextRules, t.facts.Rules) {
 		t.scan(s, m.text, v.Text, int32(i), false, v.TextRules)
 	}
 }
 
-// meets reports whether a rule is in both.
-func meets(a, b Mask) bool {
+// meets reports whether a rule is in all three, of which a is not nil.
+func meets(a, b, c Mask) bool {
 	if b == nil {
-		return true
+		b = a
 	}
-	for i := range min(len(a), len(b)) {
-		if a[i]&b[i] != 0 {
+	if c == nil {
+		c = a
+	}
+	for i := range min(len(a), len(b), len(c)) {
+		if a[i]&b[i]&c[i] != 0 {
 			return true
 		}
 	}
@@ -280,14 +285,25 @@ func meets(a, b Mask) bool {
 // scan asks the rules of a class about a value, which becomes a candidate of those
 // that may match.
 func (t *turn) scan(s *scan, c *class, text string, value int32, name bool, rules Mask) {
-	if s.clean.has(c, text) {
-		t.left -= 20
+	if known := s.clean.get(c, text); known != nil {
+		t.replay(known, value, name, rules)
+		if value < 0 && s.first[-1-value].Load() == nil { // never changed again: all processors read it
+			s.first[-1-value].CompareAndSwap(nil, known)
+		}
 		return
 	}
-	t.found.raw = 0
+	t.found.raw = t.found.raw[:0]
 	t.forming(s, c, text, value, name, rules)
-	if t.found.raw == 0 && t.whole() { // whatever rules says
-		s.clean.add(c, text)
+	if t.whole() { // whatever rules says
+		s.clean.add(c, text, t.found.raw)
+	}
+}
+
+// replay makes a value a candidate of the rules it is known to be one of.
+func (t *turn) replay(known *learned, value int32, name bool, rules Mask) {
+	t.left -= 20
+	for _, h := range known.hits {
+		t.note(h.rule, value, name, rules, h.sure)
 	}
 }
 
@@ -509,11 +525,15 @@ func room(b []uint64, n int) []uint64 {
 
 // may makes a value a candidate of a rule.
 func (t *turn) may(x *rule, value int32, name bool, rules Mask, sure bool) {
-	f := &t.found
 	if x.single && !t.triesOne(x, value, name) {
 		return
 	}
-	f.raw++
+	t.found.raw = append(t.found.raw, hit{x, sure})
+	t.note(x, value, name, rules, sure)
+}
+
+func (t *turn) note(x *rule, value int32, name bool, rules Mask, sure bool) {
+	f := &t.found
 	if !rules.Has(x.n) || !t.facts.Rules.Has(x.n) {
 		return
 	}

@@ -33,9 +33,10 @@ type Facts struct {
 	FilesSize       int64  // FILES_COMBINED_SIZE
 	ArgsCut         bool   // ARGUMENTS_LIMIT_REACHED: there were more than a thousand in the query or in the body
 
-	// Which rules run at all, and which can match the request line and what is made
-	// of it ([Line]), by their number in the engine; nil: all.
-	Rules, LineRules Mask
+	// Which rules run at all, which can match the request line and what is made of it
+	// ([Line]), and which the path in it, by their number in the engine; nil: all. What
+	// can match the path is in both of the last.
+	Rules, LineRules, PathRules Mask
 
 	read reading // room for Read and what was computed for single variables
 }

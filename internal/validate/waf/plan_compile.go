@@ -250,10 +250,19 @@ var singles = []struct { //nolint:gochecknoglobals // a table
 	{"RESPONSE_BODY", 4, ""},
 }
 
-// line reports whether the target is the request line or made of it.
-func (s *aim) line() bool { return s.kind == ofSingle && s.single < madeOfLine }
-
+// madeOfLine is how many of them are the request line or made of it.
 const madeOfLine = 6
+
+// singleRules are the rules that can match a single variable.
+func (f *Facts) singleRules(n int) Mask {
+	switch {
+	case n >= madeOfLine:
+		return nil
+	case f.PathRules != nil && (singles[n].name == "REQUEST_FILENAME" || singles[n].name == "REQUEST_BASENAME"):
+		return f.PathRules
+	}
+	return f.LineRules
+}
 
 func singleNumber(name string) int {
 	for i := range singles {

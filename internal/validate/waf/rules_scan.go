@@ -20,6 +20,7 @@ type scan struct {
 
 	probes []*rule // what can not be found so: counts, and more
 	clean  *memory
+	first  []atomic.Pointer[learned] // by single: the first text of it that was learned
 	known  *members
 
 	steps map[string]int // transformations, each a bit of a signature
@@ -103,7 +104,7 @@ func (r *Rules) scans() (err error) {
 }
 
 func (r *Rules) scan(phases ...int) (*scan, error) {
-	s := &scan{singles: make([]*place, len(singles)), clean: newMemory(), known: newMembers(), steps: map[string]int{}, marks: map[mark]int{}}
+	s := &scan{singles: make([]*place, len(singles)), first: make([]atomic.Pointer[learned], len(singles)), clean: newMemory(), known: newMembers(), steps: map[string]int{}, marks: map[mark]int{}}
 	bundles := map[string]*bundle{}
 	for _, phase := range phases {
 		for _, x := range r.phases[phase] {

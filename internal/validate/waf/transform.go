@@ -137,7 +137,7 @@ func transformOf(name string) (transform, bool) {
 	case "length":
 		t.apply, t.trigger, t.fills, t.changed = func(text string) string { return strconv.Itoa(len(text)) }, all, true, always
 	case "lowercase":
-		t.apply, t.trigger = strings.ToLower, upper.or(high) // what is not UTF-8 becomes U+FFFD
+		t.apply, t.trigger = lowercase, upper.or(high) // what is not UTF-8 becomes U+FFFD
 	case "md5":
 		t.apply, t.trigger, t.fills, t.changed = sumMD5, all, true, hashed
 	case "normalisepath", "normalizepath":

@@ -1,6 +1,7 @@
 package waf
 
 import (
+	"encoding/binary"
 	"path/filepath"
 	"strings"
 	"unicode"
@@ -23,31 +24,102 @@ func cmdLine(text string) string {
 	if at == len(text) {
 		return text
 	}
-	out := make([]byte, at, len(text))
-	copy(out, text)
+	var out strings.Builder
+	out.Grow(len(text))
+	out.WriteString(text[:max(at-1, 0)])
+	var room [chunk]byte
+	n := copy(room[:], text[max(at-1, 0):at]) // a space that may have to go
 	for i := at; i < len(text); i++ {
-		switch c := text[i]; c {
-		case '"', '\'', '\\', '^':
-		case ' ', ',', ';', '\t', '\r', '\n':
-			if !space {
-				out = append(out, ' ')
-			}
-			space = true
-		case '/', '(':
+		if n > chunk-2 && !space {
+			out.Write(room[:n])
+			n = 0
+		}
+		c := text[i]
+		kind := cmdBytes[c]
+		switch kind {
+		case cmdGone:
+			continue
+		case cmdBlank:
 			if space {
-				out = out[:len(out)-1]
+				continue
 			}
-			out = append(out, c)
-			space = false
-		default:
-			if c >= 'A' && c <= 'Z' {
-				c |= 0x20
+			c = ' '
+		case cmdTight:
+			if space {
+				n--
 			}
-			out = append(out, c)
-			space = false
+		case cmdUpper:
+			c |= 0x20
+		}
+		space = kind == cmdBlank
+		room[n] = c
+		n++
+	}
+	out.Write(room[:n])
+	return out.String()
+}
+
+// chunk is how much of a text is made before it is written: a byte at a time is
+// quicker into an array.
+const chunk = 512
+
+// What cmdLine does with a byte; 0: nothing.
+const (
+	cmdGone = 1 + iota
+	cmdBlank
+	cmdTight // no space before it
+	cmdUpper
+)
+
+var cmdBytes = func() (t [256]uint8) {
+	for kind, bytes := range map[uint8]string{cmdGone: `"'\^`, cmdBlank: " ,;\t\r\n", cmdTight: "/(", cmdUpper: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} {
+		for i := range len(bytes) {
+			t[bytes[i]] = kind
 		}
 	}
-	return string(out)
+	return t
+}()
+
+// lowercase is [strings.ToLower], eight bytes at a time where all is ASCII.
+func lowercase(text string) string {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	var out strings.Builder
+	var room [chunk]byte
+	n, kept := 0, 0 // of room; of text, which are as they were
+	for i := 0; i < len(text); i += 8 {
+		var w uint64
+		if i+8 <= len(text) {
+			t := text[i : i+8]
+			w = uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 | uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+		} else {
+			for k := len(text) - 1; k >= i; k-- {
+				w = w<<8 | uint64(text[k])
+			}
+		}
+		if w&high != 0 {
+			return strings.ToLower(text)
+		}
+		upper := (w + ones*(0x80-'A')) &^ (w + ones*(0x7f-'Z')) & high
+		if upper == 0 && kept == i {
+			kept += 8
+			continue
+		}
+		if n == chunk || out.Cap() == 0 {
+			if out.Cap() == 0 {
+				out.Grow(len(text) + 8)
+				out.WriteString(text[:kept])
+			}
+			out.Write(room[:n])
+			n = 0
+		}
+		binary.LittleEndian.PutUint64(room[n:], w|upper>>2)
+		n += 8
+	}
+	if kept >= len(text) {
+		return text
+	}
+	out.Write(room[:n])
+	return out.String()[:len(text)]
 }
 
 func isOneOf(c byte, set string) bool { return strings.IndexByte(set, c) >= 0 }
@@ -86,26 +158,80 @@ func compressWhitespace(text string) string {
 	if at >= len(text) {
 		return text
 	}
-	out := make([]byte, at, len(text))
-	copy(out, text)
+	var out strings.Builder
+	out.Grow(len(text))
+	out.WriteString(text[:at])
+	var room [chunk]byte
+	n := 0
 	for i := at; i < len(text); {
-		if n := white(i); n > 0 {
-			if !before {
-				out = append(out, ' ')
-			}
-			before = true
-			i += n
-			continue
+		if n > chunk-utf8.UTFMax {
+			out.Write(room[:n])
+			n = 0
 		}
-		n := step(i)
-		out = append(out, text[i:i+n]...)
-		before = false
-		i += n
+		c := text[i]
+		width := 1
+		blank := c == ' ' || c >= '\t' && c <= '\r'
+		if c >= utf8.RuneSelf {
+			if width = white(i); width > 0 {
+				blank = true
+			} else {
+				width = step(i)
+			}
+		}
+		switch {
+		case !blank:
+			n += copy(room[n:], text[i:i+width])
+		case !before:
+			room[n] = ' '
+			n++
+		}
+		before = blank
+		i += width
 	}
-	return string(out)
+	out.Write(room[:n])
+	return out.String()
 }
 
 func removeWhitespace(text string) string {
+	var out strings.Builder
+	var room [chunk]byte
+	n := 0
+	for i := 0; i < len(text); {
+		if n > chunk-utf8.UTFMax {
+			if out.Cap() == 0 {
+				out.Grow(len(text))
+			}
+			out.Write(room[:n])
+			n = 0
+		}
+		c := text[i]
+		if c < utf8.RuneSelf {
+			room[n] = c
+			i++
+			if c != ' ' && (c < '\t' || c > '\r') {
+				n++
+			}
+			continue
+		}
+		r, width := utf8.DecodeRuneInString(text[i:])
+		if r == utf8.RuneError {
+			return removeBroken(text)
+		}
+		if !unicode.IsSpace(r) {
+			n += copy(room[n:], text[i:i+width])
+		}
+		i += width
+	}
+	if out.Len()+n == len(text) {
+		return text
+	}
+	out.Write(room[:n])
+	return out.String()
+}
+
+// removeBroken is removeWhitespace of what may be no UTF-8: bytes that are none
+// become U+FFFD.
+func removeBroken(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
 			return -1
@@ -256,6 +382,9 @@ func normalizePath(text string) string {
 	if text == "" {
 		return ""
 	}
+	if isClean(text) {
+		return text
+	}
 	clean := filepath.Clean(text)
 	switch {
 	case clean == ".":
@@ -266,6 +395,29 @@ func normalizePath(text string) string {
 		return text
 	}
 	return clean + "/"
+}
+
+// isClean reports whether normalizePath leaves text as it is: no name in it is
+// empty, "." or "..", but for the first and the last, which may be empty. Prose has
+// few slashes.
+func isClean(text string) bool {
+	rest, first := text, true
+	for {
+		i := strings.IndexByte(rest, '/')
+		name := rest
+		if i >= 0 {
+			name = rest[:i]
+		}
+		switch {
+		case name == "." || name == "..":
+			return false
+		case i < 0:
+			return name != "" || !first && len(text) > 1
+		case name == "" && !first:
+			return false
+		}
+		rest, first = rest[i+1:], false
+	}
 }
 
 // normalizePathWin is normalizePath with backslashes as slashes. It drops what

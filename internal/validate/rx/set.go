@@ -14,7 +14,30 @@ type Pattern struct {
 
 // Options bound a set. The zero value is good.
 type Options struct {
-	MaxBytes int // of memory for states made while scanning; 0: 24 MiB
+	MaxBytes int       // of memory for states made while scanning; 0: 24 MiB
+	Programs *Programs // nil: none are shared
+}
+
+// Programs are expressions as they were compiled, for sets made one after the
+// other that have some in common. The zero value is good.
+type Programs struct{ known map[string]*syntax.Prog }
+
+func (p *Programs) of(expr string) (*syntax.Prog, error) {
+	if p == nil {
+		return compile(expr)
+	}
+	if prog, ok := p.known[expr]; ok {
+		return prog, nil
+	}
+	prog, err := compile(expr)
+	if err != nil {
+		return nil, err
+	}
+	if p.known == nil {
+		p.known = map[string]*syntax.Prog{}
+	}
+	p.known[expr] = prog
+	return prog, nil
 }
 
 const defaultBytes = 24 << 20
@@ -47,7 +70,7 @@ func NewSet(patterns []Pattern, o Options) (*Set, error) {
 			}
 			continue
 		}
-		prog, err := compile(p.Expr)
+		prog, err := o.Programs.of(p.Expr)
 		if err != nil {
 			return nil, fmt.Errorf("pattern %d, %q: %w", i, p.Expr, err)
 		}

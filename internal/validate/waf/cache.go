@@ -96,14 +96,14 @@ type member struct {
 // members is a table like [memory], of names: those of fields repeat, too.
 type members struct {
 	seed  maphash.Seed
-	slots [4096]atomic.Pointer[member]
+	slots [2048][2]atomic.Pointer[member]
 }
 
 const longName = 256
 
 func newMembers() *members { return &members{seed: maphash.MakeSeed()} }
 
-func (m *members) slot(in In, name string) *atomic.Pointer[member] {
+func (m *members) pair(in In, name string) *[2]atomic.Pointer[member] {
 	h := maphash.String(m.seed, name) + uint64(in)*0x9e3779b97f4a7c15
 	return &m.slots[h%uint64(len(m.slots))]
 }
@@ -113,8 +113,11 @@ func (m *members) get(in In, name string) *member {
 	if len(name) > longName {
 		return nil
 	}
-	if k := m.slot(in, name).Load(); k != nil && k.in == in && k.name == name {
-		return k
+	pair := m.pair(in, name)
+	for i := range pair {
+		if k := pair[i].Load(); k != nil && k.in == in && k.name == name {
+			return k
+		}
 	}
 	return nil
 }
@@ -123,7 +126,10 @@ func (m *members) get(in In, name string) *member {
 func (m *members) add(k *member) {
 	if len(k.name) <= longName && !k.kept {
 		k.name, k.kept = strings.Clone(k.name), true
-		m.slot(k.in, k.name).Store(k)
+		pair := m.pair(k.in, k.name)
+		if old := pair[0].Swap(k); old == nil || old.in != k.in || old.name != k.name {
+			pair[1].Store(old)
+		}
 	}
 }
 

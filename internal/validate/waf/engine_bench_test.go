@@ -116,6 +116,10 @@ func TestAWarmQuietRequestAllocatesNothing(t *testing.T) {
 		var f waf.Facts
 		f.Read(&m)
 		var v waf.Verdict
+		for range 4 { // what comes again is remembered
+			v.Reset()
+			r.Request(&f, &v)
+		}
 		if n := testing.AllocsPerRun(200, func() { v.Reset(); r.Request(&f, &v) }); n > 0 || len(v.Hits) > 0 || v.Over {
 			t.Errorf("%s: %v allocations, %s, over %v", name, n, saysOf(&v), v.Over)
 		}

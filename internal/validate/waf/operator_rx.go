@@ -20,16 +20,19 @@ const maxGroups = 9
 // which takes longer and more room, is made when it is first needed: most are
 // never, as the one pass over all expressions comes before them.
 type regex struct {
-	binary   bool
+	pattern  rx.Pattern
+	groups   int // that a match captures, itself among them
+	shortest int // no text with fewer bytes matches
 	compiled func() *regexp.Regexp
 }
 
 func newRegex(arg string) (*regex, error) {
 	p := patternOf(arg)
-	if _, err := syntax.Parse(p.Expr, syntax.Perl); err != nil {
+	tree, err := syntax.Parse(p.Expr, syntax.Perl)
+	if err != nil {
 		return nil, fmt.Errorf("@rx: %w", err)
 	}
-	return &regex{binary: p.Binary, compiled: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(p.Expr) })}, nil
+	return &regex{pattern: p, groups: min(tree.MaxCap()+1, maxGroups), shortest: shortestOf(tree), compiled: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(p.Expr) })}, nil
 }
 
 // patternOf is the expression of rx as it is compiled: dots match line breaks, ^
@@ -80,7 +83,7 @@ func escapedBytes(expr string) string {
 
 func (r *regex) match(text string, caps *captures) bool {
 	subject := text
-	if r.binary {
+	if r.pattern.Binary {
 		subject = latin1(text)
 	}
 	if caps == nil {
@@ -91,7 +94,7 @@ func (r *regex) match(text string, caps *captures) bool {
 		group := ""
 		if at[i] >= 0 {
 			from, to := at[i], at[i+1]
-			if r.binary { // a character of subject is a byte of text
+			if r.pattern.Binary { // a character of subject is a byte of text
 				from, to = utf8.RuneCountInString(subject[:from]), utf8.RuneCountInString(subject[:to])
 			}
 			group = text[from:to]

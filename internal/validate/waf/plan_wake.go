@@ -2,7 +2,6 @@ package waf
 
 import (
 	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -377,13 +376,8 @@ func (l *link) groups() int {
 	case "detectSQLi", "pm", "pmFromFile", "pmf":
 		return 1
 	case "rx":
-		if arg, ok := l.arg.constant(); ok {
-			if l.caught == 0 { // asked for several times while loading
-				if re, err := syntax.Parse(arg, syntax.Perl); err == nil {
-					l.caught = min(re.MaxCap()+1, maxGroups)
-				}
-			}
-			return l.caught
+		if op, ok := l.op.(*regex); ok {
+			return op.groups
 		}
 	}
 	return 0

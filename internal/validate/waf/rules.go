@@ -80,8 +80,6 @@ type link struct {
 	name   string         // of the operator
 	one    func() *rx.Set // of rx: its expression alone, for long texts
 
-	caught int // of rx: how many of TX:0, TX:1 ... a match sets; 0: not counted yet
-
 	sets []setting
 	ctl  []effect
 }

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/gatehouse-api/gatehouse/internal/validate/rx"
-	"github.com/gatehouse-api/gatehouse/internal/validate/seclang"
 )
 
 // Can returns the rules that can match some text of l where it stands at that
@@ -127,8 +126,8 @@ func (p *provers) read(r *Rules) bool {
 	var rest []rx.Pattern
 	for _, x := range r.rules {
 		for i := range x.links {
-			if _, ok := x.links[i].op.(*regex); ok {
-				pattern := patternOf(x.source(i).Op.Arg)
+			if op, ok := x.links[i].op.(*regex); ok {
+				pattern := op.pattern
 				if _, known := p.index[pattern]; !known && !slices.Contains(rest, pattern) {
 					rest = append(rest, pattern)
 				}
@@ -152,14 +151,6 @@ func (p *provers) add(set *rx.Set, patterns []rx.Pattern) {
 		}
 	}
 	p.sets = append(p.sets, a)
-}
-
-// source is the rule that link i was made of.
-func (x *rule) source(i int) *seclang.Rule {
-	if i == 0 {
-		return x.src
-	}
-	return x.src.Chain[i-1]
 }
 
 // A prover proves what can match the texts of one language.
@@ -273,11 +264,7 @@ func classOf(allowed byteSet) string {
 func (p *prover) matches(x *rule, l *link, f *variant) bool {
 	switch op := l.op.(type) {
 	case *regex:
-		for i := range x.links {
-			if &x.links[i] == l {
-				return p.regex(f, patternOf(x.source(i).Op.Arg))
-			}
-		}
+		return p.regex(f, op.pattern)
 	case *phrases:
 		return p.phrase(f, op)
 	case detectSQLi:

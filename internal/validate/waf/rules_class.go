@@ -179,8 +179,7 @@ func (c *class) put(x *rule, at int) {
 	w := &c.nodes[at].work
 	switch op := l.op.(type) {
 	case *regex:
-		arg, _ := l.arg.constant()
-		n := c.number[patternOf(arg)]
+		n := c.number[op.pattern]
 		c.ofRx[n] = append(c.ofRx[n], a)
 		w.rx.Set(n)
 		if l.negate {

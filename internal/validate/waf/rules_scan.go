@@ -77,11 +77,11 @@ type subset struct {
 	ids  []int   // of its patterns in the bundle; nil: the same
 }
 
-func (b *bundle) pattern(p rx.Pattern) int {
-	n, ok := b.number[p]
+func (b *bundle) pattern(op *regex) int {
+	n, ok := b.number[op.pattern]
 	if !ok {
 		n = len(b.patterns)
-		b.number[p], b.patterns = n, append(b.patterns, p)
+		b.number[op.pattern], b.patterns, b.shortest = n, append(b.patterns, op.pattern), append(b.shortest, op.shortest)
 	}
 	return n
 }
@@ -96,14 +96,15 @@ func (b *bundle) list(p *phrases) int {
 
 // scans makes the scans of requests and answers.
 func (r *Rules) scans() (err error) {
-	if r.request, err = r.scan(1, 2); err != nil {
+	var progs rx.Programs
+	if r.request, err = r.scan(&progs, 1, 2); err != nil {
 		return err
 	}
-	r.answer, err = r.scan(3, 4)
+	r.answer, err = r.scan(&progs, 3, 4)
 	return err
 }
 
-func (r *Rules) scan(phases ...int) (*scan, error) {
+func (r *Rules) scan(progs *rx.Programs, phases ...int) (*scan, error) {
 	s := &scan{singles: make([]*place, len(singles)), first: make([]atomic.Pointer[learned], len(singles)), clean: newMemory(), known: newMembers(), steps: map[string]int{}, marks: map[mark]int{}}
 	bundles := map[string]*bundle{}
 	for _, phase := range phases {
@@ -129,7 +130,7 @@ func (r *Rules) scan(phases ...int) (*scan, error) {
 		}
 	}
 	for _, b := range bundles {
-		if err := b.make(); err != nil {
+		if err := b.make(progs); err != nil {
 			return nil, err
 		}
 	}
@@ -146,13 +147,12 @@ func (r *Rules) scan(phases ...int) (*scan, error) {
 // fewPatterns is from how many patterns on a bundle has subsets.
 const fewPatterns = 20
 
-func (b *bundle) make() error {
+func (b *bundle) make(progs *rx.Programs) error {
 	all := make([]int, len(b.patterns))
-	for i, p := range b.patterns {
+	for i := range all {
 		all[i] = i
-		b.shortest = append(b.shortest, shortest(p))
 	}
-	if err := b.subset(all); err != nil {
+	if err := b.subset(all, progs); err != nil {
 		return err
 	}
 	b.sets[0].ids = nil
@@ -162,7 +162,7 @@ func (b *bundle) make() error {
 		if some = slices.Compact(some); len(all) < fewPatterns || len(some) > len(all)/3 {
 			continue
 		}
-		if err := b.subset(some); err != nil {
+		if err := b.subset(some, progs); err != nil {
 			return err
 		}
 	}
@@ -172,7 +172,7 @@ func (b *bundle) make() error {
 	return nil
 }
 
-func (b *bundle) subset(ids []int) error {
+func (b *bundle) subset(ids []int, progs *rx.Programs) error {
 	s := subset{bits: rx.NewBits(len(b.patterns)), ids: ids}
 	patterns := make([]rx.Pattern, len(ids))
 	for i, id := range ids {
@@ -185,7 +185,7 @@ func (b *bundle) subset(ids []int) error {
 		}
 	}
 	var err error
-	if s.set, err = rx.NewSet(patterns, rx.Options{MaxBytes: setBytes}); err != nil {
+	if s.set, err = rx.NewSet(patterns, rx.Options{MaxBytes: setBytes, Programs: progs}); err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
 	s.may = rx.NewBits(len(b.patterns))
@@ -201,15 +201,7 @@ func (b *bundle) subset(ids []int) error {
 // setBytes bounds what a set of expressions takes for states.
 const setBytes = 8 << 20
 
-// shortest is a length below which no text matches the pattern.
-func shortest(p rx.Pattern) int {
-	re, err := syntax.Parse(p.Expr, syntax.Perl)
-	if err != nil {
-		return 0
-	}
-	return shortestOf(re)
-}
-
+// shortestOf is a length below which no text matches the expression.
 func shortestOf(re *syntax.Regexp) int {
 	switch re.Op {
 	case syntax.OpLiteral:
@@ -321,8 +313,7 @@ func (s *scan) add(bundles map[string]*bundle, x *rule, a *aim) {
 		(*at).entries = append((*at).entries, entry{rule: x, aim: a})
 		switch op := x.links[0].op.(type) {
 		case *regex:
-			arg, _ := x.links[0].arg.constant()
-			n := b.pattern(patternOf(arg))
+			n := b.pattern(op)
 			for i := range x.links[0].chain {
 				name := x.links[0].chain[i].name
 				b.under[name] = append(b.under[name], n)

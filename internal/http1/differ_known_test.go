@@ -28,16 +28,30 @@ func known(o *outcome) {
 	// What is left of a body is found out to be bad or too long before or after
 	// the answer's head leaves: the connection ends, but the head may not say so.
 	if n := len(o.answers) - 1; n >= 0 && body {
-		o.answers[n] = strings.Replace(o.answers[n], "\n  Connection: close", "", 1)
+		o.answers[n] = knownConnection.ReplaceAllString(o.answers[n], "")
 	}
-	// Bytes that cannot begin a request are refused as soon as there is one of them.
-	for i, s := range o.refused {
-		if knownBadStart.MatchString(s) {
-			o.refused[i] = "refused what is no request"
-			o.answers = nil
+	// Bytes that cannot begin a request are refused as soon as there are enough of
+	// them to say so, and in our lane a single one is not.
+	o.refused = slices.DeleteFunc(o.refused, func(s string) bool {
+		n := len(o.answers) - 1
+		if !knownBadStart.MatchString(s) || n < 0 || !strings.Contains(o.answers[n], "urn:gatehouse:problem:") {
+			return false
 		}
+		o.answers = o.answers[:n]
+		return true
+	})
+}
+
+// knownRefusal leaves of a refusal only that there was one. Bytes that are wrong in
+// two ways are refused for what shows first, and net/http, which looks for the
+// start of HTTP/2, takes the first fourteen alone.
+func knownRefusal(o *outcome) {
+	if len(o.refused) > 0 && len(o.answers) > 0 && !knownBadStart.MatchString(o.refused[0]) {
+		o.refused[len(o.refused)-1], o.answers[len(o.answers)-1] = "refused", "refused"
 	}
 }
+
+var knownConnection = regexp.MustCompile(`\n  Connection: [^\n]*`)
 
 var knownBadStart = regexp.MustCompile(`^refused "([^A-Z]|\\x)`)
 

@@ -184,7 +184,7 @@ func requestDump(s *side, r *http.Request) string {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	at := local != nil && (local.String() == s.tcp || local.String() == s.tls || local.Network() == "half")
 	_, deadline := r.Context().Deadline()
-	fmt.Fprintf(&b, "  server=%v local=%v err=%v deadline=%v stranger=%v trace=%v", server != nil, at, r.Context().Err(), deadline,
+	fmt.Fprintf(&b, "  server=%v local=%v deadline=%v stranger=%v trace=%v", server != nil, at, deadline,
 		r.Context().Value(differKey{}), httptrace.ContextClientTrace(r.Context()))
 	return b.String()
 }

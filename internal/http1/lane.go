@@ -76,7 +76,8 @@ type laneConn struct {
 	state  atomic.Int32
 	end    error // of the last try
 	one    [1]byte
-	gone   bool // handed to net/http, or hijacked
+	gone   bool      // handed to net/http, or hijacked
+	headBy time.Time // when the first head is due
 
 	mu      sync.Mutex // guards the deadlines: a handler may move them while another goroutine reads
 	asked   time.Time  // the handler's
@@ -213,14 +214,16 @@ func (c *laneConn) fresh() {
 }
 
 func (c *laneConn) loop() {
-	wait := c.lane.cfg.HeadTimeout // a connection is opened to be used
+	c.headBy = time.Now().Add(c.lane.cfg.HeadTimeout) // a connection is opened to be used
+	due := c.headBy
 	for {
-		if c.work == nil && !c.park(time.Now().Add(wait)) {
+		if c.work == nil && !c.park(due) {
 			return
 		}
 		if !c.request() {
 			return
 		}
+		c.headBy = time.Time{}
 		if c.work.r == c.work.w { // else the next request is there already
 			c.lane.give(c.work)
 			c.work = nil
@@ -231,7 +234,9 @@ func (c *laneConn) loop() {
 		if c.lane.stopping.Load() {
 			return
 		}
-		wait = c.lane.cfg.IdleTimeout
+		if c.work == nil {
+			due = time.Now().Add(c.lane.cfg.IdleTimeout)
+		}
 	}
 }
 
@@ -383,8 +388,7 @@ func (c *laneConn) more(own time.Time) (int, error) {
 // head reads up to the end of a head and checks it. It returns 0 when there is
 // none, and whoever sent it has been told.
 func (c *laneConn) head() int {
-	w, seen := c.work, 0
-	var due time.Time
+	w, seen, due := c.work, 0, c.headBy
 	for {
 		b := w.in[w.r:w.w]
 		end, ok := headEnd(b, seen)

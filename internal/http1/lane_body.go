@@ -14,6 +14,7 @@ import (
 // so that who still reads when the handler has returned reads nobody else's.
 type laneBody struct {
 	conn    *laneConn
+	ctx     *laneContext // of the request
 	chunked bool
 	expect  bool        // the caller waits for 100 Continue
 	closed  atomic.Bool // by the handler, or it has returned
@@ -84,7 +85,7 @@ func (b *laneBody) read(p []byte) (n int, err error) {
 	}
 	if err != nil && err != io.EOF { //nolint:errorlint // made here
 		b.err = err
-		b.conn.ctx.leave() // nothing sensible can follow, as with net/http
+		b.ctx.leave() // nothing sensible can follow, as with net/http
 		if n > 0 {
 			err = nil // the good ones first
 		}

@@ -39,7 +39,7 @@ func (w *laneWork) fill(c *laneConn, text string) (body *laneBody, ok bool) {
 	if !f.chunked && f.length == 0 {
 		return nil, true
 	}
-	body = &laneBody{conn: c, chunked: f.chunked, left: f.length}
+	body = &laneBody{conn: c, ctx: c.ctx, chunked: f.chunked, left: f.length}
 	if r.ContentLength = f.length; f.chunked {
 		w.coding[0] = "chunked"
 		r.ContentLength, r.TransferEncoding = -1, w.coding[:]

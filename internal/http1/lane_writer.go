@@ -142,8 +142,10 @@ func (w *laneWriter) WriteHead(status int, fields []Field, length int64) {
 	if !w.mayBegin(status) {
 		return
 	}
-	w.status, w.declared = status, length
-	w.set.length, w.set.kind = length >= 0, true
+	early := status < 200 && status != http.StatusSwitchingProtocols
+	if w.set.kind = true; !early {
+		w.status, w.declared, w.set.length = status, length, length >= 0
+	}
 	w.appendStatus(status)
 	for i := range fields {
 		switch f := &fields[i]; f.Name {
@@ -163,7 +165,12 @@ func (w *laneWriter) WriteHead(status int, fields []Field, length int64) {
 			w.appendField(f.Name, f.Value)
 		}
 	}
-	if w.set.trailer {
+	switch {
+	case early:
+		w.buf = append(w.buf, "\r\n"...)
+		_ = w.send()
+		w.set, w.trailers = laneSet{}, nil
+	case w.set.trailer:
 		w.declared, w.set.length = -1, false // HTTP/1.1 has trailers only in chunks
 	}
 }

@@ -23,9 +23,12 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	cpu(b, func() {
-		for range b.N {
+		for i := range b.N {
 			if err := log.Append(e); err != nil {
 				b.Fatal(err)
+			}
+			if i%8192 == 8191 { // on a busy machine the writer gets less of the processor than we do
+				emptied(b, log)
 			}
 		}
 		emptied(b, log)
@@ -76,10 +79,13 @@ func BenchmarkAppendParallel(b *testing.B) {
 	cpu(b, func() {
 		b.RunParallel(func(pb *testing.PB) {
 			e := event(0)
-			for pb.Next() {
+			for i := 0; pb.Next(); i++ {
 				if err := log.Append(e); err != nil {
 					b.Error(err)
 					return
+				}
+				if i%8192 == 8191 {
+					emptied(b, log)
 				}
 			}
 		})
@@ -97,7 +103,7 @@ func emptied(b *testing.B, log *auditlog.Log) {
 			return
 		}
 	}
-	b.Fatal("the ring does not empty")
+	b.Error("the ring does not empty")
 }
 
 // BenchmarkWriteEach is what the ring replaces: one write(2) for each event, which

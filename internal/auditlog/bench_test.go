@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	gatehouse "github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 )
 
@@ -78,9 +79,12 @@ func BenchmarkAppendParallel(b *testing.B) {
 	b.ResetTimer()
 	cpu(b, func() {
 		b.RunParallel(func(pb *testing.PB) {
-			e := event(0)
+			events := make([]*gatehouse.Event, 64)
+			for i := range events {
+				events[i] = event(i)
+			}
 			for i := 0; pb.Next(); i++ {
-				if err := log.Append(e); err != nil {
+				if err := log.Append(events[i%len(events)]); err != nil {
 					b.Error(err)
 					return
 				}

@@ -27,7 +27,7 @@ const (
 	ringName  = "ring"
 	lockName  = "lock"
 	maxBatch  = 1 << 20
-	linger    = 10 * time.Millisecond  // how long the writer gathers a batch
+	linger    = 50 * time.Millisecond  // how long the writer gathers a batch: at 20,000 events a second half the cost of 10 ms
 	lookAgain = time.Second            // for the ring and the lock to be in their place
 	patience  = 100 * time.Millisecond // how long Append waits for room
 	retryWait = 100 * time.Millisecond // after a failed write
@@ -58,6 +58,7 @@ type Log struct {
 	done    sync.WaitGroup
 
 	// the writer's
+	linger  time.Duration
 	held    [2]os.FileInfo // the ring and the lock, as they were taken
 	looked  time.Time      // when they were last seen in their place
 	file    *os.File
@@ -89,7 +90,7 @@ func Open(cfg Config) (*Log, error) {
 	}
 	l := &Log{
 		cfg: cfg, lock: lock, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
-		stop: make(chan struct{}), batch: make([]byte, 0, maxBatch+maxEvent),
+		stop: make(chan struct{}), batch: make([]byte, 0, maxBatch+maxEvent), linger: min(linger, cfg.Sync),
 	}
 	space := make(chan struct{})
 	l.space.Store(&space)
@@ -274,7 +275,7 @@ func (l *Log) write() {
 		if l.failing {
 			continue // wait for the timer: a full disk is not asked again for every request
 		}
-		timer.Reset(linger)
+		timer.Reset(l.linger)
 		select {
 		case <-l.stop:
 			l.flush(true)
@@ -393,7 +394,7 @@ func (l *Log) writeBatch() error {
 	}
 	l.size += int64(len(l.batch))
 	if !l.dirty { // Sync counts from when the first of these events came
-		l.dirty, l.synced = true, time.Now().Add(-linger)
+		l.dirty, l.synced = true, time.Now().Add(-l.linger)
 	}
 	return nil
 }

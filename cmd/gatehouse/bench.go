@@ -42,22 +42,38 @@ func (c *benchCmd) Run(ctx context.Context, kctx *kong.Context, cli *cli, std *s
 	if err != nil {
 		return err
 	}
+	var chart *os.File
+	if c.SVG != "" { // now, and not when a minute has been spent
+		if chart, err = os.OpenFile(c.SVG, os.O_CREATE|os.O_WRONLY, 0o644); err != nil { //nolint:gosec // a chart is for everybody
+			return err
+		}
+	}
 	r, err := cost.Run(ctx, *cfg)
 	if std.errColour {
 		say(std.err, "\r\x1b[K")
 	}
+	if chart != nil {
+		if err == nil {
+			err = draw(chart, r.SVG())
+		}
+		err = errors.Join(err, chart.Close())
+	}
 	if err != nil {
 		return benchHint(err)
-	}
-	if c.SVG != "" {
-		if err := os.WriteFile(c.SVG, r.SVG(), 0o644); err != nil { //nolint:gosec // a chart is for everybody
-			return err
-		}
 	}
 	if cli.Output == "json" {
 		return printJSON(std.out, r)
 	}
 	return printBench(std, r)
+}
+
+// draw puts a chart in the place of what the file had.
+func draw(f *os.File, svg []byte) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.Write(svg)
+	return err
 }
 
 func (c *benchCmd) config(kctx *kong.Context, cli *cli, std *stdio) (*cost.Config, error) {
@@ -123,6 +139,8 @@ func (c *benchCmd) config(kctx *kong.Context, cli *cli, std *stdio) (*cost.Confi
 // benchHint adds the way out that only this command knows.
 func benchHint(err error) error {
 	switch {
+	case errors.Is(err, context.Canceled):
+		return &hintError{errors.New("stopped before it was done; nothing is left running"), "fewer --rounds take less time, and have more noise"}
 	case errors.Is(err, cost.ErrNotAllowed):
 		return &hintError{err, "write a request that it allows under tests: {name: …, as: {roles: […]}, call: api.operation, path: {…}, expect: allow}; bench sends that"}
 	case errors.Is(err, attack.ErrNoAnswer):

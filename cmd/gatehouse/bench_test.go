@@ -220,6 +220,7 @@ components: {securitySchemes: {any: {type: http, scheme: bearer}, key: {type: ap
 		"an operation that is none":                     {[]string{"--operation", "shop.raed"}, []string{"shop.read"}},
 		"a config without an operation":                 {[]string{"--config", "gatehouse.yaml"}, []string{"which operation", "hint: ", "--operation shop."}},
 		"a service for everybody":                       {[]string{"--service", "0.0.0.0:0"}, []string{"0.0.0.0:0", "127.0.0.1"}},
+		"a chart in a folder that is none":              {[]string{"--svg", "none/bench.svg"}, []string{"none/bench.svg"}},
 		"no rounds":                                     {[]string{"--rounds", "0"}, []string{"0 rounds", "1 to 1000"}},
 		"a peer that is none":                           {[]string{"--against", "here"}, []string{"not the URL", "hint: "}},
 		"a peer nobody answers at":                      {[]string{"--against", "http://127.0.0.1:1"}, []string{"does not answer", "hint: start the peer"}},
@@ -273,6 +274,8 @@ func TestBenchLeavesNoChildBehind(t *testing.T) {
 			dir := t.TempDir()
 			cmd := exec.CommandContext(t.Context(), name, "bench", "--rounds", "1000", "--seconds", "0.05", "--connections", "2")
 			cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+			var errs lockedBuffer
+			cmd.Stderr = &errs
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -283,6 +286,9 @@ func TestBenchLeavesNoChildBehind(t *testing.T) {
 			}
 			if err := cmd.Wait(); err == nil {
 				t.Error("a measurement that was ended has succeeded")
+			}
+			if sig == syscall.SIGINT && !strings.Contains(errs.String(), "stopped before it was done") {
+				t.Error(errs.String())
 			}
 			until(t, "no child", func() bool {
 				return !slices.ContainsFunc(started, func(pid int) bool {

@@ -6,6 +6,9 @@
 // written, in many ways; and how a limit is waited for. It sends DELETE never, and
 // puts back what it changed as well as it can.
 //
+// Whose a target is, and a request that an operation takes, it tells other audits
+// as well: [Own] and [Right].
+//
 // It trusts nobody about whose a target is: one that is not on this machine has to
 // answer [ProofPath] with a word of this run, names are resolved once, redirects
 // are not followed. A gateway that does not answer protects nothing: such a try is

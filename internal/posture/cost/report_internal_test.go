@@ -2,6 +2,7 @@ package cost
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -45,7 +46,7 @@ func TestBreakdownAddsUp(t *testing.T) {
 		l.at = append(l.at, s)
 	}
 	alone := map[string]*Alone{}
-	for _, c := range append(checks[:len(checks):len(checks)], rest) {
+	for _, c := range append(slices.Clone(checks), rest) {
 		alone[c.id] = &Alone{CPU: Figure{Median: 0.25}}
 	}
 	b := l.breakdown(alone)

@@ -3,6 +3,7 @@ package validate
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strconv"
 	"sync"
@@ -38,11 +39,12 @@ type WAF struct {
 	engine Engine
 	prover prover    // nil: none
 	rooms  sync.Pool // of *room
+	leaves leafNames
 	proofs proofs
 }
 
 func newWAF(e Engine) *WAF {
-	w := &WAF{engine: e}
+	w := &WAF{engine: e, leaves: leafNames{seed: maphash.MakeSeed()}}
 	w.prover, _ = e.(prover)
 	w.rooms.New = func() any { return new(room) }
 	return w

@@ -2,6 +2,7 @@ package validate
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,8 @@ type room struct {
 	buf     []byte
 
 	named int // bytes of the names of leaves
+
+	names *leafNames // those of others, too
 
 	text *strings.Builder // room for strings: only ever appended to, so that they stay what they are
 	body string           // the bytes of the body that is looked at, once they are needed
@@ -51,6 +54,7 @@ func (w *WAF) room() *room {
 	if m.text == nil {
 		m.text = new(strings.Builder)
 	}
+	m.names = &w.leaves
 	return m
 }
 
@@ -88,7 +92,8 @@ func (m *room) add(in waf.In, name, text string, k *known) {
 	if k.free {
 		m.free = append(m.free, int32(len(m.facts.Values)))
 	}
-	m.facts.Values = append(m.facts.Values, waf.Value{In: in, Name: name, Text: text, TextRules: k.text, NameRules: k.name})
+	v := m.facts.Add()
+	v.In, v.Name, v.Text, v.TextRules, v.NameRules = in, name, text, k.text, k.name
 	if k.secret {
 		m.secrets = append(m.secrets, secret{in, name})
 	}
@@ -106,14 +111,16 @@ func (o *Operation) fill(m *room, r *http.Request, address string, path []string
 	m.keys = o.plan.secrets
 	f, p := &m.facts, o.plan
 	f.Address, f.Method, f.Protocol = address, r.Method, r.Proto
-	m.buf = append(m.buf[:0], head.Path...)
+	m.buf = append(append(append(m.buf[:0], r.Method...), ' '), head.Path...)
 	f.Rules, f.LineRules, f.PathRules = p.rules, p.line, p.base
 	m.sized = p.sized
 	if len(head.Query) > 0 {
 		m.buf = append(append(m.buf, '?'), head.Query...)
 		f.LineRules = p.queried
 	}
-	f.Target = m.keep(m.buf)
+	m.buf = append(append(m.buf, ' '), r.Proto...)
+	f.RequestLine = m.keep(m.buf)
+	f.Target = f.RequestLine[len(r.Method)+1 : len(f.RequestLine)-len(r.Proto)-1]
 	if len(body.Bytes) > 0 {
 		f.Body = body.Bytes
 	}
@@ -202,11 +209,18 @@ func (m *room) field(p *opPlan, name, value string) {
 	if p.waf.prover == nil {
 		return
 	}
-	k, ok := p.headers[name]
-	if !ok {
-		k = unknown
+	m.add(waf.Header, name, value, p.header(name))
+}
+
+// header is what is known of a header.
+func (p *opPlan) header(name string) *known {
+	if len(p.headers) <= fewNames && !slices.Contains(p.listed, name) {
+		return &unknown
 	}
-	m.add(waf.Header, name, value, &k)
+	if k, ok := p.headers[name]; ok {
+		return k
+	}
+	return &unknown
 }
 
 func (m *room) decimal(n int64) string {
@@ -302,21 +316,21 @@ func (m *room) Leaf(l *jsonschema.Leaf) {
 	if m.named += len(l.Name); m.named > maxNamed {
 		return
 	}
-	p := &m.json.fields[l.Field]
-	v := waf.Value{In: waf.ArgPost, TextRules: p.text[l.Kind], NameRules: p.name}
+	p, at := &m.json.fields[l.Field], int32(len(m.facts.Values))
+	v := m.facts.Add()
+	v.In, v.TextRules, v.NameRules = waf.ArgPost, p.text[l.Kind], p.name
 	for i := range m.json.late {
 		if x := &m.json.late[i]; (!p.named || x.counts()) && x.aboutName(l.Name) {
 			v.TextRules, v.NameRules = both(v.TextRules, x.allow), both(v.NameRules, x.allow)
 		}
 	}
 	if p.free && l.Kind == jsonschema.String {
-		m.free = append(m.free, int32(len(m.facts.Values)))
+		m.free = append(m.free, at)
 	}
 	if !m.sized && !p.secret && empty(v.TextRules) && empty(v.NameRules) { // nobody asks for either
-		m.facts.Values = append(m.facts.Values, v)
 		return
 	}
-	v.Name = m.keep(l.Name)
+	v.Name = m.name(p, l.Name)
 	switch {
 	case l.Kind == jsonschema.Null:
 	case l.Start >= 0:
@@ -327,10 +341,21 @@ func (m *room) Leaf(l *jsonschema.Leaf) {
 	default:
 		v.Text = m.keep(l.Text)
 	}
-	m.facts.Values = append(m.facts.Values, v)
 	if p.secret {
 		m.secrets = append(m.secrets, secret{waf.ArgPost, v.Name})
 	}
+}
+
+// name is the name of a leaf as a string.
+func (m *room) name(p *jsonField, name []byte) string {
+	if p.plain == string(name) {
+		return p.plain
+	}
+	s, ok := m.names.of(name)
+	if !ok {
+		s = m.keep(name)
+	}
+	return s
 }
 
 // decode fills deep with what free texts are under an encoding, beside all other

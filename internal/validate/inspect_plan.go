@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,11 +26,12 @@ const ruleRefuses = 949110
 // everything.
 type opPlan struct {
 	waf     *WAF
-	rules   waf.Mask         // that run at all
-	path    []known          // of Operation.pathParams
-	query   []known          // by queryName.known
-	headers map[string]known // by canonical name: those that are declared, or excluded
-	cookies map[string]known
+	rules   waf.Mask          // that run at all
+	path    []known           // of Operation.pathParams
+	query   []known           // by queryName.known
+	headers map[string]*known // by canonical name: those that are declared, or excluded
+	listed  []string          // their names, while they are few
+	cookies map[string]*known
 	parts   []exclusion     // of the body's values that have names of their own
 	line    waf.Mask        // of the request line without a query
 	queried waf.Mask        // and with one
@@ -63,6 +65,7 @@ type jsonField struct {
 	secret bool
 	free   bool
 	named  bool
+	plain  string // the name, where there is but one; "": there are more
 }
 
 // An exclusion keeps rules from values of the body: by name, or by the tokens of a
@@ -146,17 +149,22 @@ func (b *planner) run() {
 		k.name = nil
 		p.query[q.known] = k
 	}
-	p.headers, p.cookies = map[string]known{}, map[string]known{}
+	p.headers, p.cookies = map[string]*known{}, map[string]*known{}
 	for _, at := range b.op.headerParams {
 		q := b.op.params[at]
-		p.headers[q.header] = b.known(waf.Header, q.header, q.Name, q.text(), q.secret())
+		k := b.known(waf.Header, q.header, q.Name, q.text(), q.secret())
+		p.headers[q.header] = &k
 	}
 	for _, at := range b.op.cookieParams {
 		q := b.op.params[at]
-		p.cookies[q.Name] = b.known(waf.Cookie, q.Name, q.Name, jsonschema.Text{}, true) // rules see it as it is written, escapes and all
+		k := b.known(waf.Cookie, q.Name, q.Name, jsonschema.Text{}, true)
+		p.cookies[q.Name] = &k // rules see it as it is written, escapes and all
 	}
 	b.excluded(p.headers, waf.Header, inHeader)
 	b.excluded(p.cookies, waf.Cookie, inCookie)
+	if len(p.headers) <= fewNames {
+		p.listed = slices.Sorted(maps.Keys(p.headers))
+	}
 	for _, e := range b.exclude {
 		if tokens, isJSON := e.pointer(); isJSON || e.place() == inBody {
 			x := exclusion{tokens: tokens, json: isJSON, allow: b.waf.without(e.names)}
@@ -201,7 +209,7 @@ func unrestricted(t *jsonschema.Text) bool {
 }
 
 // excluded adds the names that exclusions speak of and the document does not.
-func (b *planner) excluded(to map[string]known, in waf.In, place string) {
+func (b *planner) excluded(to map[string]*known, in waf.In, place string) {
 	for _, e := range b.exclude {
 		if e.place() != place {
 			continue
@@ -211,12 +219,11 @@ func (b *planner) excluded(to map[string]known, in waf.In, place string) {
 			name = canonicalHeader(name)
 		}
 		if _, declared := to[name]; !declared {
-			to[name] = known{text: b.waf.without(e.names), name: b.waf.without(e.names)}
+			k := &known{text: b.waf.without(e.names), name: b.waf.without(e.names)}
+			to[name] = k
 			for _, other := range b.exclude {
 				if other.place() == place && other.about(name) {
-					k := to[name]
 					k.text, k.name = both(k.text, b.waf.without(other.names)), both(k.name, b.waf.without(other.names))
-					to[name] = k
 				}
 			}
 		}
@@ -263,7 +270,7 @@ func (b *planner) json(c *content) *jsonPlan {
 			out.text[kind] = both(out.proven[kind], allow)
 		}
 		if f.Named {
-			out.name = b.jsonName(f.Pointer)
+			out.name, out.plain = b.jsonName(f.Pointer)
 		}
 		out.name = both(out.name, allow)
 		p.fields[i] = out
@@ -275,8 +282,8 @@ func (b *planner) json(c *content) *jsonPlan {
 }
 
 // jsonName proves what can match the name of a leaf, of which all but indices is
-// known.
-func (b *planner) jsonName(pointer string) waf.Mask {
+// known, and returns the name, too, where all is.
+func (b *planner) jsonName(pointer string) (rules waf.Mask, plain string) {
 	name, expr, constant := "json", "^json", pointer != ""
 	for _, token := range tokensOf(pointer) {
 		if token == "*" {
@@ -287,12 +294,12 @@ func (b *planner) jsonName(pointer string) waf.Mask {
 		expr += `\.` + quoteMeta(untoken(token))
 	}
 	if constant {
-		return b.waf.names(waf.ArgPost, name)
+		return b.waf.names(waf.ArgPost, name), name
 	}
 	if pointer == "" {
 		expr += `(\.0)?` // a scalar alone
 	}
-	return b.waf.canName(waf.ArgPost, expr+"$")
+	return b.waf.canName(waf.ArgPost, expr+"$"), ""
 }
 
 func tokensOf(pointer string) []string {

@@ -231,6 +231,9 @@ func (t *turn) triesOne(x *rule, value int32, name bool) bool {
 // value scans one value and its name.
 func (t *turn) value(s *scan, i int) {
 	v := &t.facts.Values[i]
+	if v.Name == "" && v.TextRules != nil && v.NameRules != nil && len(v.TextRules)+len(v.NameRules) == 0 {
+		return // it is there to be counted
+	}
 	texts, names := s.members[v.In], s.names[v.In]
 	if texts == nil && names == nil {
 		return

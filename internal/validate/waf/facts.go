@@ -24,6 +24,10 @@ type Facts struct {
 
 	Values []Value
 
+	// RequestLine is method, target and protocol as one text, where who fills in the
+	// message has it already; "": it is made when a rule asks for it.
+	RequestLine string
+
 	// What the values do not say; see the collections of the same names in the
 	// ModSecurity reference manual.
 	RequestBody     string // REQUEST_BODY; "" where the body's reader does not set it
@@ -50,6 +54,17 @@ type Value struct {
 	// Which rules can match at all, by their number in the engine ([Rules.Mask]);
 	// nil: all. What the operation's schema excludes was proven at load.
 	TextRules, NameRules Mask
+}
+
+// Add adds a value, which is zero, to be filled in.
+func (f *Facts) Add() *Value {
+	n := len(f.Values)
+	if n < cap(f.Values) { // who took values away has left zeros
+		f.Values = f.Values[:n+1]
+	} else {
+		f.Values = append(f.Values, Value{})
+	}
+	return &f.Values[n]
 }
 
 // An In is where a value stands.

@@ -164,7 +164,7 @@ func suffixed(s, suffix string) bool {
 func (f *Facts) ReadAnswer(m *Message) {
 	message := *m
 	if message.Target != f.Target || message.Method != f.Method || message.Protocol != f.Protocol {
-		f.read.target, f.read.line = target{}, ""
+		f.read.target, f.read.line, f.RequestLine = target{}, "", ""
 	}
 	f.Message, f.read.answer = message, answer{}
 	f.Values = slices.DeleteFunc(f.Values, func(v Value) bool { return v.In == AnswerHeader })

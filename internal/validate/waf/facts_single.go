@@ -62,6 +62,9 @@ func bit(b bool) string {
 }
 
 func (f *Facts) requestLine() string {
+	if f.RequestLine != "" {
+		return f.RequestLine
+	}
 	if f.read.line == "" {
 		f.read.line = f.Method + " " + f.Target + " " + f.Protocol
 	}

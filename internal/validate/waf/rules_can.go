@@ -185,18 +185,18 @@ func (p *prover) possible(x *rule, l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f := p.first
-	if l.multi && p.matches(x, l, f) {
+	if l.multi && p.matches(l, f) {
 		return true
 	}
 	for i := range l.chain {
 		if f = p.transformed(f, &l.chain[i]); f == nil {
 			return true
 		}
-		if l.multi && p.matches(x, l, f) {
+		if l.multi && p.matches(l, f) {
 			return true
 		}
 	}
-	return p.matches(x, l, f)
+	return p.matches(l, f)
 }
 
 // transformed is the language of what a transformation makes of the texts of f;
@@ -261,7 +261,7 @@ func classOf(allowed byteSet) string {
 	return string(append(b, `]*$`...))
 }
 
-func (p *prover) matches(x *rule, l *link, f *variant) bool {
+func (p *prover) matches(l *link, f *variant) bool {
 	switch op := l.op.(type) {
 	case *regex:
 		return p.regex(f, op.pattern)

@@ -3,7 +3,6 @@ package validate
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strconv"
 	"sync"
@@ -33,19 +32,26 @@ type prover interface {
 	Names(in waf.In, name string) waf.Mask
 }
 
+// A knower is an engine that can be spared looking names up.
+type knower interface {
+	Member(in waf.In, name string) *waf.Member
+	Known(in waf.In, name []byte) *waf.Member
+}
+
 // A WAF is one engine with its rules, for all operations of a config. It is safe
 // for concurrent use.
 type WAF struct {
 	engine Engine
 	prover prover    // nil: none
 	rooms  sync.Pool // of *room
-	leaves leafNames
+	knower knower    // nil: none
 	proofs proofs
 }
 
 func newWAF(e Engine) *WAF {
-	w := &WAF{engine: e, leaves: leafNames{seed: maphash.MakeSeed()}}
+	w := &WAF{engine: e}
 	w.prover, _ = e.(prover)
+	w.knower, _ = e.(knower)
 	w.rooms.New = func() any { return new(room) }
 	return w
 }
@@ -174,6 +180,14 @@ func (w *WAF) newLanguage(t *jsonschema.Text) *rx.Language {
 func nothing() waf.Mask { return waf.Mask{} }
 
 func empty(m waf.Mask) bool { return m != nil && len(m) == 0 }
+
+// member is what the engine knows of a place and name, nil where it does not say.
+func (w *WAF) member(in waf.In, name string) *waf.Member {
+	if w.knower == nil || name == "" {
+		return nil
+	}
+	return w.knower.Member(in, name)
+}
 
 // emptied gives a mask without rules its one form.
 func emptied(m waf.Mask) waf.Mask {

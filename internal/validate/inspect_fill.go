@@ -21,7 +21,7 @@ type room struct {
 
 	named int // bytes of the names of leaves
 
-	names *leafNames // those of others, too
+	names knower // nil: nobody knows any
 
 	text *strings.Builder // room for strings: only ever appended to, so that they stay what they are
 	body string           // the bytes of the body that is looked at, once they are needed
@@ -54,7 +54,7 @@ func (w *WAF) room() *room {
 	if m.text == nil {
 		m.text = new(strings.Builder)
 	}
-	m.names = &w.leaves
+	m.names = w.knower
 	return m
 }
 
@@ -94,6 +94,9 @@ func (m *room) add(in waf.In, name, text string, k *known) {
 	}
 	v := m.facts.Add()
 	v.In, v.Name, v.Text, v.TextRules, v.NameRules = in, name, text, k.text, k.name
+	if k.member != nil && k.member.Name() == name {
+		v.Member = k.member
+	}
 	if k.secret {
 		m.secrets = append(m.secrets, secret{in, name})
 	}
@@ -330,7 +333,7 @@ func (m *room) Leaf(l *jsonschema.Leaf) {
 	if !m.sized && !p.secret && empty(v.TextRules) && empty(v.NameRules) { // nobody asks for either
 		return
 	}
-	v.Name = m.name(p, l.Name)
+	v.Name, v.Member = m.name(p, l.Name)
 	switch {
 	case l.Kind == jsonschema.Null:
 	case l.Start >= 0:
@@ -346,16 +349,17 @@ func (m *room) Leaf(l *jsonschema.Leaf) {
 	}
 }
 
-// name is the name of a leaf as a string.
-func (m *room) name(p *jsonField, name []byte) string {
+// name is the name of a leaf as a string, and what the engine knows of it.
+func (m *room) name(p *jsonField, name []byte) (string, *waf.Member) {
 	if p.plain == string(name) {
-		return p.plain
+		return p.plain, p.member
 	}
-	s, ok := m.names.of(name)
-	if !ok {
-		s = m.keep(name)
+	if m.names != nil {
+		if k := m.names.Known(waf.ArgPost, name); k != nil {
+			return k.Name(), k
+		}
 	}
-	return s
+	return m.keep(name), nil
 }
 
 // decode fills deep with what free texts are under an encoding, beside all other

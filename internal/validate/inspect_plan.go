@@ -48,6 +48,7 @@ type known struct {
 	text, name waf.Mask
 	secret     bool // never shown
 	free       bool // text that people write: it is decoded and looked at again
+	member     *waf.Member
 }
 
 // A jsonPlan is what is known about the leaves of one JSON body.
@@ -66,6 +67,7 @@ type jsonField struct {
 	free   bool
 	named  bool
 	plain  string // the name, where there is but one; "": there are more
+	member *waf.Member
 }
 
 // An exclusion keeps rules from values of the body: by name, or by the tokens of a
@@ -188,7 +190,7 @@ func (b *planner) known(in waf.In, name, label string, text jsonschema.Text, sec
 	k := known{text: b.waf.can(in, name, &text), secret: secret, free: unrestricted(&text)}
 	f := field{in: placeName(in), name: label, text: text, proven: k.text, where: in}
 	if name != "" {
-		k.name = b.waf.names(in, name)
+		k.name, k.member = b.waf.names(in, name), b.waf.member(in, name)
 	}
 	for _, e := range b.exclude {
 		if e.place() != placeName(in) || !e.about(name) {
@@ -271,6 +273,7 @@ func (b *planner) json(c *content) *jsonPlan {
 		}
 		if f.Named {
 			out.name, out.plain = b.jsonName(f.Pointer)
+			out.member = b.waf.member(waf.ArgPost, out.plain)
 		}
 		out.name = both(out.name, allow)
 		p.fields[i] = out

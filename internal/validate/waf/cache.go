@@ -82,60 +82,87 @@ func (m *memory) add(c *class, text string, hits []hit) {
 	pair[1].Store(pair[0].Swap(&learned{c, strings.Clone(text), slices.Clone(hits)}))
 }
 
-// A member is what is known of all values of one place and name.
-type member struct {
+// A Member is what an engine knows of all values of one place and name: which
+// rules look at them. Who has it spares the engine looking it up. It stays right.
+type Member struct {
+	scan *scan
 	in   In
 	name string
 
 	text, names *class
-	clean       bool   // no rule that looks at the name matches it
-	marks       uint64 // those it is
-	kept        bool   // others see it: it does not change any more
+	clean       atomic.Bool // no rule that looks at the name matches it
+	marks       uint64      // those it is
+}
+
+// Name is the name of the values.
+func (m *Member) Name() string { return m.name }
+
+// Member returns what the engine knows of the values of a place and name in a
+// request.
+func (r *Rules) Member(in In, name string) *Member { return r.request.member(in, name) }
+
+// Known returns the same if it was asked for lately, and else nil.
+func (r *Rules) Known(in In, name []byte) *Member {
+	s := r.request.known
+	if len(name) > longName {
+		return nil
+	}
+	return find(s.at(in, maphash.Bytes(s.seed, name)), in, name)
+}
+
+func (s *scan) member(in In, name string) *Member {
+	m := &Member{scan: s, in: in, name: name}
+	if texts := s.members[in]; texts != nil {
+		m.text = texts.of(name)
+	}
+	if names := s.names[in]; names != nil {
+		m.names = names.of(name)
+	}
+	for k, bit := range s.marks {
+		if k.in == in && sameName(name, k.key) {
+			m.marks |= 1 << bit
+		}
+	}
+	return m
 }
 
 // members is a table like [memory], of names: those of fields repeat, too.
 type members struct {
 	seed  maphash.Seed
-	slots [2048][2]atomic.Pointer[member]
+	slots [2048][2]atomic.Pointer[Member]
 }
 
 const longName = 256
 
 func newMembers() *members { return &members{seed: maphash.MakeSeed()} }
 
-func (m *members) pair(in In, name string) *[2]atomic.Pointer[member] {
-	h := maphash.String(m.seed, name) + uint64(in)*0x9e3779b97f4a7c15
-	return &m.slots[h%uint64(len(m.slots))]
+func (m *members) at(in In, hash uint64) *[2]atomic.Pointer[Member] {
+	return &m.slots[(hash+uint64(in)*0x9e3779b97f4a7c15)%uint64(len(m.slots))]
 }
 
-// get returns what is known of a name, nil when nothing is.
-func (m *members) get(in In, name string) *member {
-	if len(name) > longName {
-		return nil
-	}
-	pair := m.pair(in, name)
+func find[T string | []byte](pair *[2]atomic.Pointer[Member], in In, name T) *Member {
 	for i := range pair {
-		if k := pair[i].Load(); k != nil && k.in == in && k.name == name {
+		if k := pair[i].Load(); k != nil && k.in == in && k.name == string(name) {
 			return k
 		}
 	}
 	return nil
 }
 
-// add remembers k, unless it is what get returned.
-func (m *members) add(k *member) {
-	if len(k.name) <= longName && !k.kept {
-		k.name, k.kept = strings.Clone(k.name), true
-		pair := m.pair(k.in, k.name)
-		if old := pair[0].Swap(k); old == nil || old.in != k.in || old.name != k.name {
-			pair[1].Store(old)
-		}
+// get returns what is known of a name, nil when nothing is.
+func (m *members) get(in In, name string) *Member {
+	if len(name) > longName {
+		return nil
 	}
+	return find(m.at(in, maphash.String(m.seed, name)), in, name)
 }
 
-// cleaned is k with a clean name.
-func (k *member) cleaned() *member {
-	c := *k
-	c.clean, c.kept = true, false
-	return &c
+// add remembers k.
+func (m *members) add(k *Member) {
+	if len(k.name) > longName {
+		return
+	}
+	k.name = strings.Clone(k.name)
+	pair := m.at(k.in, maphash.String(m.seed, k.name))
+	pair[1].Store(pair[0].Swap(k))
 }

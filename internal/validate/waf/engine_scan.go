@@ -238,32 +238,24 @@ func (t *turn) value(s *scan, i int) {
 	if texts == nil && names == nil {
 		return
 	}
-	m := s.known.get(v.In, v.Name)
+	m := v.Member
+	if m == nil || m.scan != s {
+		m = s.known.get(v.In, v.Name)
+	}
 	if m == nil {
-		m = &member{in: v.In, name: v.Name}
 		t.left -= 100 + texts.nameCost(v.Name) + names.nameCost(v.Name)
-		if texts != nil {
-			m.text = texts.of(v.Name)
-		}
-		if names != nil {
-			m.names = names.of(v.Name)
-		}
-		for k, bit := range s.marks {
-			if k.in == v.In && sameName(v.Name, k.key) {
-				m.marks |= 1 << bit
-			}
-		}
+		m = s.member(v.In, v.Name)
+		s.known.add(m)
 	}
 	f := &t.found
 	f.marks |= m.marks
-	if m.names != nil && !m.clean && meets(m.names.rules, v.NameRules, t.facts.Rules) {
+	if m.names != nil && !m.clean.Load() && meets(m.names.rules, v.NameRules, t.facts.Rules) {
 		f.raw = f.raw[:0]
 		t.forming(s, m.names, v.Name, int32(i), true, v.NameRules)
 		if len(f.raw) == 0 && t.whole() {
-			m = m.cleaned()
+			m.clean.Store(true)
 		}
 	}
-	s.known.add(m)
 	if m.text != nil && meets(m.text.rules, v.TextRules, t.facts.Rules) {
 		t.scan(s, m.text, v.Text, int32(i), false, v.TextRules)
 	}

@@ -54,6 +54,8 @@ type Value struct {
 	// Which rules can match at all, by their number in the engine ([Rules.Mask]);
 	// nil: all. What the operation's schema excludes was proven at load.
 	TextRules, NameRules Mask
+
+	Member *Member // what the engine knows of In and Name; nil: it looks it up
 }
 
 // Add adds a value, which is zero, to be filled in.

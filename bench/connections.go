@@ -26,7 +26,11 @@ func connectionsMode(ctx context.Context, out io.Writer) (err error) {
 			continue
 		}
 		r := records(all)
-		if err := s.rounds(ctx, r, turn{path: customer, conns: n, seconds: *seconds}); err != nil {
+		long := *seconds
+		if n > 1000 {
+			long = max(long, 3) // opening them takes a part of it
+		}
+		if err := s.rounds(ctx, r, turn{path: customer, conns: n, seconds: long}); err != nil {
 			return err
 		}
 		for _, p := range r {

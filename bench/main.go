@@ -38,7 +38,7 @@ type mode struct {
 
 func modes() []mode {
 	return []mode{
-		{"", requestsMode, 5, 4},
+		{"requests", requestsMode, 5, 4},
 		{"tls", tlsMode, 5, 4},
 		{"sizes", sizesMode, 2, 1},
 		{"connections", connectionsMode, 2, 2},
@@ -53,7 +53,7 @@ func modes() []mode {
 func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, stop := context.WithTimeout(ctx, 2*time.Hour)
-	args, name := os.Args[1:], ""
+	args, name := os.Args[1:], "requests"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		args, name = args[1:], args[0]
 	}

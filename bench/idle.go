@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ func idleMode(ctx context.Context, out io.Writer) (err error) {
 		n = most
 	}
 	_, _ = fmt.Fprintf(out, "%d connections, one request each, then %d s of silence; then one of a hundred is asked again\n", n, *seconds)
+	var goals strings.Builder
 	const head = "\n| proxy | | KB a connection, resident | of it its own memory | MB before | MB after | asked again | answered |\n|---|---|---|---|---|---|---|---|\n"
 	for round := range *rounds {
 		for _, secure := range []bool{false, true} {
@@ -40,22 +42,34 @@ func idleMode(ctx context.Context, out io.Writer) (err error) {
 				_, _ = fmt.Fprint(out, head)
 			}
 			for _, p := range all {
-				line, err := s.idle(ctx, p, n, secure)
+				line, each, err := s.idle(ctx, p, n, secure)
 				if err != nil {
 					return errors.Join(fmt.Errorf("%s: %w", p.name, err), s.close())
 				}
 				_, _ = fmt.Fprintln(out, line)
+				if p.ours {
+					goal(&goals, fmt.Sprintf("KB of each of %d idle connections, %s", n, layer(secure)), each, 10)
+				}
 			}
 			if err := s.close(); err != nil {
 				return err
 			}
 		}
 	}
+	_, _ = fmt.Fprintf(out, "\n%s", goals.String())
 	return nil
 }
 
-// idle measures one proxy and returns its line of the table.
-func (s *stage) idle(ctx context.Context, p *proxy, n int, secure bool) (line string, err error) {
+func layer(secure bool) string {
+	if secure {
+		return "TLS"
+	}
+	return "plain"
+}
+
+// idle measures one proxy and returns its line of the table, and the KB of memory of
+// each connection.
+func (s *stage) idle(ctx context.Context, p *proxy, n int, secure bool) (line string, each float64, err error) {
 	request := "GET " + customer + " HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n"
 	if p.token != "" {
 		request += "Authorization: Bearer " + p.token + "\r\n"
@@ -75,19 +89,19 @@ func (s *stage) idle(ctx context.Context, p *proxy, n int, secure bool) (line st
 		err = s.again(warm, 20, request)
 	}
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if err := wait(ctx, 2*time.Second); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	before, ownBefore := memory(p.cmd.Process.Pid)
 	more, err := s.hold(ctx, p, n, secure, request)
 	held = append(held, more...)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if err := wait(ctx, time.Duration(*seconds)*time.Second); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	after, ownAfter := memory(p.cmd.Process.Pid)
 	var sample []net.Conn
@@ -100,12 +114,9 @@ func (s *stage) idle(ctx context.Context, p *proxy, n int, secure bool) (line st
 			answered++
 		}
 	}
-	word := "plain"
-	if secure {
-		word = "TLS"
-	}
-	return fmt.Sprintf("| %s | %s | %.1f | %.1f | %d | %d | %d | %d |", p.name, word, float64(after-before)/float64(n), float64(ownAfter-ownBefore)/float64(n),
-		before/1024, after/1024, len(sample), answered), nil
+	each = float64(after-before) / float64(n)
+	return fmt.Sprintf("| %s | %s | %.1f | %.1f | %d | %d | %d | %d |", p.name, layer(secure), each, float64(ownAfter-ownBefore)/float64(n),
+		before/1024, after/1024, len(sample), answered), each, nil
 }
 
 // hold opens n connections, eight at a time, and has each ask once.

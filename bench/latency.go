@@ -66,6 +66,13 @@ func latencyMode(ctx context.Context, out io.Writer) (err error) {
 			float64(middle(h, p99))/float64(middle(half[base], p99)), short(middle(h, func(p pace) time.Duration { return p.P999 })), cells,
 			short(middle(h, func(p pace) time.Duration { return p.Late })), bad)
 	}
+	_, _ = fmt.Fprintln(out)
+	for _, r := range loads {
+		if r.ours {
+			goal(out, "p99 at half of its own load, × nginx at half of its own, "+r.name, float64(middle(half[r.proxy], p99))/float64(middle(half[base], p99)), 1.5)
+			goal(out, fmt.Sprintf("p99 at %d/s, × nginx, %s", same, r.name), float64(middle(level[r.proxy], p99))/float64(middle(level[base], p99)), 1.5)
+		}
+	}
 	return nil
 }
 

@@ -35,6 +35,7 @@ func requests(ctx context.Context, out io.Writer, secure bool) (err error) {
 		return err
 	}
 	requestsTable(out, r)
+	requestGoals(out, r, secure)
 	return nil
 }
 

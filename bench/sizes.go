@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // A body is a size of what goes down or up.
@@ -41,24 +42,26 @@ func sizesMode(ctx context.Context, out io.Writer) (err error) {
 	for _, p := range all {
 		head, rule = head+" "+p.name+" |", rule+"---|"
 	}
-	_, _ = fmt.Fprintf(out, "\n| body | secured |%s\n|---|---|%s\n", head, rule)
+	_, _ = fmt.Fprintf(out, "\n| body | |%s\n|---|---|%s\n", head, rule)
+	var goals strings.Builder
 	for _, up := range []bool{false, true} {
 		for _, b := range down {
 			if up && b.bytes == 0 {
 				continue
 			}
 			for _, secure := range []bool{false, true} {
-				if err := s.sizes(ctx, out, all, b, up, secure); err != nil {
+				if err := s.sizes(ctx, out, &goals, all, b, up, secure); err != nil {
 					return err
 				}
 			}
 		}
 	}
+	_, _ = fmt.Fprintf(out, "\n%s", goals.String())
 	return nil
 }
 
 // sizes is a line of the table.
-func (s *stage) sizes(ctx context.Context, out io.Writer, all []*proxy, b body, up, secure bool) error {
+func (s *stage) sizes(ctx context.Context, out, goals io.Writer, all []*proxy, b body, up, secure bool) error {
 	t, name := turn{path: fmt.Sprintf("/v1/files/f%d", b.bytes), tls: secure, conns: *conns, seconds: *seconds}, "answer of "+b.name
 	if up {
 		t.path, t.script, name = "/v1/files/a", fmt.Sprintf("up%d.lua", b.bytes), "upload of "+b.name
@@ -70,13 +73,12 @@ func (s *stage) sizes(ctx context.Context, out io.Writer, all []*proxy, b body, 
 	if err := s.rounds(ctx, r, t); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	word := "no"
-	if secure {
-		word = "TLS"
-	}
-	_, _ = fmt.Fprintf(out, "| %s | %s |", name, word)
+	_, _ = fmt.Fprintf(out, "| %s | %s |", name, layer(secure))
 	for _, p := range r {
 		_, _ = fmt.Fprintf(out, " %s |", p.volume(b.bytes, r[0]))
+		if p.ours && b.bytes > 1_000_000 {
+			goal(goals, fmt.Sprintf("time for an %s, %s, × nginx", name, layer(secure)), r[0].rps()/p.rps(), 1/0.8)
+		}
 	}
 	_, _ = fmt.Fprintln(out)
 	return nil

@@ -3,6 +3,7 @@
 #   CADDY=1        builds Caddy from its module first; CADDY=path takes that one
 #   TRAEFIK=path   KRAKEND=path   take part too
 #   SOAK=30        a soak of so many minutes at the end
+#   PASTE=1        puts the tables into docs/performance.md
 #   QUICK=1        a third of the time, to see whether it runs
 # Wants nginx and wrk, and haproxy if it is to take part; installs nothing. Listens on loopback, ends what it starts.
 set -eu
@@ -65,5 +66,9 @@ fi
 [ -z "${SOAK:-}" ] || part "A soak of $SOAK minutes" soak -minutes "$SOAK"
 printf '\nAll of it took %d s.\n' $(($(date +%s) - begun)) | tee -a "$out"
 rm -f bench/out/part.md
+if [ "${PASTE:-}" = 1 ] && [ $failed = 0 ]; then
+	sed -e '/<!-- bench\/all.sh: begin -->/r '"$out" -e '/<!-- bench\/all.sh: begin -->/,/<!-- bench\/all.sh: end -->/{/<!-- /!d;}' docs/performance.md >bench/out/document.md
+	cp bench/out/document.md docs/performance.md
+fi
 echo "written to $out"
 exit $failed

@@ -51,16 +51,27 @@ type http2Conn struct {
 	room  atomic.Int64 // bytes of DATA the peer will take on this connection
 	tight atomic.Bool  // a stream may have less room than http2FirstWindow
 
-	mu   sync.Mutex // held while writing
-	out  http2Cursor
-	left bool // GOAWAY has been written
+	eager   atomic.Bool // a handler has flushed: heads are not held any more
+	buffers *sync.Pool  // of *http2Held
+
+	mu    sync.Mutex // held while writing
+	out   http2Cursor
+	first byte // of the payload of the frame last begun
+	held  *http2Held
+	left  bool // GOAWAY has been written
 }
 
 type http2Key struct{}
 
+// An http2Held is what waits for the rest of its record.
+type http2Held struct {
+	n int
+	b [http2FrameMost]byte
+}
+
 func (s *Server) newHTTP2(tc *tls.Conn, exempt bool) *http2Conn {
 	state := tc.ConnectionState()
-	c := &http2Conn{Conn: tc, cfg: &s.cfg, tls: &state, hello: -1}
+	c := &http2Conn{Conn: tc, cfg: &s.cfg, tls: &state, hello: -1, buffers: &s.held}
 	c.refused = func(p *gatehouse.Problem) { s.turnedAway(tc, true, p) }
 	share := 1
 	if exempt {
@@ -209,6 +220,10 @@ func (c *http2Conn) went(p []byte) {
 		if p, begun = c.out.next(p); !begun {
 			continue
 		}
+		c.first = 0 // of a frame that is cut behind its head
+		if len(p) > 0 {
+			c.first = p[0]
+		}
 		kind, flags := c.out.kind(), c.out.flags()
 		switch kind {
 		case http2Data, http2Headers:
@@ -240,7 +255,8 @@ func (c *http2Conn) reset(stream uint32) {
 	}
 }
 
-// Write writes p. Once the connection is to end, nothing more leaves.
+// Write writes p, or holds it until more is written that is sure to follow.
+// Once the connection is to end, nothing more leaves.
 func (c *http2Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -249,12 +265,59 @@ func (c *http2Conn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	c.went(p)
+	if c.held == nil && !c.holds(len(p)) {
+		return c.send(p)
+	}
+	if c.held == nil {
+		c.held, _ = c.buffers.Get().(*http2Held)
+		if c.held == nil {
+			c.held = new(http2Held)
+		}
+		c.held.n = 0
+	}
+	if c.held.n+len(p) > len(c.held.b) {
+		if err := c.release(); err != nil {
+			return 0, err
+		}
+		return c.send(p)
+	}
+	c.held.n += copy(c.held.b[c.held.n:], p)
+	if c.holds(c.held.n) {
+		return len(p), nil
+	}
+	return len(p), c.release()
+}
+
+// send writes p at last.
+func (c *http2Conn) send(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if c.over.Load() != nil {
 		c.farewell()
 		_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // a Read under way ends the connection
 	}
 	return n, err
+}
+
+// holds reports that n bytes ending in the frame written last may wait.
+//
+// net/http writes the head of an answer and its first DATA apart, each with a
+// record of TLS and a system call of its own, because the handler is asked in
+// between. After the head of a final answer DATA follows at once if the handler
+// did not flush and there is room for it. A final answer is one whose :status is
+// of HPACK's static table: 100 and 103, which the peer may wait for, are not.
+func (c *http2Conn) holds(n int) bool {
+	return n <= http2FrameMost/4 && c.out.between() && c.out.kind() == http2Headers &&
+		c.out.flags() == http2EndHeaders && c.first >= 0x88 && c.first <= 0x8e &&
+		!c.eager.Load() && !c.tight.Load() && c.room.Load() > 0 && c.over.Load() == nil
+}
+
+// release writes what was held.
+func (c *http2Conn) release() error {
+	h := c.held
+	c.held = nil
+	_, err := c.send(h.b[:h.n])
+	c.buffers.Put(h)
+	return err
 }
 
 // Close closes the connection.
@@ -312,6 +375,9 @@ func (c *http2Conn) farewell() {
 		return
 	}
 	c.left = true
+	if c.held != nil {
+		_ = c.release()
+	}
 	b := []byte{0, 0, 8, http2GoAway, 0, 0, 0, 0, 0}
 	b = binary.BigEndian.AppendUint32(b, c.last.Load())
 	b = binary.BigEndian.AppendUint32(b, 11)

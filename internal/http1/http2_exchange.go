@@ -12,7 +12,7 @@ import (
 
 // http2Piece is how much of an answer is given to net/http at once: a DATA frame
 // of it fills one TLS record.
-const http2Piece = 16<<10 - http2FrameHead
+const http2Piece = http2FrameMost - http2FrameHead
 
 // listenPaced holds the requests of HTTP/2 to the pace that headConn and
 // listenConn hold those of HTTP/1.1 to.
@@ -75,15 +75,16 @@ func (x *http2Exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 // Write sends p, or fails when the peer does not take it in time.
 func (x *http2Exchange) Write(p []byte) (n int, err error) {
-	if x.roomy(len(p)) {
-		n, err = x.ResponseWriter.Write(p)
-		x.sent += int64(n)
-		return n, err
-	}
 	for {
-		x.hurry()
-		m, err := x.ResponseWriter.Write(p[n:min(len(p), n+http2Piece)])
-		x.write.Stop()
+		piece := p[n:min(len(p), n+http2Piece)]
+		roomy := x.roomy(len(piece))
+		if !roomy {
+			x.hurry()
+		}
+		m, err := x.ResponseWriter.Write(piece)
+		if !roomy {
+			x.write.Stop()
+		}
 		x.sent += int64(m)
 		if n += m; err != nil || n == len(p) {
 			return n, err
@@ -102,6 +103,7 @@ func (x *http2Exchange) Flush() { _ = x.FlushError() }
 
 // FlushError sends what is held.
 func (x *http2Exchange) FlushError() error {
+	x.conn.eager.Store(true)
 	rc := http.NewResponseController(x.ResponseWriter)
 	if x.roomy(0) {
 		return rc.Flush()

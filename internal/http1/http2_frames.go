@@ -27,9 +27,10 @@ const (
 const (
 	http2Preface     = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	http2FrameHead   = 9
-	http2FirstWindow = 65535 // bytes of DATA before the first WINDOW_UPDATE (RFC 9113 §6.9.2)
-	http2WindowSize  = 4     // SETTINGS_INITIAL_WINDOW_SIZE
-	http2MaxPieces   = 32    // CONTINUATION frames of one head; a head of 32 KiB needs two
+	http2FrameMost   = 16 << 10 // of a frame with its head that fills one TLS record
+	http2FirstWindow = 65535    // bytes of DATA before the first WINDOW_UPDATE (RFC 9113 §6.9.2)
+	http2WindowSize  = 4        // SETTINGS_INITIAL_WINDOW_SIZE
+	http2MaxPieces   = 32       // CONTINUATION frames of one head; a head of 32 KiB needs two
 )
 
 // Why a connection was ended.

@@ -94,6 +94,7 @@ type Server struct {
 	lane    *lane // nil: net/http serves all connections
 	table   *listenTable
 	buffers sync.Pool // of *[headBufferSize]byte
+	held    sync.Pool // of *http2Held
 }
 
 // NewServer returns a server of h.

@@ -52,6 +52,9 @@ func ServerConfig(source Source, clients Clients) (*tls.Config, error) {
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
+		// Small records at first would show a page sooner; an answer of an API is read
+		// whole, and each record is a system call.
+		DynamicRecordSizingDisabled: true,
 	}
 	switch clients.Mode {
 	case ClientsOff:

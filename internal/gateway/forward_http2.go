@@ -25,8 +25,19 @@ func newTransport2(c *UpstreamConfig, secure bool, dial func(context.Context, st
 		IdleConnTimeout:        c.Idle,
 		MaxIdleConnsPerHost:    c.MaxIdle,
 		MaxResponseHeaderBytes: 64 << 10,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
-		Protocols:              new(http.Protocols),
+		// gRPC's servers end a connection that pings more often than every five minutes
+		// and sends nothing else (too_many_pings), and all its silent streams with it.
+		// A service that is gone is found sooner, by the kernel.
+		HTTP2:     &http.HTTP2Config{SendPingTimeout: 5*time.Minute + 10*time.Second, PingTimeout: 10 * time.Second},
+		Protocols: new(http.Protocols),
+	}
+	patient := dial
+	dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		nc, err := patient(ctx, network, address)
+		if err == nil {
+			giveUpAfter(nc, c.BodyIdle)
+		}
+		return nc, err
 	}
 	if secure {
 		t.DialTLSContext = dial

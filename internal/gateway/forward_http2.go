@@ -35,7 +35,7 @@ func newTransport2(c *UpstreamConfig, secure bool, dial func(context.Context, st
 	dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		nc, err := patient(ctx, network, address)
 		if err == nil {
-			giveUpAfter(nc, c.BodyIdle)
+			http1.GiveUpAfter(nc, c.BodyIdle)
 		}
 		return nc, err
 	}

@@ -290,13 +290,15 @@ func TestOneFrameTooManyIsToldToThePeer(t *testing.T) {
 
 func TestAFloodOfFloodsIsNoFloodOfRecords(t *testing.T) {
 	f, client := newTLSFront(t, http1.Config{MaxOverhead: 20}, nil)
+	start := time.Now()
 	for range 30 {
 		p := newRawPeer(t, f, client)
-		for p.WritePing(false, [8]byte{}) == nil { //nolint:revive // until it is cut
+		for p.WritePing(false, [8]byte{}) == nil { // until it is cut
 		}
 		p.goAway(t)
 	}
-	if n := len(f.refusals()); n == 0 || n > 20 {
+	most := 10 * (1 + int(time.Since(start)/time.Second))
+	if n := len(f.refusals()); n == 0 || n > most+10 {
 		t.Errorf("%d records", n)
 	}
 }

@@ -1,4 +1,4 @@
-package gateway
+package http1
 
 import (
 	"net"
@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// giveUpAfter has the kernel end nc when what was sent has not been
+// GiveUpAfter has the kernel end nc when what was sent has not been
 // acknowledged for d (RFC 5482), which finds a service that is gone without a
 // word from HTTP/2.
-func giveUpAfter(nc net.Conn, d time.Duration) {
+func GiveUpAfter(nc net.Conn, d time.Duration) {
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		nc = t.NetConn()
 	}

@@ -463,6 +463,7 @@ func (c *laneConn) request() (again bool) {
 		return false
 	case !served:
 		// What is not sent stays unsent: the answer must not look whole.
+		out.breakOff()
 		body.expire()
 		return false
 	}

@@ -448,6 +448,19 @@ func (w *laneWriter) finish() {
 	_ = w.send()
 }
 
+// breakOff ends the connection in the middle of an answer. Where the connection's
+// end is the answer's, as in HTTP/1.0, and in TLS where it is said, only a reset
+// tells that it came too early.
+func (w *laneWriter) breakOff() {
+	if !w.begun || w.chunked || w.declared >= 0 || w.isHead || !laneHasBody(w.status) {
+		return
+	}
+	if tcp, ok := w.conn.base.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = w.conn.base.Close()
+}
+
 // SetReadDeadline bounds reading the request's body.
 func (w *laneWriter) SetReadDeadline(t time.Time) error { return w.conn.ask(t) }
 

@@ -367,7 +367,7 @@ var scripts = []struct {
 	{"times out by http.TimeoutHandler", func(_ *sight, w http.ResponseWriter, r *http.Request) {
 		http.TimeoutHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), time.Millisecond, "late").ServeHTTP(w, r)
 	}},
-	{"answers with http.Error", func(_ *sight, w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 418) }},
+	{"answers with http.Error", func(_ *sight, w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTeapot) }},
 }
 
 type zeros struct{}
@@ -531,6 +531,39 @@ func TestBothLanesTellThatTheCallerHasGone(t *testing.T) {
 			delete(want, got)
 		case <-late:
 			t.Fatalf("handlers were not told: %v", want)
+		}
+	}
+}
+
+// An answer that only the connection's end would end is not ended by breaking off.
+func TestABrokenAnswerWithoutAnEndIsReset(t *testing.T) {
+	p := newSecurePair(t, http1.Config{}, func(s *sight, w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/much" {
+			_, _ = w.Write(make([]byte, 100_000))
+		}
+		_, _ = io.WriteString(w, "half")
+		flushed(s, w, r)
+		if r.URL.Path != "/whole" {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	for _, tt := range []struct {
+		name, raw string
+		whole     bool
+	}{
+		{"a little in HTTP/1.0", requestOf("GET /half HTTP/1.0"), false},
+		{"a little in HTTP/1.0 with keep-alive", requestOf("GET /half HTTP/1.0", "Connection: keep-alive"), false},
+		{"much in HTTP/1.0", requestOf("GET /much HTTP/1.0"), false},
+		{"the whole in HTTP/1.0", requestOf("GET /whole HTTP/1.0"), true},
+	} {
+		for _, way := range []string{"tcp", "tls"} {
+			o, err := p.lane.hold(talk{way: way, sends: []string{tt.raw}, stay: true}, p.client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if whole := o.fate == "closed"; whole != tt.whole || o.fate == "left open" {
+				t.Errorf("%s by %s: the connection is %s", tt.name, way, o.fate)
+			}
 		}
 	}
 }

@@ -172,8 +172,8 @@ func requestDump(s *side, r *http.Request) string {
 		r.Host, r.ContentLength, r.TransferEncoding, r.Close, r.Body == http.NoBody)
 	fmt.Fprintf(&b, "  url scheme=%q opaque=%q user=%v host=%q path=%q raw=%q omit=%v force=%v query=%q fragment=%q %q\n",
 		u.Scheme, u.Opaque, u.User, u.Host, u.Path, u.RawPath, u.OmitHost, u.ForceQuery, u.RawQuery, u.Fragment, u.RawFragment)
-	fmt.Fprintf(&b, "  trailer=%v form=%v %v multipart=%v cancel=%v response=%v pattern=%q getbody=%v\n", r.Trailer, r.Form, r.PostForm,
-		r.MultipartForm, r.Cancel, r.Response, r.Pattern, r.GetBody != nil)
+	fmt.Fprintf(&b, "  trailer=%v form=%v %v multipart=%v response=%v pattern=%q getbody=%v\n", r.Trailer, r.Form, r.PostForm,
+		r.MultipartForm, r.Response, r.Pattern, r.GetBody != nil)
 	if r.TLS != nil {
 		fmt.Fprintf(&b, "  tls %x %q %q done=%v\n", r.TLS.Version, r.TLS.ServerName, r.TLS.NegotiatedProtocol, r.TLS.HandshakeComplete)
 	}
@@ -446,7 +446,7 @@ func same(lane, plain outcome) string {
 	for _, o := range []*outcome{&lane, &plain} {
 		known(o)
 		switch o.fate {
-		case "reset":
+		case "reset", io.ErrUnexpectedEOF.Error(): // the latter in TLS
 			o.fate = "closed"
 		case "left":
 			o.saw = firstSeen(o.saw)

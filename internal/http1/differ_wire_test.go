@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,9 +55,9 @@ func readAnswers(b []byte, methods []string) (out []string) {
 		var body, trailer, flaw string
 		switch {
 		case status == 101:
-			body, b = string(b), nil
+			body, b = wireDate.ReplaceAllString(string(b), "Date: now"), nil
 		case method == "HEAD" || status == 204 || status == 304:
-		case h.Get("Transfer-Encoding") == "chunked":
+		case slices.Contains(h["Transfer-Encoding"], "chunked"):
 			body, trailer, b, flaw = readChunks(b)
 		case h.Get("Content-Length") != "":
 			u, err := strconv.ParseUint(h.Get("Content-Length"), 10, 31)
@@ -66,12 +67,14 @@ func readAnswers(b []byte, methods []string) (out []string) {
 			}
 			body, b = string(b[:n]), b[n:]
 		default:
-			body, b, flaw = string(b), nil, " until the end"
+			body, b, flaw = wireDate.ReplaceAllString(string(b), "Date: now"), nil, " until the end"
 		}
 		out = append(out, text+"\n  body "+shortly(body)+flaw+trailer)
 	}
 	return out
 }
+
+var wireDate = regexp.MustCompile(`Date: [^\r]*GMT`)
 
 func readChunks(b []byte) (body, trailer string, rest []byte, flaw string) {
 	var all strings.Builder

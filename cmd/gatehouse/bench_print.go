@@ -33,7 +33,7 @@ func printBench(std *stdio, r *cost.Report) error {
 		return err
 	}
 	say(std.out, "\nCPU is the gateway's own, user and system. LEFT OUT: by how much a request is cheaper without the check. ALONE: the check in a loop, its data at hand.\n"+
-		"SHARE and bar follow LEFT OUT where it is beyond the noise (±), ALONE where it is not.%s %.0f s.\n", fewRounds(r), r.Seconds)
+		"SHARE and bar follow LEFT OUT where it is beyond the noise (±), ALONE where it is not; allocations are exact, of the check alone.%s %.0f s.\n", fewRounds(r), r.Seconds)
 	return nil
 }
 

@@ -66,10 +66,12 @@ type Check struct {
 	Clear bool `json:"clear"`
 	// Alone is the check by itself in a loop; nil where the operation has none. Of
 	// the proxy it is the route and the second look at the head only.
-	Alone       *Alone  `json:"alone"`
-	CPU         float64 `json:"cpu"`         // what counts
-	Share       float64 `json:"share"`       // of the line's CPU, 0 to 1
-	Allocations float64 `json:"allocations"` // by leaving out
+	Alone *Alone  `json:"alone"`
+	CPU   float64 `json:"cpu"`   // what counts
+	Share float64 `json:"share"` // of the line's CPU, 0 to 1
+	// Allocations are those of Alone, where they are exact; the proxy has what is
+	// left of the line's.
+	Allocations float64 `json:"allocations"`
 	Bytes       float64 `json:"bytes"`
 }
 
@@ -151,35 +153,32 @@ func (l *line) report() Line {
 // breakdown compares each gateway with the next one, round by round.
 func (l *line) breakdown(alone map[string]*Alone) Breakdown {
 	out := Breakdown{Line: l.id}
-	whole := median(l.at[0].cpu)
+	whole := l.at[0]
+	pieces, size, last := median(whole.pieces), median(whole.bytes), len(l.at)-1
 	for i, c := range append(slices.Clone(checks), rest) {
 		r := Check{ID: c.id, Name: c.name, Practice: c.practice, Alone: alone[c.id]}
-		s := l.at[min(i, len(l.at)-1)]
-		cost, pieces, size := s.cpu, s.pieces, s.bytes
-		if c.id != rest.id {
-			next := l.at[min(i+1, len(l.at)-1)]
-			cost, pieces, size = less(s.cpu, next.cpu), less(s.pieces, next.pieces), less(s.bytes, next.bytes)
-		}
-		by := figure(cost)
-		r.LeftOut, r.Allocations, r.Bytes = &by, median(pieces), median(size)
-		last := out.Checks
 		switch {
-		case c.id != rest.id && i+1 == len(l.at): // not left out: what it is alone
-			r.LeftOut, r.Allocations, r.Bytes = nil, r.Alone.Allocations, r.Alone.Bytes
-		case c.id == rest.id && last[i-1].LeftOut == nil:
-			by.Median -= last[i-1].CPU
-			r.Allocations, r.Bytes = r.Allocations-last[i-1].Allocations, r.Bytes-last[i-1].Bytes
+		case c.id == rest.id:
+			by := figure(l.at[last].cpu)
+			if schema := out.Checks[i-1]; schema.LeftOut == nil { // it is in there
+				by.Median = round(by.Median-schema.CPU, 3)
+			}
+			r.LeftOut, r.CPU, r.Clear = &by, by.Median, len(l.at[last].cpu) >= 3 && by.Median > by.Spread
+			r.Allocations, r.Bytes = round(max(0, pieces), 1), round(max(0, size), 0)
+		case i < last:
+			cost := less(l.at[i].cpu, l.at[i+1].cpu)
+			by := figure(cost)
+			r.LeftOut, r.Clear = &by, len(cost) >= 3 && by.Median > by.Spread
 		}
-		r.Allocations, r.Bytes = round(max(0, r.Allocations), 1), round(max(0, r.Bytes), 0)
-		r.Clear = r.LeftOut != nil && len(cost) >= 3 && by.Median > by.Spread
-		switch {
-		case r.Clear || c.id == rest.id:
-			r.CPU = round(by.Median, 3)
-		case r.Alone != nil:
-			r.CPU = r.Alone.CPU.Median
+		if a := r.Alone; a != nil && c.id != rest.id {
+			r.CPU, r.Allocations, r.Bytes = a.CPU.Median, a.Allocations, a.Bytes
+			pieces, size = pieces-a.Allocations, size-a.Bytes
 		}
-		if whole > 0 {
-			r.Share = round(r.CPU/whole, 4)
+		if r.Clear {
+			r.CPU = r.LeftOut.Median
+		}
+		if cpu := median(whole.cpu); cpu > 0 {
+			r.Share = round(r.CPU/cpu, 4)
 		}
 		out.Checks = append(out.Checks, r)
 	}

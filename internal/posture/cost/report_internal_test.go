@@ -47,7 +47,7 @@ func TestBreakdownAddsUp(t *testing.T) {
 	}
 	alone := map[string]*Alone{}
 	for _, c := range append(slices.Clone(checks), rest) {
-		alone[c.id] = &Alone{CPU: Figure{Median: 0.25}}
+		alone[c.id] = &Alone{CPU: Figure{Median: 0.25}, Allocations: 1}
 	}
 	b := l.breakdown(alone)
 	want := map[string]float64{"content": 10, "access": 4, "authentication": 0.25, "limits": 0.25, "record": 1, "metrics": 1, "schema": 2, "proxy": 30}
@@ -58,8 +58,8 @@ func TestBreakdownAddsUp(t *testing.T) {
 		if noisy := c.ID == "authentication" || c.ID == "limits"; c.Clear == noisy {
 			t.Errorf("%s: beyond the noise is %t", c.ID, c.Clear)
 		}
-		if c.ID != "proxy" && c.Allocations != 1 {
-			t.Errorf("%s: %v allocations, want 1", c.ID, c.Allocations)
+		if want := map[bool]float64{false: 1, true: 10 - 7}[c.ID == "proxy"]; c.Allocations != want {
+			t.Errorf("%s: %v allocations, want %v", c.ID, c.Allocations, want)
 		}
 	}
 	l.request = append(l.request, "body"...)

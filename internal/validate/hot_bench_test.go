@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -177,5 +178,18 @@ func BenchmarkCustomerInspect(b *testing.B) {
 				p.inspect(b)
 			}
 		})
+	}
+}
+
+func TestAListOfWordsIsNoPlaceForAttacks(t *testing.T) {
+	languages := map[string]string{"fields": "a list of: pattern ^[a-z_]{1,20}$", "limit": "an integer"}
+	for _, f := range customer(t, compiled(t), "GET").op.Remaining() {
+		if want, ok := languages[f.Name]; ok && (f.Language != want || len(f.Left) > 40 || slices.Contains(f.Left, 942100)) {
+			t.Errorf("%s: %s, %d left", f.Name, f.Language, len(f.Left))
+		}
+		delete(languages, f.Name)
+	}
+	if len(languages) > 0 {
+		t.Errorf("nothing is said of %v", languages)
 	}
 }

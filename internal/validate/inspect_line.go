@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	gatehouse "github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/validate/jsonschema"
 	"github.com/gatehouse-api/gatehouse/internal/validate/waf"
 )
@@ -34,7 +35,7 @@ func (b *planner) line() {
 	}
 	// Rules see the path decoded and encoded: the same, or nothing is proven.
 	path := jsonschema.Text{Pattern: expr + "$"}
-	if !plain || !b.waf.spelledPlainly(&path) {
+	if !plain || !b.waf.spelledWith(&path, func(c byte) bool { return byteClass[c]&bytePath != 0 || c == '/' }) {
 		return
 	}
 	base := jsonschema.Text{Pattern: expr[max(strings.LastIndexByte(expr, '/'), 0)+1:] + "$"}
@@ -42,20 +43,52 @@ func (b *planner) line() {
 		base.Pattern = "^" + base.Pattern
 	}
 	request := jsonschema.Text{Pattern: "^" + b.op.op.Method + " " + expr[1:] + ` HTTP/[0-9.]{1,3}$`}
-	every := jsonschema.Text{}
+	query := [4]jsonschema.Text{} // every text
+	if b.plainQuery() && b.waf.spelledWith(&path, func(c byte) bool { return byteClass[c]&byteUnreserved != 0 || c == '/' }) {
+		query = plainLines
+	}
 	line := nothing()
 	for name, text := range map[string]*jsonschema.Text{"REQUEST_FILENAME": &path, "REQUEST_BASENAME": &base} {
 		line = either(line, b.waf.can(waf.Line, name, text))
 	}
 	b.plan.line, b.plan.queried, b.plan.base = line, line, line
-	for name, text := range map[string]*jsonschema.Text{"REQUEST_URI": &path, "REQUEST_URI_RAW": &path, "REQUEST_LINE": &request, "QUERY_STRING": &nullText} {
-		b.plan.line = either(b.plan.line, b.waf.can(waf.Line, name, text))
-		b.plan.queried = either(b.plan.queried, b.waf.can(waf.Line, name, &every))
+	without := [...]*jsonschema.Text{&path, &path, &request, &nullText}
+	for i, name := range [...]string{"REQUEST_URI", "REQUEST_URI_RAW", "REQUEST_LINE", "QUERY_STRING"} {
+		b.plan.line = either(b.plan.line, b.waf.can(waf.Line, name, without[i]))
+		b.plan.queried = either(b.plan.queried, b.waf.can(waf.Line, name, &query[i]))
 	}
 }
 
-// spelledPlainly reports whether no text of t needs an escape in a path.
-func (w *WAF) spelledPlainly(t *jsonschema.Text) bool {
+// plainLines are target, target, request line and query of all requests in which
+// nothing needs an escape. They are the same for all operations: a language for
+// each would make loading slow.
+var plainLines = func() (out [4]jsonschema.Text) {
+	const (
+		query  = `[0-9A-Za-z\-._~,&=]*`
+		target = `/[0-9A-Za-z\-._~/]*\?` + query
+	)
+	for i, expr := range []string{target, target, `[A-Z]{3,8} ` + target + ` HTTP/[0-9.]{1,3}`, query} {
+		out[i].Pattern = "^" + expr + "$"
+	}
+	return out
+}()
+
+// plainQuery reports whether no query that goes on has an escape in it.
+func (b *planner) plainQuery() bool {
+	for _, q := range b.op.names {
+		p := b.op.params[q.param]
+		text, _ := p.fieldText(q.field)
+		commas := p.style == styleForm && !p.explode && p.Shape.Kind == gatehouse.ArrayShape // which it writes as they are
+		plain := func(c byte) bool { return byteClass[c]&byteUnreserved != 0 || commas && c == ',' }
+		if q.name == "" || p.json || string(appendQuery(nil, q.name)) != q.name || !b.waf.spelledWith(&text, plain) {
+			return false
+		}
+	}
+	return true
+}
+
+// spelledWith reports whether the texts of t have only such bytes.
+func (w *WAF) spelledWith(t *jsonschema.Text, plain func(c byte) bool) bool {
 	w.proofs.mu.Lock()
 	l := w.language(t)
 	w.proofs.mu.Unlock()
@@ -64,8 +97,7 @@ func (w *WAF) spelledPlainly(t *jsonschema.Text) bool {
 	}
 	alphabet := l.Alphabet()
 	for c := range 256 {
-		plain := byteClass[c]&bytePath != 0 || c == '/'
-		if alphabet[c>>6]>>(c&63)&1 != 0 && !plain {
+		if alphabet[c>>6]>>(c&63)&1 != 0 && !plain(byte(c)) {
 			return false
 		}
 	}

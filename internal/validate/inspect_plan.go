@@ -405,11 +405,42 @@ func (p *param) fieldText(field string) (text jsonschema.Text, secret bool) {
 	case p.style == styleLabel && p.In == inPath: // a dot in front
 		return jsonschema.Text{}, secret
 	}
-	text = scalars(tree, at, exploded)
+	shape := p.Shape
+	if field != "" {
+		shape = shape.Field(field)
+	}
+	switch {
+	case shape != nil && shape.Kind == gatehouse.IntegerShape: // "1.0" is none in a parameter
+		text = integerText
+	case !exploded && shape != nil && shape.Kind == gatehouse.ArrayShape:
+		text = p.joinedText(tree, at)
+	default:
+		text = scalars(tree, at, exploded)
+	}
 	if p.allowEmpty {
 		text = oneOf([]jsonschema.Text{text, nullText})
 	}
 	return text, secret
+}
+
+// joinedText is what an array can be written as in one value.
+func (p *param) joinedText(tree *jsonschema.Tree, at int32) jsonschema.Text {
+	items, ok := tree.Items(at)
+	if !ok || tree.Fields[items].Array {
+		return jsonschema.Text{}
+	}
+	item := scalars(tree, items, false)
+	if itemsOf(p.Shape).Kind == gatehouse.IntegerShape {
+		item = integerText
+	}
+	expr, ok := whole(&item)
+	if !ok {
+		return jsonschema.Text{}
+	}
+	if p.In == inHeader {
+		expr = `[\t ]*` + expr + `[\t ]*`
+	}
+	return jsonschema.Text{Pattern: "^" + expr + "(?:" + quoteMeta(string(p.separator())) + expr + ")*$", Source: "a list of: " + item.String()}
 }
 
 // restText is fieldText of a field that the schema does not name.

@@ -35,7 +35,7 @@ func (r *Rules) can(in In, name string, kind aimKind, l *rx.Language) Mask {
 	m := make(Mask, (len(r.rules)+63)/64)
 	p := r.provers.of(r, l)
 	r.seen(in, name, kind, func(x *rule, k *link) {
-		if !m.Has(x.n) && (p == nil || p.possible(x, k)) {
+		if !m.Has(x.n) && (p == nil || p.possible(k)) {
 			m[x.n>>6] |= 1 << (x.n & 63)
 		}
 	})
@@ -178,7 +178,7 @@ func (p *prover) newVariant(l *rx.Language) *variant {
 }
 
 // possible reports whether some text of the language may match the link.
-func (p *prover) possible(x *rule, l *link) bool {
+func (p *prover) possible(l *link) bool {
 	if l.always || l.op == nil || l.negate {
 		return true
 	}

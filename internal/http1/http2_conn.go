@@ -3,9 +3,11 @@ package http1
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -336,18 +338,29 @@ func (c *http2Conn) end(why error) error {
 	c.told.Do(func() {
 		c.refused(&gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "http2_flood", Err: why})
 		c.tryFarewell()
-		// Unread input would reset the connection, and the farewell with it.
-		_ = c.Conn.SetReadDeadline(time.Now().Add(headLinger))
-		var sink [512]byte
-		for total := 0; total < headLingerMost; {
-			n, err := c.Conn.Read(sink[:])
-			if total += n; err != nil {
-				break
-			}
-		}
+		c.linger()
 		c.tryFarewell()
 	})
 	return &net.OpError{Op: "read", Net: "tcp", Err: why}
+}
+
+// linger reads on for a while: unread input would reset the connection, and the
+// farewell with it.
+func (c *http2Conn) linger() {
+	until := time.Now().Add(headLinger)
+	_ = c.Conn.SetReadDeadline(until)
+	var sink [512]byte
+	for total := 0; total < headLingerMost; {
+		n, err := c.Conn.Read(sink[:])
+		total += n
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(until):
+			_ = c.Conn.SetReadDeadline(until) // it was a Write that woke a Read no longer under way
+		default:
+			return
+		}
+	}
 }
 
 // cut ends the connection though nobody reads from it.

@@ -1,12 +1,14 @@
 // Package http1 is the strict edge of Gatehouse's HTTP: the server half reads
-// every HTTP/1.1 message's bytes before net/http does and refuses what two
+// every HTTP/1.1 message's bytes before anybody else does and refuses what two
 // implementations could read differently; the upstream half carries requests to
 // services. It serves practice 8 (strict input) and practice 10 (a caller may
 // not hold the gateway up); the other practices stand on its framing.
 //
 // It owns the connections of callers: how many, how long, how slow, and where
-// one message ends. It hides that net/http parses behind it, and that HTTP/2
-// takes another road: [CheckRequest] holds requests of both to the same rules.
+// one message ends. It hides that it serves HTTP/1.x itself, that net/http does
+// for who switches protocols, and that HTTP/2 takes another road: [CheckRequest]
+// holds requests of all to the same rules. What a handler gets is lent: request,
+// header map and writer are its own until it returns, and nobody may keep them.
 //
 // It trusts the operating system's word on who the peer is and crypto/tls. It
 // stores nothing. Losing a connection loses one request; a forged message

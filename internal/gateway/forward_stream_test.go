@@ -54,23 +54,40 @@ func (f *front) startTLS() *httptest.Server {
 	return s
 }
 
-// eachWay runs check for both versions in front and both behind.
+// eachWay runs check for all that may be in front, our own listener among them,
+// and both versions behind.
 func eachWay(t *testing.T, h http.HandlerFunc, edit func(*gateway.Outbound), check func(t *testing.T, c *http.Client, url string, f *front)) {
 	t.Helper()
 	for _, h2c := range []bool{false, true} {
-		for _, h2 := range []bool{false, true} {
-			t.Run(fmt.Sprintf("HTTP/2 in front %v, behind %v", h2, h2c), func(t *testing.T) {
+		for _, way := range []string{"net/http", "HTTP/2", "our listener"} {
+			t.Run(fmt.Sprintf("%s in front, HTTP/2 behind %v", way, h2c), func(t *testing.T) {
 				f := newFront(t, none(service(t, h2c, h)), edit)
-				var s *httptest.Server
-				if h2 {
-					s = f.startTLS()
-				} else {
-					s = f.start()
+				switch way {
+				case "net/http":
+					s := f.start()
+					check(t, s.Client(), s.URL, f)
+				case "HTTP/2":
+					s := f.startTLS()
+					check(t, s.Client(), s.URL, f)
+				default:
+					tr := &http.Transport{}
+					defer tr.CloseIdleConnections()
+					check(t, &http.Client{Transport: tr}, f.startOwn(), f)
 				}
-				check(t, s.Client(), s.URL, f)
 			})
 		}
 	}
+}
+
+// startOwn puts f behind our own listener and gives its URL.
+func (f *front) startOwn() string {
+	f.own = true
+	l := must[net.Listener](f.t)(net.Listen("tcp", "127.0.0.1:0"))
+	own := http1.NewServer(http1.Config{MaxConns: 100}, f)
+	var served sync.WaitGroup
+	served.Go(func() { _ = own.Serve(l, nil) })
+	f.t.Cleanup(func() { _ = own.Close(); served.Wait() })
+	return "http://" + l.Addr().String()
 }
 
 func TestEventsComeAtOnce(t *testing.T) {
@@ -119,14 +136,17 @@ func TestTrailersGoBothWays(t *testing.T) {
 		w.Header().Set("X-Sum", r.Trailer.Get("X-In")+"/"+r.Trailer.Get("X-Real-Ip"))
 	}, nil, func(t *testing.T, c *http.Client, url string, f *front) {
 		r, _ := http.NewRequestWithContext(t.Context(), "POST", url, io.MultiReader(strings.NewReader("he"), strings.NewReader("llo")))
-		r.Trailer = http.Header{"X-In": {"5"}, "X-Real-Ip": {"10.0.0.1"}}
+		sum := "/"
+		if !f.own { // which takes none from callers
+			r.Trailer, sum = http.Header{"X-In": {"5"}, "X-Real-Ip": {"10.0.0.1"}}, "5/"
+		}
 		res, err := c.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
 		b, err := io.ReadAll(res.Body)
-		if err != nil || string(b) != "hello" || res.Trailer.Get("X-Sum") != "5/" {
+		if err != nil || string(b) != "hello" || res.Trailer.Get("X-Sum") != sum {
 			t.Fatalf("got %q, trailer %v, %v", b, res.Trailer, err)
 		}
 	})
@@ -260,8 +280,20 @@ func webSocketService(t *testing.T) string {
 }
 
 func TestWebSocket(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		t.Run(fmt.Sprintf("our listener in front %v", own), func(t *testing.T) { webSocketEchoes(t, own) })
+	}
+}
+
+func webSocketEchoes(t *testing.T, own bool) {
 	f := newFront(t, none(webSocketService(t)), func(x *gateway.Outbound) { x.Upgrade = true })
-	c, _, err := websocket.Dial(t.Context(), f.start().URL, &websocket.DialOptions{Subprotocols: []string{"chat"}})
+	url := ""
+	if own {
+		url = f.startOwn()
+	} else {
+		url = f.start().URL
+	}
+	c, _, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{Subprotocols: []string{"chat"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -430,15 +462,7 @@ func TestTLSServices(t *testing.T) {
 // In HTTP/1.0 a connection's end is the body's: only a reset tells the difference.
 func TestHTTP10CallersSeeThatTheServiceDied(t *testing.T) {
 	f := newFront(t, none(rawUpstream(t, sayAndClose("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"))), nil)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := http1.NewServer(http1.Config{MaxConns: 10}, f)
-	var served sync.WaitGroup
-	served.Go(func() { _ = own.Serve(l, nil) })
-	t.Cleanup(func() { _ = own.Close(); served.Wait() })
-	for name, address := range map[string]string{"net/http": f.start().Listener.Addr().String(), "our listener": l.Addr().String()} {
+	for name, address := range map[string]string{"net/http": f.start().Listener.Addr().String(), "our listener": strings.TrimPrefix(f.startOwn(), "http://")} {
 		t.Run(name, func(t *testing.T) {
 			c, err := net.Dial("tcp", address)
 			if err != nil {
@@ -529,11 +553,23 @@ func TestACallerWhoLeavesInTheBody(t *testing.T) {
 
 // One who reads nothing must not hold a service's connection for ever.
 func TestACallerWhoDoesNotRead(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		t.Run(fmt.Sprintf("our listener in front %v", own), func(t *testing.T) { callerDoesNotRead(t, own) })
+	}
+}
+
+func callerDoesNotRead(t *testing.T, own bool) {
 	ended := make(chan struct{}, 1)
 	cfg := none(service(t, false, endless(ended)))
 	cfg.BodyIdle = 100 * time.Millisecond
 	f := newFront(t, cfg, nil)
-	c, err := net.Dial("tcp", f.start().Listener.Addr().String())
+	address := ""
+	if own {
+		address = strings.TrimPrefix(f.startOwn(), "http://")
+	} else {
+		address = f.start().Listener.Addr().String()
+	}
+	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ type front struct {
 	t    testing.TB
 	u    *gateway.Upstreams
 	edit func(*gateway.Outbound)
+	own  bool // our own listener is in front
 
 	mu   sync.Mutex
 	last gateway.Result

@@ -275,7 +275,11 @@ func (l *Log) write() {
 		if l.failing {
 			continue // wait for the timer: a full disk is not asked again for every request
 		}
-		timer.Reset(l.linger)
+		gather := l.linger
+		if l.dirty { // what is written waits no longer than it may be lost
+			gather = max(0, min(gather, time.Until(l.synced.Add(l.cfg.Sync))))
+		}
+		timer.Reset(gather)
 		select {
 		case <-l.stop:
 			l.flush(true)

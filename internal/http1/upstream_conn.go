@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -30,8 +29,6 @@ var ErrTimeout = errors.New("http1: the service took too long")
 // errSpent guards against use after Close.
 var errSpent = errors.New("http1: connection used after its end")
 
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
 // A Conn is a connection to a service that carries one exchange at a time, in
 // the goroutine of its user: Send or Ask, ReadHead until the status is final, Next
 // until io.EOF, Release. Only SendStream may run beside the others.
@@ -49,6 +46,7 @@ type Conn struct {
 	reused bool   // it has carried an exchange before
 
 	pooled    *[bufferSize]byte // goes back to buffers
+	bulk      *[bulkSize]byte   // goes back to bulks; nil but for long bodies
 	buf       []byte            // pooled[:], or a larger one for a large head
 	r, w      int               // what was read and not yet used: buf[r:w]
 	readBy    int64             // deadlines as the runtime's poller knows them
@@ -275,6 +273,7 @@ func (c *Conn) next(ctx context.Context) ([]byte, error) {
 		}
 	}
 	if c.r == c.w {
+		c.takeBulk()
 		if err := c.fillBody(ctx); err != nil {
 			if errors.Is(err, io.EOF) && c.framing == framedClose {
 				c.ended = true
@@ -289,9 +288,7 @@ func (c *Conn) next(ctx context.Context) ([]byte, error) {
 		c.r = c.w
 		return b, nil
 	}
-	if int64(len(b)) > c.left {
-		b = b[:c.left]
-	}
+	b = b[:min(int64(len(b)), c.left, bufferSize)] // what a caller on a thin line takes before its deadline
 	c.r += len(b)
 	c.left -= int64(len(b))
 	if c.left == 0 {
@@ -559,26 +556,6 @@ func (c *Conn) Close() {
 func (c *Conn) drop() {
 	c.nc, c.broken = nil, true
 	c.giveBuffer()
-}
-
-func (c *Conn) takeBuffer() {
-	if c.pooled == nil {
-		c.pooled = buffers.Get().(*[bufferSize]byte)
-		c.buf, c.r, c.w = c.pooled[:], 0, 0
-	}
-}
-
-func (c *Conn) giveBuffer() {
-	if c.pooled == nil {
-		return
-	}
-	if lentIsPoisoned {
-		lentBytes(c.buf)
-		c.resp.Fields, c.trailer = lentFields(c.resp.Fields), lentFields(c.trailer)
-	} else {
-		buffers.Put(c.pooled)
-	}
-	c.pooled, c.buf, c.r, c.w = nil, nil, 0, 0
 }
 
 // ValidField reports whether name and value may stand in a message head: a

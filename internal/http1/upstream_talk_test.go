@@ -161,3 +161,60 @@ func BenchmarkExchange(b *testing.B) {
 		})
 	}
 }
+
+func TestALongBody(t *testing.T) {
+	whole := strings.Repeat("0123456789abcde\n", 128<<10) // 2 MiB
+	head := "HTTP/1.1 200 OK\r\nContent-Length: 2097152\r\n\r\n"
+	for _, c := range []struct {
+		name, body string
+		fails      error
+		idle       int
+	}{
+		{"comes whole, in pieces nobody needs long for", whole, nil, 1},
+		{"that breaks off is never whole", whole[:len(whole)-1], io.ErrUnexpectedEOF, 0},
+		{"with a byte behind it spoils the connection", whole + "x", nil, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := upPool(t, upService(t, func(_ int, nc net.Conn) {
+				if _, err := http.ReadRequest(bufio.NewReader(nc)); err == nil {
+					_, _ = io.WriteString(nc, head+c.body)
+				}
+				if c.fails == nil {
+					_, _ = nc.Read(make([]byte, 1)) // until the other side closes
+				}
+			}), nil)
+			conn, err := p.Get(t.Context(), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Ask([]byte(upGet), 0); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.ReadHead(t.Context(), "GET"); err != nil {
+				t.Fatal(err)
+			}
+			var got []byte
+			for err == nil {
+				var piece []byte
+				if piece, err = conn.Next(t.Context()); len(piece) > 32<<10 {
+					t.Fatalf("a piece of %d bytes", len(piece))
+				}
+				got = append(got, piece...)
+			}
+			if c.fails == nil && (!errors.Is(err, io.EOF) || string(got) != whole) || c.fails != nil && !errors.Is(err, c.fails) {
+				t.Fatalf("%d bytes, %v", len(got), err)
+			}
+			if c.fails == nil && c.idle == 0 { // the byte may come after the rest
+				<-time.After(50 * time.Millisecond)
+			}
+			conn.Release()
+			if next, err := p.Get(t.Context(), false); err == nil {
+				if next.Reused() != (c.idle == 1) {
+					t.Errorf("reused: %v", next.Reused())
+				}
+				next.Close()
+			}
+		})
+	}
+}

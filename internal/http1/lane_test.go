@@ -19,15 +19,7 @@ import (
 
 const laneGet = "GET /v1/orders?limit=50 HTTP/1.1\r\nHost: api.example.com\r\nAccept: application/json\r\nUser-Agent: bench\r\n\r\n"
 
-// await polls until ok, and fails the test when that takes too long.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatal(what)
-		}
-	}
-}
+type laneKey struct{}
 
 func TestErrTellsThatTheCallerHasGone(t *testing.T) {
 	told := make(chan error, 1)
@@ -74,7 +66,7 @@ func TestAContextIsOfOneRequest(t *testing.T) {
 		before := runtime.NumGoroutine()
 		sub, cancel := context.WithCancel(ctx)
 		defer cancel()
-		timed, cancel2 := context.WithTimeout(context.WithValue(sub, struct{}{}, "v"), time.Hour)
+		timed, cancel2 := context.WithTimeout(context.WithValue(sub, laneKey{}, "v"), time.Hour)
 		defer cancel2()
 		context.AfterFunc(timed, func() {})
 		if n := runtime.NumGoroutine(); n > before {

@@ -287,7 +287,7 @@ func TestWebSocket(t *testing.T) {
 
 func webSocketEchoes(t *testing.T, own bool) {
 	f := newFront(t, none(webSocketService(t)), func(x *gateway.Outbound) { x.Upgrade = true })
-	url := ""
+	var url string
 	if own {
 		url = f.startOwn()
 	} else {
@@ -563,7 +563,7 @@ func callerDoesNotRead(t *testing.T, own bool) {
 	cfg := none(service(t, false, endless(ended)))
 	cfg.BodyIdle = 100 * time.Millisecond
 	f := newFront(t, cfg, nil)
-	address := ""
+	var address string
 	if own {
 		address = strings.TrimPrefix(f.startOwn(), "http://")
 	} else {

@@ -22,6 +22,10 @@ func FuzzLaneAgainstNetHTTP(f *testing.F) {
 			f.Add([]byte(s.raw), uint16(i*7), uint16(i*13), uint16(i*29), i%2 == 0)
 		}
 	}
+	for _, found := range []string{"0", "GET / HTTP/1.1\r\nHost:0\r\n\r\n0", "A\r\n\n0000000\r\n\r\n"} {
+		f.Add([]byte(found), uint16(67), uint16(13), uint16(65), false)
+		f.Add([]byte(found), uint16(75), uint16(74), uint16(115), true)
+	}
 	p := newPair(f, http1.Config{BodyIdle: bodyIdle}, byPath)
 	f.Fuzz(func(t *testing.T, raw []byte, a, b, c uint16, tcp bool) {
 		k := talk{way: "pipe", sends: []string{string(raw)}, cuts: []int{int(a), int(b), int(c)}}
@@ -162,6 +166,7 @@ func FuzzAnswers(f *testing.F) {
 		for _, todo := range []string{
 			"", "05", "050f", "0560f0", "58", "5805", "2204", "2301", "21020f", "26080f2001", "5205", "5005f1", "80f2", "f3", "9f60", "2405", "27070f", "a6", "e00f80", "d0800f",
 			"5a80", "5b", "22010f", "2207", "600f60f1", "2b01602b0205", "b30f", "b70f",
+			"1903f0", "f261", "61a1f2", "2430303061", "2b010205602b", "2530303030309a05", "3230253030",
 		} {
 			b, err := hex.DecodeString(todo)
 			if err != nil {

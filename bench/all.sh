@@ -15,7 +15,7 @@ if [ "$caddy" = 1 ]; then
 	(cd /tmp && GOBIN="$OLDPWD/.testdeps/bin" go install github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9)
 	caddy=$PWD/.testdeps/bin/caddy
 fi
-CGO_ENABLED=0 go build -trimpath -o bench/out/gatehouse ./cmd/gatehouse
+go build -o bench/out/gatehouse ./cmd/gatehouse
 go build -o bench/out/bench ./bench
 
 pid=

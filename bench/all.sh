@@ -30,7 +30,7 @@ stop() {
 trap stop INT TERM
 failed=0
 part() { # HEADING MODE [FLAG…]
-	printf '\n## %s\n\n' "$1" | tee -a "$out"
+	printf '\n### %s\n\n' "$1" | tee -a "$out"
 	shift
 	echo "\`go run ./bench $*\`" | sed 's/ `$/`/' >>"$out"
 	echo >>"$out"
@@ -44,8 +44,9 @@ part() { # HEADING MODE [FLAG…]
 	tee -a "$out" <bench/out/part.md
 }
 begun=$(date +%s)
-date -u '+Measured on %Y-%m-%d at %H:%M UTC' | tee "$out"
-git log -1 --format='Gatehouse %h' | tee -a "$out" || :
+printf '## Measured in one run\n\n' >"$out"
+date -u '+Measured on %Y-%m-%d at %H:%M UTC' | tee -a "$out"
+git log -1 --format='with Gatehouse %h.' | tee -a "$out" || :
 if [ "${QUICK:-}" = 1 ]; then
 	part "A request: GET" requests -rounds 1 -seconds 2
 	part "A request: POST of 430 bytes of JSON" requests -post -rounds 1 -seconds 2

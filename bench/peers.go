@@ -98,7 +98,10 @@ func (s *stage) peers(ctx context.Context, out io.Writer) (all []*proxy, err err
 
 // house starts a Gatehouse of a kind.
 func (s *stage) house(ctx context.Context, kind string) (*proxy, error) {
-	h := &house{home: filepath.Join(s.dir, kind), kind: kind, plain: free(), tls: free(), admin: free(), service: s.service, cert: s.cert, key: s.key, idle: 10 * time.Minute}
+	h := &house{
+		home: filepath.Join(s.dir, kind), kind: kind, plain: free(), tls: free(), admin: free(), service: s.service, cert: s.cert, key: s.key, idle: 10 * time.Minute,
+		extra: "    upstream: {max_in_flight: 10000}\n", // by default 1,000 are let through at once, and as many wait: 4,096 callers would be refused
+	}
 	token, err := h.furnish()
 	if err != nil {
 		return nil, err

@@ -275,15 +275,15 @@ func rootsOf(a *cel.Ast) map[string]bool {
 	return roots
 }
 
-// bodyFieldsOf lists the members of the body that a rule names. whole says that it
-// looks at the body in another way than by a member's name.
-func bodyFieldsOf(a *cel.Ast) (fields []string, whole bool) {
+// fieldsOf lists the members of a variable that a rule names. whole says that it
+// looks at the variable in another way than by a member's name.
+func fieldsOf(a *cel.Ast, variable string) (fields []string, whole bool) {
 	var walk func(e ast.NavigableExpr)
 	walk = func(e ast.NavigableExpr) {
 		switch {
 		case e.Kind() == ast.IdentKind:
-			whole = whole || e.AsIdent() == "body"
-		case e.Kind() == ast.SelectKind && e.AsSelect().Operand().Kind() == ast.IdentKind && e.AsSelect().Operand().AsIdent() == "body":
+			whole = whole || e.AsIdent() == variable
+		case e.Kind() == ast.SelectKind && e.AsSelect().Operand().Kind() == ast.IdentKind && e.AsSelect().Operand().AsIdent() == variable:
 			fields = append(fields, e.AsSelect().FieldName())
 		default:
 			for _, child := range e.Children() {

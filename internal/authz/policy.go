@@ -79,7 +79,7 @@ func (p *Policy) BodyFields() []string {
 	}
 	fields := []string{}
 	for _, r := range p.rules[Body] {
-		named, whole := bodyFieldsOf(r.ast)
+		named, whole := fieldsOf(r.ast, "body")
 		if whole {
 			return nil
 		}
@@ -87,6 +87,27 @@ func (p *Policy) BodyFields() []string {
 	}
 	slices.Sort(fields)
 	return slices.Compact(fields)
+}
+
+// Params says of each parameter of the operation whether any rule looks at it:
+// the values of the others need not be made. Nil means all of them.
+func (p *Policy) Params() []bool {
+	if p == nil || !p.compiled {
+		return nil
+	}
+	out := make([]bool, len(p.op.Params))
+	for _, rules := range p.rules {
+		for _, r := range rules {
+			for _, in := range [...]string{"path", "query", "header", "cookie"} {
+				named, whole := fieldsOf(r.ast, in)
+				for i, param := range p.op.Params {
+					out[i] = out[i] || param.In == in &&
+						(whole || slices.ContainsFunc(named, func(field string) bool { return sameParam(param, field) }))
+				}
+			}
+		}
+	}
+	return out
 }
 
 // Public reports whether the operation is open to anyone.

@@ -436,3 +436,36 @@ func TestBodyFieldsAreThoseTheRulesName(t *testing.T) {
 		t.Error("no policy names no fields: all of them it must be")
 	}
 }
+
+// A parameter that is left out by mistake is absent to a rule that denies by it.
+func TestParamsAreThoseAnyRuleLooksAt(t *testing.T) {
+	names := []string{"path.customerId", "query.limit", "query.tags", "header.X-Region", "cookie.session"}
+	for _, c := range []struct {
+		access authz.Access
+		want   []string
+	}{
+		{require(`claims.sub != ""`), nil},
+		{authz.Access{Own: map[string]string{"path.customerId": "claims.sub"}}, names[:1]},
+		{require(`!has(query.limit) || query.limit <= 50`), names[1:2]},
+		{require(`!has(query.limit)`), names[1:2]},
+		{require(`query.tags.all(t, t != "x")`), names[2:3]},
+		{require(`header.x_region == "eu"`), names[3:4]},
+		{require(`cookie.session != ""`), names[4:]},
+		{require(`path.customerId == "7" && body.amount > query.limit`), names[:2]},
+		{authz.Access{Grant: []string{"orders:refund"}, Rules: authz.Rules{Deny: []authz.Rule{{ID: "d", Expr: `has(query.limit) && body.amount > 1`, Because: "b"}}}}, names[1:2]},
+	} {
+		var got []string
+		for i, looked := range compile(t, refund(), c.access).Params() {
+			if looked {
+				got = append(got, names[i])
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v, want %v", c.access, got, c.want)
+		}
+	}
+	var none *authz.Policy
+	if none.Params() != nil || (&authz.Policy{}).Params() != nil {
+		t.Error("no policy names no parameters: all of them it must be")
+	}
+}

@@ -97,6 +97,7 @@ type Route struct {
 	Timeout   time.Duration // until the answer's head; 0: the upstreams' own
 	Upgrade   bool          // WebSocket is permitted
 	Fields    []string      // members of the body the rules name; nil: all
+	Params    []bool        // the parameters the rules name; nil: all
 	Charge    time.Duration // work of the WAF that counts as one request more; 0: none does
 
 	ChargeFields int // fields of a GraphQL request that do; 0: none do

@@ -216,7 +216,7 @@ func (g *Gateway) limit(x *exchange, limits []*ratelimit.Limit) error {
 		return nil
 	}
 	key := ratelimit.KeyOf(x.facts.Address, x.who, x.route.Op.Op())
-	now := g.Limiter.Now()
+	now := g.Limiter.At(x.start)
 	refused := ratelimit.Result{OK: true}
 	for _, l := range limits {
 		r := g.Limiter.Take(l, key, 1, now)
@@ -266,7 +266,7 @@ func (x *exchange) tellLimits() {
 
 // authenticate finds out who calls.
 func (x *exchange) authenticate(ctx context.Context) error {
-	who, err := x.snap.Authn.Authenticate(ctx, x.r, x.proto, x.route.Accept)
+	who, err := x.snap.Authn.AuthenticateAt(ctx, x.start, x.r, x.proto, x.route.Accept)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ func (x *exchange) checkHead() (err error) {
 		x.passHead()
 		return nil
 	}
+	x.head.Wanted = x.route.Params
 	x.vals, err = x.route.Op.Head(x.r, x.params, x.vals, &x.head)
 	x.facts.Params = x.vals
 	return err

@@ -197,7 +197,7 @@ func TestDetailsAreTheOperators(t *testing.T) {
 			if status != c.status {
 				t.Fatalf("%d %s", status, body)
 			}
-			if got := strings.Contains(body, "n1") || strings.Contains(body, "gatehouse_") || strings.Contains(body, s.service.URL); got != c.details {
+			if got := strings.Contains(body, `"n1"`) || strings.Contains(body, "gatehouse_") || strings.Contains(body, s.service.URL); got != c.details {
 				t.Errorf("shows %s", body)
 			}
 		})

@@ -91,34 +91,72 @@ func (f *flight) stream(c *http1.Conn) (again, heard bool, err error) {
 			c.Interrupt() // and readHead ends, with its cause told already
 		}
 	}()
+	over := false
+	defer func() {
+		if !over { // a check of the answer has panicked: what is sent must not be another's by then
+			f.stopSending(c, sent)
+			c.Close()
+		}
+	}()
 	resp, err := f.readHead(c)
 	if err == nil {
 		heard = true
 		f.res.Service = c.Took()
 		err = f.answer1(c, resp)
 	}
-	select {
-	case serr := <-sent:
-		if serr == nil && err == nil {
-			c.Release()
-			return false, heard, nil
-		}
-		if _, ok := errors.AsType[*http1.BodyError](serr); ok && err != nil {
-			err = serr // the cause
-		}
-	default:
+	if err != nil {
+		err = f.problem(err) // before we stop reading: it would look as if the caller had left
+	}
+	over = true
+	serr, ended := sentBy(c, sent)
+	switch {
+	case !ended:
 		// The answer is over, its request is not. Nobody needs the rest.
-		c.Interrupt()
-		if f.x.Stream != nil {
-			_ = http.NewResponseController(f.w).SetReadDeadline(time.Unix(1, 0))
+		f.stopSending(c, sent)
+	case serr == nil && err == nil:
+		c.Release()
+		return false, heard, nil
+	case err != nil:
+		if _, ok := errors.AsType[*http1.BodyError](serr); ok {
+			err = f.problem(serr) // the cause
 		}
-		<-sent
 	}
 	c.Close()
-	if err != nil {
-		return false, heard, f.problem(err)
+	return false, heard, err
+}
+
+// sentSoon is how long a sender may take to say that its last bytes are gone.
+const sentSoon = 50 * time.Millisecond
+
+// sentBy asks whether the request was sent whole. A service that has read the
+// last of it may answer before the sender runs again: one that has no more to
+// read is waited for, lest a connection that is in order is closed.
+func sentBy(c *http1.Conn, sent <-chan error) (err error, ended bool) { //nolint:revive // as from a channel
+	select {
+	case err = <-sent:
+		return err, true
+	default:
 	}
-	return false, heard, nil
+	if !c.LastSent() {
+		return nil, false
+	}
+	late := time.NewTimer(sentSoon)
+	defer late.Stop()
+	select {
+	case err = <-sent:
+		return err, true
+	case <-late.C:
+		return nil, false
+	}
+}
+
+// stopSending ends the sender, wherever it waits.
+func (f *flight) stopSending(c *http1.Conn, sent <-chan error) {
+	c.Interrupt()
+	if f.x.Stream != nil {
+		_ = http.NewResponseController(f.w).SetReadDeadline(time.Unix(1, 0))
+	}
+	<-sent
 }
 
 // readHead reads up to the final answer's head and passes interim ones on.

@@ -52,6 +52,7 @@ type Conn struct {
 	readBy    int64             // deadlines as the runtime's poller knows them
 	writeBy   int64
 	headBy    atomic.Int64 // when the response's head is due
+	last      atomic.Bool  // SendStream has no more to read
 	within    time.Duration
 	sent      int64 // when the request was
 	early     error // what ended the reading before anybody asked
@@ -95,6 +96,7 @@ func (c *Conn) begin(within time.Duration) (now int64, err error) {
 		return 0, errSpent
 	}
 	c.heard, c.broken, c.interim, c.ended, c.early = false, false, 0, false, nil
+	c.last.Store(false)
 	if c.within = within; within == 0 {
 		c.within = c.pool.cfg.HeadTimeout
 	}
@@ -152,7 +154,9 @@ func (c *Conn) SendStream(body io.Reader, length int64, trailer func() http.Head
 		for left := length; left > 0; {
 			n, err := body.Read(p[:min(left, bufferSize)])
 			if n > 0 {
-				left -= int64(n)
+				if left -= int64(n); left == 0 {
+					c.last.Store(true)
+				}
 				if _, werr := c.write(p[:n]); werr != nil {
 					return werr
 				}
@@ -169,6 +173,9 @@ func (c *Conn) SendStream(body io.Reader, length int64, trailer func() http.Head
 	const room = 10 // "7ff6\r\n" fits
 	for {
 		n, err := body.Read(p[room : bufferSize-2])
+		if errors.Is(err, io.EOF) {
+			c.last.Store(true)
+		}
 		if n > 0 {
 			size := strconv.AppendUint(p[room-6:room-6], uint64(n), 16)
 			from := room - 2 - len(size)
@@ -200,6 +207,10 @@ func (c *Conn) SendStream(body io.Reader, length int64, trailer func() http.Head
 	_, err := c.write(append(end, "\r\n"...))
 	return err
 }
+
+// LastSent reports that SendStream has read the whole body: it has nothing to wait
+// for but that the service takes the last of it. It may be asked beside it.
+func (c *Conn) LastSent() bool { return c.last.Load() }
 
 // A BodyError is a failure to read the request's body, as opposed to one of
 // sending it.

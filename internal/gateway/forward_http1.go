@@ -131,7 +131,7 @@ const sentSoon = 50 * time.Millisecond
 // sentBy asks whether the request was sent whole. A service that has read the
 // last of it may answer before the sender runs again: one that has no more to
 // read is waited for, lest a connection that is in order is closed.
-func sentBy(c *http1.Conn, sent <-chan error) (err error, ended bool) { //nolint:revive // as from a channel
+func sentBy(c *http1.Conn, sent <-chan error) (err error, ended bool) {
 	select {
 	case err = <-sent:
 		return err, true

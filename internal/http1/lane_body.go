@@ -246,11 +246,7 @@ func (b *laneBody) end() bool {
 	if b == nil {
 		return true
 	}
-	b.closed.Store(true)
-	if !b.mu.TryLock() {
-		_ = b.conn.ask(time.Unix(1, 0)) // somebody still reads
-		b.mu.Lock()
-	}
+	b.take()
 	defer b.mu.Unlock()
 	if b.expect && !b.whole || b.left >= laneDrain {
 		return false
@@ -261,6 +257,15 @@ func (b *laneBody) end() bool {
 		}
 	}
 	return b.whole
+}
+
+// take has nobody else read, and leaves the body locked.
+func (b *laneBody) take() {
+	b.closed.Store(true)
+	if !b.mu.TryLock() {
+		_ = b.conn.ask(time.Unix(1, 0)) // somebody still reads
+		b.mu.Lock()
+	}
 }
 
 // expire ends the body of a connection that is no longer ours.

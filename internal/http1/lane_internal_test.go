@@ -3,6 +3,7 @@ package http1
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -128,6 +129,22 @@ func TestAnIdleConnectionHoldsNoBuffer(t *testing.T) {
 
 // Nobody tells the poller of every deadline. What that must not change is when a
 // connection is closed.
+func TestWhoIsAcceptedWhileTheServerClosesIsClosedToo(t *testing.T) {
+	s := NewServer(Config{HeadTimeout: time.Hour}, http.NotFoundHandler())
+	_ = s.Close()
+	c, theirs := net.Pipe()
+	defer c.Close()
+	base, err := s.table.admit(theirs, &s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.lane.serve(nil, base, nil)
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("read gives %v", err)
+	}
+}
+
 func TestLaneDeadlines(t *testing.T) {
 	cfg := Config{HeadTimeout: 5 * time.Second, IdleTimeout: time.Minute, BodyIdle: 10 * time.Second}
 	for _, tt := range []struct {

@@ -213,6 +213,42 @@ func TestHijackGivesWhatWasRead(t *testing.T) {
 	}
 }
 
+func TestWhoHijacksGetsWhatComesNext(t *testing.T) {
+	reads := make(chan error, 1)
+	f := newFront(t, http1.Config{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var first [1]byte
+		if _, err := io.ReadFull(r.Body, first[:]); err != nil {
+			t.Error(err)
+		}
+		go func() {
+			_, err := r.Body.Read(make([]byte, 100))
+			reads <- err
+		}()
+		<-time.After(20 * time.Millisecond) // for the Read to wait; if it does not yet, nothing is shown
+		nc, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer nc.Close()
+		_, _ = io.WriteString(nc, "go on")
+		_, _ = io.CopyN(nc, rw.Reader, int64(len("late")))
+	}))
+	c := f.dial(t)
+	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx")
+	var told [5]byte
+	if _, err := io.ReadFull(c, told[:]); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, "late")
+	if err := <-reads; err == nil {
+		t.Fatal("the body is read, though the connection is another's")
+	}
+	if got := ended(t, c); got != "late" {
+		t.Errorf("echoed %q", got)
+	}
+}
+
 func TestShutdownEndsIdleConnectionsAtOnce(t *testing.T) {
 	f := newFront(t, http1.Config{}, nil)
 	var conns []net.Conn

@@ -495,6 +495,10 @@ func (w *laneWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = w.send()
 	}
 	c := w.conn
+	if w.body != nil { // a reader in another goroutine would take what is the hijacker's
+		w.body.take()
+		defer w.body.mu.Unlock()
+	}
 	w.hijacked = true
 	c.state.Store(laneOver)
 	c.lane.leave(c) // it is the handler's to end

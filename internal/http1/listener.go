@@ -173,6 +173,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Close ends everything at once.
 func (s *Server) Close() error {
 	err := s.http.Close()
+	if s.lane != nil {
+		s.lane.stop() // for who was accepted a moment ago, and is not in the table yet
+	}
 	s.table.closeAll()
 	return err
 }

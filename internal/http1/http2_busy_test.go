@@ -103,6 +103,18 @@ func TestBusyHTTP2ClientsAreNoFlood(t *testing.T) {
 			}
 			_ = pw.Close()
 		}},
+		{"five thousand messages of gRPC with nothing in them", func(t *testing.T, c *http.Client, url string) {
+			pr, pw := io.Pipe()
+			go func() {
+				for range 5000 {
+					_, _ = pw.Write(make([]byte, 5))
+				}
+				_ = pw.Close()
+			}()
+			if n := get(t, c, "POST", url+"/", pr); n != 5*5000 {
+				t.Fatalf("%d bytes", n)
+			}
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

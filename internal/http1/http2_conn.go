@@ -149,8 +149,9 @@ func (c *http2Conn) begun() {
 	cost := int64(1)
 	switch kind {
 	case http2Data:
-		// A byte that costs nine of framing, or padding alone, moves nothing.
-		if c.in.left >= http2FrameHead && flags&http2Padded == 0 || flags&http2EndStream != 0 {
+		// A byte that costs nine of framing, or padding alone, moves nothing. An
+		// empty message of gRPC has five.
+		if c.in.left >= http2Message && flags&http2Padded == 0 || flags&http2EndStream != 0 {
 			cost = 0
 		}
 	case http2Headers:

@@ -27,6 +27,7 @@ const (
 const (
 	http2Preface     = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	http2FrameHead   = 9
+	http2Message     = 5        // the least of DATA that may be all somebody has to say
 	http2FrameMost   = 16 << 10 // of a frame with its head that fills one TLS record
 	http2FirstWindow = 65535    // bytes of DATA before the first WINDOW_UPDATE (RFC 9113 §6.9.2)
 	http2WindowSize  = 4        // SETTINGS_INITIAL_WINDOW_SIZE

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -82,6 +84,8 @@ func (f *flight) stream(c *http1.Conn) (again, heard bool, err error) {
 	body, length, trailer := f.x.Stream, f.x.Length, f.requestTrailer
 	if body == nil {
 		body, length = bytes.NewReader(f.x.Body), int64(len(f.x.Body))
+	} else {
+		body = guardedBody{body}
 	}
 	sent := make(chan error, 1)
 	go func() {
@@ -123,6 +127,19 @@ func (f *flight) stream(c *http1.Conn) (again, heard bool, err error) {
 	}
 	c.Close()
 	return false, heard, err
+}
+
+// A guardedBody makes an error of a panic in what checks a body as it comes: it is
+// read in goroutines where a panic would end the gateway.
+type guardedBody struct{ io.Reader }
+
+func (g guardedBody) Read(b []byte) (n int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			n, err = 0, &gatehouse.Problem{Kind: gatehouse.Internal, Reason: "internal", Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	return g.Reader.Read(b)
 }
 
 // sentSoon is how long a sender may take to say that its last bytes are gone.

@@ -124,7 +124,7 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 	if wait == 0 {
 		wait = f.u.cfg.Timeout
 	}
-	body := &body2{from: x.Stream, sent: func() { due.Reset(wait) }}
+	body := &body2{from: guardedBody{x.Stream}, sent: func() { due.Reset(wait) }}
 	switch {
 	case x.Stream != nil:
 		r.Body = body

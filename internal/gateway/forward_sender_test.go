@@ -102,6 +102,32 @@ func (r reading) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
+// faulty panics on what it reads.
+type faulty struct{ io.Reader }
+
+func (f faulty) Read(p []byte) (int, error) {
+	_, _ = f.Reader.Read(p)
+	panic("a fault of ours")
+}
+
+func TestAPanicOverAStreamEndsThatRequestAlone(t *testing.T) {
+	for _, h2c := range []bool{false, true} {
+		url := service(t, h2c, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+		f := newFront(t, none(url), func(x *gateway.Outbound) {
+			if x.Request.URL.Path == "/faulty" {
+				x.Stream = faulty{x.Stream}
+			}
+		})
+		address := startLane(t, f)
+		if status, h, _, err := do(t, "POST", "http://"+address+"/faulty", strings.NewReader("x")); err != nil || status != 500 || h.Get("Problem") != "internal" {
+			t.Errorf("HTTP/2 behind %v: got %d %v, %v", h2c, status, h, err)
+		}
+		if status, _, b, err := do(t, "POST", "http://"+address+"/", strings.NewReader("x")); err != nil || status != 200 || b != "x" {
+			t.Errorf("HTTP/2 behind %v: the next one gets %d %q, %v", h2c, status, b, err)
+		}
+	}
+}
+
 func TestACheckThatPanicsLeavesNobodyReadingTheBody(t *testing.T) {
 	url := rawUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 	var now atomic.Int64

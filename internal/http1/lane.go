@@ -39,6 +39,7 @@ type lane struct {
 	other   func(c net.Conn, secure bool) *headConn // for net/http
 	works   sync.Pool                               // of *laneWork
 	date    atomic.Pointer[laneDate]
+	stacks  atomic.Int64 // left behind by goroutines that rest
 
 	stopping atomic.Bool
 	mu       sync.Mutex // taken when a connection comes or goes, never for a request
@@ -56,6 +57,10 @@ const (
 const (
 	laneBuffer = 4 << 10
 	laneDrain  = 256 << 10 // of a body nobody read, to keep the connection
+
+	laneRestAfter  = 2 * time.Second // without a request, and a connection rests
+	laneManyStacks = 1000
+	laneGather     = 5 * time.Second
 )
 
 // A laneConn is one connection. It is all there is of an idle one: whatever a
@@ -78,6 +83,8 @@ type laneConn struct {
 	one    [1]byte
 	gone   bool      // handed to net/http, or hijacked
 	headBy time.Time // when the first head is due
+	due    time.Time // when the next is, or at least its first byte
+	rest   time.Time // when to rest; zero: not, or already
 
 	mu      sync.Mutex // guards the deadlines: a handler may move them while another goroutine reads
 	asked   time.Time  // the handler's
@@ -195,16 +202,45 @@ func (l *lane) serve(feed *listenFeed, base *listenConn, tc *tls.Conn) {
 		_ = c.nc.Close()
 		return
 	}
+	c.headBy = time.Now().Add(l.cfg.HeadTimeout) // a connection is opened to be used
+	c.due = c.headBy
+	c.run()
+}
+
+// run serves c until it ends or comes to rest. Then a new goroutine waits on: the
+// stack of this one has grown with the requests it served, and is most of what an
+// idle connection would hold.
+func (c *laneConn) run() {
+	rests := false
 	defer func() {
-		if p := recover(); p != nil {
-			l.server.ErrorLog.Printf("http: panic outside of a handler, serving %v: %v\n%s", c.remote, p, debug.Stack())
+		if rests {
+			return
 		}
-		l.leave(c)
+		if p := recover(); p != nil {
+			c.lane.server.ErrorLog.Printf("http: panic outside of a handler, serving %v: %v\n%s", c.remote, p, debug.Stack())
+		}
+		c.lane.leave(c)
 		if !c.gone {
 			_ = c.nc.Close()
 		}
 	}()
-	c.loop()
+	if rests = c.loop(); rests {
+		go c.run()
+		c.lane.rested()
+	}
+}
+
+// rested counts the stacks that were left behind. When they are many the memory
+// goes back to the system soon, and not at the next collection, which may be minutes
+// away while nobody asks for anything. Those who come to rest at the same time wait
+// for one another.
+func (l *lane) rested() {
+	if l.stacks.Add(1) == laneManyStacks {
+		time.AfterFunc(laneGather, func() {
+			l.stacks.Store(0)
+			debug.FreeOSMemory()
+		})
+	}
 }
 
 // fresh gives the connection a context nobody has seen.
@@ -213,15 +249,17 @@ func (c *laneConn) fresh() {
 	c.blank = (&http.Request{ProtoMajor: 1, RemoteAddr: c.remote, TLS: c.tls}).WithContext(c.ctx)
 }
 
-func (c *laneConn) loop() {
-	c.headBy = time.Now().Add(c.lane.cfg.HeadTimeout) // a connection is opened to be used
-	due := c.headBy
+// loop serves one request after the other. It reports true when the connection has
+// come to rest.
+func (c *laneConn) loop() (rests bool) {
 	for {
-		if c.work == nil && !c.park(due) {
-			return
+		if c.work == nil {
+			if ok, rests := c.park(); !ok {
+				return rests
+			}
 		}
 		if !c.request() {
-			return
+			return false
 		}
 		c.headBy = time.Time{}
 		if c.work.r == c.work.w { // else the next request is there already
@@ -232,10 +270,11 @@ func (c *laneConn) loop() {
 			c.work = c.work.renew()
 		}
 		if c.lane.stopping.Load() {
-			return
+			return false
 		}
 		if c.work == nil {
-			due = time.Now().Add(c.lane.cfg.IdleTimeout)
+			now := time.Now()
+			c.due, c.rest = now.Add(c.lane.cfg.IdleTimeout), now.Add(laneRestAfter)
 		}
 	}
 }
@@ -264,10 +303,11 @@ func (w *laneWork) spoil() {
 }
 
 // park waits for the first byte of a request and holds no buffer while it does.
-func (c *laneConn) park(due time.Time) bool {
+// Without one, rests tells that it has waited long enough to rest.
+func (c *laneConn) park() (ok, rests bool) {
 	for {
 		c.mu.Lock()
-		err := c.arm(due)
+		err := c.arm(headSooner(c.due, c.rest))
 		c.mu.Unlock()
 		switch {
 		case err != nil:
@@ -285,10 +325,15 @@ func (c *laneConn) park(due time.Time) bool {
 			}
 		}
 		if err == nil {
-			return c.state.CompareAndSwap(laneIdle, laneBusy)
+			return c.state.CompareAndSwap(laneIdle, laneBusy), false
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(due) {
-			return false
+		now := time.Now()
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !now.Before(c.due) {
+			return false, false
+		}
+		if !c.rest.IsZero() && !now.Before(c.rest) {
+			c.rest = time.Time{}
+			return false, true
 		}
 	}
 }

@@ -188,6 +188,39 @@ func TestLaneDeadlines(t *testing.T) {
 	}
 }
 
+// A connection that rests is in the hands of another goroutine; nobody outside
+// may notice.
+func TestAConnectionThatRestsGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServer(Config{}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		far, near := net.Pipe()
+		c, err := s.table.admit(far, &s.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go s.lane.serve(nil, c, nil)
+		answers := bufio.NewReader(near)
+		for i := range 3 {
+			if _, err := io.WriteString(near, laneGet); err != nil {
+				t.Fatal(err)
+			}
+			r, err := http.ReadResponse(answers, nil)
+			if err != nil || r.StatusCode != http.StatusOK {
+				t.Fatalf("%v, %v", r, err)
+			}
+			_ = r.Body.Close()
+			<-time.After(30 * time.Second)
+			if rested := s.lane.stacks.Load(); rested != int64(i+1) {
+				t.Fatalf("%d goroutines have left their stacks behind, want %d", rested, i+1)
+			}
+		}
+		<-time.After(31 * time.Second)
+		if _, err := near.Write([]byte{'G'}); err == nil {
+			t.Error("it is still open a minute after the last request")
+		}
+	})
+}
+
 const (
 	laneGet  = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 	lanePost = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"

@@ -251,10 +251,18 @@ func (b *laneBody) end() bool {
 	if b.expect && !b.whole || b.left >= laneDrain {
 		return false
 	}
+	var until time.Time
 	for total := 0; b.err == nil && !b.whole && total <= laneDrain; {
-		if total += b.skip(); b.err == nil && !b.whole {
-			b.err = b.fill()
+		if total += b.skip(); b.err != nil || b.whole {
+			break
 		}
+		// The answer is gone: who keeps the minimum rate must not keep us for long.
+		if now := time.Now(); until.IsZero() {
+			until = now.Add(b.conn.lane.cfg.BodyIdle)
+		} else if now.After(until) {
+			return false
+		}
+		b.err = b.fill()
 	}
 	return b.whole
 }

@@ -249,6 +249,34 @@ func TestWhoHijacksGetsWhatComesNext(t *testing.T) {
 	}
 }
 
+func TestABodyNobodyWantsIsNotAwaitedForLong(t *testing.T) {
+	f := newFront(t, http1.Config{BodyIdle: 100 * time.Millisecond, MinBodyRate: 1}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	c := f.dial(t)
+	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n")
+	if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != 401 {
+		t.Fatal(res, err)
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_, _ = c.Read(make([]byte, 1))
+	}()
+	drip := time.NewTicker(10 * time.Millisecond)
+	defer drip.Stop()
+	for end := time.After(5 * time.Second); ; {
+		select {
+		case <-over:
+			return
+		case <-end:
+			t.Fatal("the connection is kept by who sends a byte now and then")
+		case <-drip.C:
+			_, _ = io.WriteString(c, "x")
+		}
+	}
+}
+
 func TestShutdownEndsIdleConnectionsAtOnce(t *testing.T) {
 	f := newFront(t, http1.Config{}, nil)
 	var conns []net.Conn

@@ -501,7 +501,7 @@ func TestBothLanesTellThatTheCallerHasGone(t *testing.T) {
 					}
 					defer c.Close()
 					_, _ = io.WriteString(c, requestOf("GET "+ask+" HTTP/1.1", "X-Way: "+way+" "+leave))
-					s.awaitHandler(t, c.LocalAddr().String())
+					s.awaitHandler(t, callerKey(c.LocalAddr().String(), way == "tls"))
 					tc, isTCP := c.(*net.TCPConn)
 					switch {
 					case leave == "half" && way == "tls":

@@ -105,7 +105,8 @@ func newSide(t testing.TB, name string, server func(http1.Config, http.Handler) 
 	cfg.OnRefuse = func(r http1.Refusal) string {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.refused[r.Address] = append(s.refused[r.Address], fmt.Sprintf("refused %q as %s, TLS %v", r.Line, r.Problem.Reason, r.TLS))
+		key := callerKey(r.Address, r.TLS)
+		s.refused[key] = append(s.refused[key], fmt.Sprintf("refused %q as %s, TLS %v", r.Line, r.Problem.Reason, r.TLS))
 		return "d-1"
 	}
 	cfg.Log = slog.New(differLog{slog.DiscardHandler, s})
@@ -131,7 +132,7 @@ func newSide(t testing.TB, name string, server func(http1.Config, http.Handler) 
 // handler notes the request, runs h and counts the handlers there are.
 func (s *side) handler(h script) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key := r.RemoteAddr
+		key := callerKey(r.RemoteAddr, r.TLS != nil)
 		s.mu.Lock()
 		s.running[key]++
 		s.methods[key] = append(s.methods[key], r.Method)
@@ -145,6 +146,15 @@ func (s *side) handler(h script) http.Handler {
 		}()
 		h(&sight{s, key}, w, r)
 	})
+}
+
+// callerKey tells callers apart. Two may have the same address and port, one on
+// the plain listener and one on that with TLS.
+func callerKey(address string, secure bool) string {
+	if secure {
+		return address + " over TLS"
+	}
+	return address
 }
 
 // awaitHandler waits until the handler of the caller at key runs.
@@ -291,7 +301,7 @@ func (s *side) hold(k talk, client *tls.Config) (outcome, error) {
 		return outcome{}, err
 	}
 	defer c.Close()
-	key := c.LocalAddr().String()
+	key := callerKey(c.LocalAddr().String(), k.way == "tls")
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	in := &incoming{}
 	in.more.L = &in.mu

@@ -52,6 +52,12 @@ if ! command -v sqlmap >/dev/null 2>&1; then
 		echo "tools/test.sh: sqlmap not available (apt-get install sqlmap): the test with it is left out"
 	fi
 fi
+# Load that clients nobody here wrote put on HTTP/1.x and HTTP/2.
+if ! { command -v h2load && command -v wrk && command -v ab; } >/dev/null 2>&1; then
+	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends nghttp2-client wrk apache2-utils || { apt-get update -q && apt-get install -y -q --no-install-recommends nghttp2-client wrk apache2-utils; }; } >/dev/null 2>&1; }; then
+		echo "tools/test.sh: h2load, wrk or ab not available (apt-get install nghttp2-client wrk apache2-utils): the tests with them are left out"
+	fi
+fi
 # What drives a browser through the sign-in pages, and looks for faults in them. The browser is the machine's: Chromium.
 if [ ! -e "$deps/node_modules/axe-core" ] || [ ! -e "$deps/node_modules/playwright-core" ]; then
 	command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps" playwright-core@1.65.1 axe-core@4.14.1 >/dev/null 2>&1 ||

@@ -45,7 +45,7 @@ func flushed(s *sight, w http.ResponseWriter, _ *http.Request) {
 	s.say("flush %s", errorClass(http.NewResponseController(w).Flush()))
 }
 
-// both runs scripts one after the other.
+// inTurn runs scripts one after the other.
 func inTurn(all ...script) script {
 	return func(s *sight, w http.ResponseWriter, r *http.Request) {
 		for _, one := range all {

@@ -64,7 +64,7 @@ func TestAHeadInOrderIsTheHeadOfTheMap(t *testing.T) {
 			return
 		}
 		c := heads[n]
-		if hw, ok := w.(http1.HeadWriter); ok {
+		if hw, ok := w.(headWriter); ok {
 			hw.WriteHead(c.status, c.fields, c.length)
 			c.then(s, w, r)
 			return

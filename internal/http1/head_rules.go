@@ -90,9 +90,9 @@ func headClasses() (t [256]uint8) {
 	const alnum = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 	set(headToken, alnum+"!#$%&'*+-.^_`|~")
 	set(headPath, alnum+"-._~!$&'()*+,=:@/")
+	set(headPlain, alnum+"-._~$&+,:;=@/")
 	// Brackets, braces, bars and quotes are not in the RFC's query, but clients
 	// send them raw (filter[a]=b) and every parser takes them the same way.
-	set(headPlain, alnum+"-._~$&+,:;=@/")
 	set(headQuery, alnum+"-._~!$&'()*+,;=:@/?[]{}|\"^`")
 	set(headName, alnum+"-_")
 	set(headHex, "0123456789abcdefABCDEF")

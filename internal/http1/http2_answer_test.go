@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 )
 
@@ -103,7 +105,10 @@ func TestAnHTTP2HeadThatIsAwaitedIsNotHeld(t *testing.T) {
 				t.Fatal(err)
 			}
 			select {
-			case <-p.seen:
+			case fr := <-p.seen:
+				if fr.kind != http2.FrameHeaders {
+					t.Fatalf("%v came, and no head", fr.kind)
+				}
 			case <-time.After(5 * time.Second):
 				t.Fatal("no head came")
 			}

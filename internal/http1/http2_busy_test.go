@@ -125,7 +125,7 @@ func TestBusyHTTP2ClientsAreNoFlood(t *testing.T) {
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			}}
 			defer tr.CloseIdleConnections()
-			c := &http.Client{Transport: tr, Timeout: 20 * time.Second}
+			c := &http.Client{Transport: tr, Timeout: 2 * time.Minute}
 			get(t, c, "GET", "https://"+f.addr+"/", nil)
 			tt.do(t, c, "https://"+f.addr)
 			if r := f.refusals(); len(r) > 0 {

@@ -37,8 +37,8 @@ type rawFrame struct {
 	block  []byte
 }
 
-// newRawPeer greets the server and reads what it sends: resets, GOAWAY and the
-// end, which closes seen.
+// newRawPeer greets the server and reads what it sends: heads, resets, GOAWAY and
+// the end, which closes seen.
 func newRawPeer(t *testing.T, f *front, client *tls.Config, settings ...http2.Setting) *rawPeer {
 	t.Helper()
 	conf := client.Clone()

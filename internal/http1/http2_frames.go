@@ -133,9 +133,10 @@ func (b *http2Budget) refill() bool {
 	return b.left.Add(gain) >= 0
 }
 
-// An http2Watch ends what stands still. Telling it that something began or
-// ended costs an atomic addition; its timer runs only while there is something
-// to watch, three times in the time allowed.
+// An http2Watch ends what stands still for longer than after, and at the latest
+// half as long again. Telling it that something began or ended costs an atomic
+// addition; its timer runs only while there is something to watch, twice in the
+// time allowed.
 type http2Watch struct {
 	turns atomic.Uint64 // odd while something is under way
 	armed atomic.Bool

@@ -341,7 +341,7 @@ func (c *laneConn) park() (ok, rests bool) {
 // tryRead reads what is there; false has the poller wait for more.
 func (c *laneConn) tryRead(fd uintptr) bool {
 	w := c.lane.take()
-	n, err := laneRead(fd, w.in)
+	n, err := socketRead(fd, w.in)
 	if n > 0 {
 		w.w, c.work, c.end = n, w, nil
 		return true

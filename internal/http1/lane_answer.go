@@ -102,12 +102,12 @@ func (w *laneWriter) appendField(name, value string) {
 		}
 	}
 	w.buf = append(append(w.buf, name...), ": "...)
-	value = laneTrim(value)
+	value = trimBlank(value)
 	if strings.IndexByte(value, '\n') < 0 && strings.IndexByte(value, '\r') < 0 {
 		w.buf = append(append(w.buf, value...), "\r\n"...)
 		return
 	}
-	value = laneTrim(strings.Map(func(r rune) rune {
+	value = trimBlank(strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\r' {
 			return ' '
 		}
@@ -120,7 +120,7 @@ func (w *laneWriter) appendField(name, value string) {
 func (w *laneWriter) announce(names string) {
 	w.set.trailer = true
 	for name := range strings.SplitSeq(names, ",") {
-		name = textproto.CanonicalMIMEHeaderKey(laneTrim(name))
+		name = textproto.CanonicalMIMEHeaderKey(trimBlank(name))
 		if name == "" || !laneTrailer(name) {
 			continue
 		}

@@ -202,9 +202,10 @@ func (c *laneConn) owned(own time.Time) bool {
 
 // tooMuch reports, when the answer begins, that so much is left of the body, or
 // may never come, that end will not read it. duplex says that the handler means
-// to read it beside the answer. done says that it has returned: then what is there already is judged, so that the answer tells that
-// the connection ends if it must. What is not there is not waited for: the
-// answer may be why it does not come.
+// to read it beside the answer. done says that the handler has returned: then
+// what is there already is judged, so that the answer tells that the connection
+// ends if it must. What is not there is not waited for: the answer may be why it
+// does not come.
 func (b *laneBody) tooMuch(done, duplex bool) bool {
 	if b == nil {
 		return false

@@ -127,8 +127,6 @@ func TestAnIdleConnectionHoldsNoBuffer(t *testing.T) {
 	}
 }
 
-// Nobody tells the poller of every deadline. What that must not change is when a
-// connection is closed.
 func TestWhoIsAcceptedWhileTheServerClosesIsClosedToo(t *testing.T) {
 	s := NewServer(Config{HeadTimeout: time.Hour}, http.NotFoundHandler())
 	_ = s.Close()
@@ -145,6 +143,8 @@ func TestWhoIsAcceptedWhileTheServerClosesIsClosedToo(t *testing.T) {
 	}
 }
 
+// Nobody tells the poller of every deadline. What that must not change is when a
+// connection is closed.
 func TestLaneDeadlines(t *testing.T) {
 	cfg := Config{HeadTimeout: 5 * time.Second, IdleTimeout: time.Minute, BodyIdle: 10 * time.Second}
 	for _, tt := range []struct {

@@ -28,13 +28,3 @@ func laneLeft(fd uintptr, secure bool) bool {
 	n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK)
 	return n <= 0 && err != syscall.EAGAIN && err != syscall.EINTR
 }
-
-// laneRead reads from a socket that never blocks.
-func laneRead(fd uintptr, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(int(fd), p)
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
-}

@@ -73,7 +73,7 @@ func mine(t *testing.T) http.HandlerFunc {
 			}
 			return
 		case "fields":
-			if hw, ok := w.(http1.HeadWriter); ok {
+			if hw, ok := w.(headWriter); ok {
 				w.Header().Del("X-Answer")
 				hw.WriteHead(200, []http1.Field{{Name: "X-Answer", Value: mark}}, -1)
 			}
@@ -98,11 +98,13 @@ func TestNobodySeesWhatIsAnothers(t *testing.T) {
 	f := newFront(t, http1.Config{}, mine(t))
 	deeds := []string{"", "", "panic", "wait", "early", "straggle", "hints", "hijack", "fields", "flush"}
 	var answered, marks atomic.Int64
+	const enough = 200 // fewer answers show nothing
 	end := time.Now().Add(1500 * time.Millisecond)
+	last := end.Add(30 * time.Second) // on a machine that has other things to do
 	var wg sync.WaitGroup
 	for range 24 {
 		wg.Go(func() {
-			for time.Now().Before(end) {
+			for now := time.Now(); now.Before(end) || now.Before(last) && answered.Load() < enough; now = time.Now() {
 				c, err := net.Dial("tcp", f.addr)
 				if err != nil {
 					return
@@ -113,8 +115,8 @@ func TestNobodySeesWhatIsAnothers(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := answered.Load(); n < 200 {
-		t.Errorf("only %d answers: this shows nothing", n)
+	if n := answered.Load(); n < enough {
+		t.Errorf("only %d answers", n)
 	}
 }
 

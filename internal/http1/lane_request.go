@@ -74,7 +74,7 @@ func (w *laneWork) fields(text string) (host string, ok bool) {
 	}
 	for text != "\r\n" {
 		colon, end := strings.IndexByte(text, ':'), strings.IndexByte(text, '\n')
-		name, value := textproto.CanonicalMIMEHeaderKey(text[:colon]), laneTrim(text[colon+1:end-1])
+		name, value := textproto.CanonicalMIMEHeaderKey(text[:colon]), trimBlank(text[colon+1:end-1])
 		text = text[end+1:]
 		switch name {
 		case "Host":
@@ -94,17 +94,6 @@ func (w *laneWork) fields(text string) (host string, ok bool) {
 		w.header[name] = w.values[n : n+1 : n+1]
 	}
 	return host, true
-}
-
-// laneTrim cuts the blanks around a value.
-func laneTrim(s string) string {
-	for len(s) > 0 && (s[0] == ' ' || s[0] == '\t') {
-		s = s[1:]
-	}
-	for len(s) > 0 && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
-		s = s[:len(s)-1]
-	}
-	return s
 }
 
 // target fills the URL as [url.ParseRequestURI] would.

@@ -21,6 +21,11 @@ const laneGet = "GET /v1/orders?limit=50 HTTP/1.1\r\nHost: api.example.com\r\nAc
 
 type laneKey struct{}
 
+// headWriter is what the gateway asks of a writer.
+type headWriter interface {
+	WriteHead(status int, fields []http1.Field, length int64)
+}
+
 func TestErrTellsThatTheCallerHasGone(t *testing.T) {
 	told := make(chan error, 1)
 	f := newFront(t, http1.Config{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -336,7 +341,7 @@ func TestTheHeadCanBeWrittenInOrder(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFront(t, http1.Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("X-Never", "sent")
-				w.(http1.HeadWriter).WriteHead(tt.status, []http1.Field{
+				w.(headWriter).WriteHead(tt.status, []http1.Field{
 					{Name: "X-B", Value: "1"},
 					{Name: "Connection", Value: "x"},
 					{Name: "Content-Length", Value: "9"},
@@ -440,13 +445,13 @@ func TestAnIdleConnectionTakesLittleMemory(t *testing.T) {
 		served.Add(int64(1 + deep(16)))
 		_, _ = io.WriteString(w, "hello")
 	}))
-	memory := func() uint64 {
+	memory := func() int64 {
 		var m runtime.MemStats
 		for range 6 { // a stack that was needed once shrinks by half each time
 			runtime.GC()
 		}
 		runtime.ReadMemStats(&m)
-		return m.HeapAlloc + m.StackInuse
+		return int64(m.HeapAlloc + m.StackInuse)
 	}
 	before := memory()
 	answer := make([]byte, 4096)
@@ -457,9 +462,14 @@ func TestAnIdleConnectionTakesLittleMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	each := (memory() - before) / conns
+	each := int64(0)
+	for end := time.Now().Add(20 * time.Second); ; <-time.After(100 * time.Millisecond) { // until they have come to rest
+		if each = (memory() - before) / conns; each <= 8<<10 || time.Now().After(end) {
+			break
+		}
+	}
 	t.Logf("%d bytes for each idle connection, with its caller's side", each)
-	if each > 10<<10 {
-		t.Errorf("%d bytes for each idle connection, want 10 KiB at most", each)
+	if each > 8<<10 {
+		t.Errorf("%d bytes for each idle connection, want 8 KiB at most", each)
 	}
 }

@@ -20,14 +20,6 @@ const laneHold = 2 << 10
 // laneWhole is the most of a body that is sent in one piece with what is before it.
 const laneWhole = 64 << 10
 
-// A HeadWriter writes an answer's head from fields in order, without the map of
-// net/http. After it Write, Flush and trailers work as after WriteHeader. Names
-// are canonical. length is the body's, -1 when it is not known. Connection,
-// Transfer-Encoding, Date and Content-Length must not be among the fields.
-type HeadWriter interface {
-	WriteHead(status int, fields []Field, length int64)
-}
-
 // A laneWriter is what a handler answers to. The head is put into the buffer
 // when its status is said, and its last lines, on which the body has a say, when
 // the body is seen; both leave with as much of the body as there is.
@@ -137,7 +129,10 @@ func (w *laneWriter) WriteHeader(status int) {
 	w.appendMap(status)
 }
 
-// WriteHead says the status and the fields: see [HeadWriter].
+// WriteHead says the status, and the fields in order, without the map of net/http.
+// After it Write, Flush and trailers work as after WriteHeader. Names are
+// canonical. length is the body's, -1 when it is not known. Connection,
+// Transfer-Encoding and Content-Length are ours to say: they are left out.
 func (w *laneWriter) WriteHead(status int, fields []Field, length int64) {
 	if !w.mayBegin(status) {
 		return

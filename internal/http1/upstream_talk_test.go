@@ -73,12 +73,12 @@ func TestAsk(t *testing.T) {
 			<-time.After(50 * time.Millisecond) // until they are full
 			upRequests(nc, upOK)
 		}, "ok", nil},
-		{"a service that takes no bytes is late", long, func(net.Conn) { <-time.After(2 * time.Second) }, "", http1.ErrTimeout},
+		{"a service that takes no bytes is late", long, func(net.Conn) { <-time.After(6 * time.Second) }, "", http1.ErrTimeout},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := upPool(t, upService(t, func(_ int, nc net.Conn) { c.serve(nc) }), func(p *http1.PoolConfig) {
-				p.HeadTimeout, p.BodyTimeout = 1200*time.Millisecond, 1200*time.Millisecond
+				p.HeadTimeout, p.BodyTimeout = 2*time.Second, 2*time.Second
 			})
 			body, n, err := upAsk(t, p, c.request)
 			if !errors.Is(err, c.fails) || body != c.body {

@@ -70,19 +70,15 @@ func (t *Trust) Trusts(a netip.Addr) bool {
 	return false
 }
 
-// ClientAddr returns the address of r's caller: the first one, walking from the
-// connection's peer towards the left of the header, that is no trusted hop.
-// What is left of that was written by the caller and is not even read: taking
-// the leftmost entry, as many do, lets anyone choose the address that limits
-// and logs see. Where a trusted hop wrote what is no address, the peer stands
-// for the caller. Mapped addresses are IPv4. The zero Addr means that r did not
-// come over IP.
-func (t *Trust) ClientAddr(r *http.Request) netip.Addr {
-	address, _, _ := t.caller(r)
-	return address
-}
-
-// caller is ClientAddr, the address as text, and Proto, in one look.
+// caller returns the address of r's caller, also as text, and "https" or "http", as
+// the caller speaks it: what a trusted hop says of that, else what the connection is.
+//
+// The address is the first one, walking from the connection's peer towards the left
+// of the header, that is no trusted hop. What is left of that was written by the
+// caller and is not even read: taking the leftmost entry, as many do, lets anyone
+// choose the address that limits and logs see. Where a trusted hop wrote what is no
+// address, the peer stands for the caller. Mapped addresses are IPv4. The zero Addr
+// means that r did not come over IP.
 func (t *Trust) caller(r *http.Request) (address netip.Addr, text, proto string) {
 	proto = "http"
 	if r.TLS != nil {
@@ -137,15 +133,9 @@ func (t *Trust) walk(r *http.Request, peer netip.Addr) netip.Addr {
 	return addr // everyone on the way is trusted: the caller is the first of them
 }
 
-// Proto returns "https" or "http", as r's caller speaks it: what a trusted hop
-// says (X-Forwarded-Proto, or proto in the last element of Forwarded), else what
-// the connection is. Where hops contradict each other the connection counts.
-func (t *Trust) Proto(r *http.Request) string {
-	_, _, proto := t.caller(r)
-	return proto
-}
-
-// said is what a trusted hop says that the caller speaks; own where it says nothing.
+// said is what a trusted hop says that the caller speaks (X-Forwarded-Proto, or
+// proto in the last element of Forwarded); own, which is what the connection is,
+// where it says nothing, or where hops contradict each other.
 func (t *Trust) said(r *http.Request, own string) string {
 	said := ""
 	if t.header == "Forwarded" {

@@ -14,7 +14,7 @@
 // Errors of the checks are [*gatehouse.Problem]; anything else becomes a bland
 // 500. Only close writes them.
 //
-//	g := gateway.New(gateway.Deps{Log: log, Meter: meter})
-//	g.Swap(snapshot)          // requests in flight finish on the old one
-//	srv.Handler = g           // for each listener: g.On(listener)
+//	g, err := gateway.New(gateway.Deps{Record: events, Meter: meter, Limiter: limiter, NewID: newID})
+//	old := g.Swap(snapshot)                   // requests in flight finish on the old one
+//	s := http1.NewServer(conf, g.On(trusted)) // for each listener
 package gateway

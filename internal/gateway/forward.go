@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -41,7 +40,7 @@ type Outbound struct {
 	Timeout time.Duration // until the answer's head has come; 0: the upstreams' own
 
 	// CheckResponse, when set, has the answer read whole before any of it is
-	// sent: up to CheckLimit bytes, 1 MiB if 0. Its error is returned by Forward.
+	// sent: up to CheckLimit bytes, 1 MiB if 0. Its error ends the request.
 	CheckResponse answerCheck
 	CheckLimit    int64
 	CheckReport   bool // pass an answer too long to check, or an event stream, unchecked
@@ -69,7 +68,7 @@ type Result struct {
 	Committed bool   // the answer's head is on its way to the caller: an error can no longer be told, only the connection cut
 }
 
-// flight is one Forward: what it works with, and what all attempts share.
+// flight is an Outbound on its way: what it works with, and what all attempts share.
 type flight struct {
 	u   *Upstreams
 	w   http.ResponseWriter
@@ -86,30 +85,14 @@ type flight struct {
 	buf    []byte        // room for the request
 }
 
-// Forward carries x to one of the services and the answer to w. An error is a
-// [*gatehouse.Problem]. With Committed false nothing was sent to w, so that the
-// problem can be; with Committed true the caller holds the start of an answer
-// that has no end, and must be cut off (http.ErrAbortHandler) lest it looks whole.
+// carry takes f, which has its w, its x with everything in it, and its room, to one
+// of the services and the answer to w. An error is a [*gatehouse.Problem]. With
+// Committed false nothing was sent to w, so that the problem can be; with Committed
+// true the caller holds the start of an answer that has no end, and must be cut off
+// (http.ErrAbortHandler) lest it looks whole.
 //
 // When it returns nobody looks at x or at what it refers to any more, but for
 // Request and Stream: a service's connection may still read from those.
-func (u *Upstreams) Forward(w http.ResponseWriter, x *Outbound) (Result, error) {
-	f := flights.Get().(*flight)
-	f.w, f.x = w, x
-	f.buf, _ = x.computed.make(x, f.buf[:0])
-	err := u.carry(f)
-	res := f.res
-	*f = flight{buf: f.spare(), fields: f.fields[:0]} // nothing of one caller's is left for the next one
-	if !poisoned {
-		flights.Put(f)
-	}
-	return res, err
-}
-
-var flights = sync.Pool{New: func() any { return new(flight) }}
-
-// carry is Forward for a flight that has its w, its x with everything in it, and
-// its room.
 func (u *Upstreams) carry(f *flight) error {
 	f.u, f.ctx = u, f.x.Request.Context()
 	if err := f.prepare(); err != nil {

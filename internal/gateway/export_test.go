@@ -1,0 +1,36 @@
+package gateway
+
+import (
+	"net/http"
+	"net/netip"
+	"sync"
+)
+
+// Forward is the last step of a request alone: it carries x to one of the services
+// and the answer to w, as carry does for an exchange.
+func (u *Upstreams) Forward(w http.ResponseWriter, x *Outbound) (Result, error) {
+	f := flights.Get().(*flight)
+	f.w, f.x = w, x
+	f.buf, _ = x.computed.make(x, f.buf[:0])
+	err := u.carry(f)
+	res := f.res
+	*f = flight{buf: f.spare(), fields: f.fields[:0]}
+	if !poisoned {
+		flights.Put(f)
+	}
+	return res, err
+}
+
+var flights = sync.Pool{New: func() any { return new(flight) }}
+
+// ClientAddr is the address of r's caller.
+func (t *Trust) ClientAddr(r *http.Request) netip.Addr {
+	address, _, _ := t.caller(r)
+	return address
+}
+
+// Proto is what r's caller speaks.
+func (t *Trust) Proto(r *http.Request) string {
+	_, _, proto := t.caller(r)
+	return proto
+}

@@ -462,7 +462,7 @@ func TestAnIdleConnectionTakesLittleMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	each := int64(0)
+	var each int64
 	for end := time.Now().Add(20 * time.Second); ; <-time.After(100 * time.Millisecond) { // until they have come to rest
 		if each = (memory() - before) / conns; each <= 8<<10 || time.Now().After(end) {
 			break

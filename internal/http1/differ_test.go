@@ -111,19 +111,25 @@ func newSide(t testing.TB, name string, server func(http1.Config, http.Handler) 
 	}
 	cfg.Log = slog.New(differLog{slog.DiscardHandler, s})
 	s.server = server(cfg, s.handler(h))
-	var served sync.WaitGroup
-	serve := func(conf *tls.Config) string {
+	listen := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
+		return l
+	}
+	var served sync.WaitGroup
+	serve := func(l net.Listener, conf *tls.Config) {
 		served.Go(func() { _ = s.server.Serve(counted{l, s, new(bool)}, conf) })
-		return l.Addr().String()
 	}
-	s.tcp = serve(nil)
-	if conf != nil {
-		s.tls = serve(conf)
+	plain := listen()
+	s.tcp = plain.Addr().String()
+	if conf != nil { // handlers read both addresses: they are known before anybody can be served
+		secure := listen()
+		s.tls = secure.Addr().String()
+		serve(secure, conf)
 	}
+	serve(plain, nil)
 	served.Go(func() { _ = s.server.Serve(s.pipes, nil) })
 	t.Cleanup(func() { _ = s.server.Close(); served.Wait() })
 	return s

@@ -522,8 +522,10 @@ func (c *laneConn) request() (again bool) {
 	}
 	c.work = nil
 	c.lane.give(w)
-	if alive && (more || !clean) {
-		headLast(c.nc) // there may be more than was read
+	// There may be more than was read, in TLS the caller's own farewell: closed over
+	// unread bytes, a connection is reset and takes with it what is on its way.
+	if alive && (more || !clean || c.tls != nil) {
+		headLast(c.nc)
 	}
 	return false
 }

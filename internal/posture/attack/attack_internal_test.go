@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -33,6 +34,22 @@ func (w *told) word() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last
+}
+
+// localhost may be two addresses, of which a server has one.
+func TestOpenIsTheAddressSomebodyListensAt(t *testing.T) {
+	s := httptest.NewServer(http.NotFoundHandler())
+	defer s.Close()
+	has := netip.MustParseAddrPort(s.Listener.Addr().String())
+	none := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), has.Port())
+	for _, c := range []struct {
+		places []netip.AddrPort
+		want   netip.AddrPort
+	}{{[]netip.AddrPort{none, has}, has}, {[]netip.AddrPort{has, none}, has}, {[]netip.AddrPort{none}, none}} {
+		if got := open(t.Context(), c.places); got != c.want {
+			t.Errorf("of %v %v is taken, want %v", c.places, got, c.want)
+		}
+	}
 }
 
 func TestATargetElsewhereProvesWhoseItIs(t *testing.T) {

@@ -37,7 +37,7 @@ type target struct {
 	asked  int  // requests it was sent
 	pace   bool // waits where a limit says so
 	agent  string
-	at     []netip.AddrPort
+	at     []netip.AddrPort // of its name; the first that takes a connection is asked
 }
 
 // newTarget resolves the target's name. own says that it is on this machine.
@@ -73,42 +73,54 @@ func newTarget(ctx context.Context, base, at string, pool *x509.CertPool, left *
 	for i, a := range addresses {
 		places[i] = netip.AddrPortFrom(a.Unmap(), uint16(n))
 	}
+	t = &target{base: strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/"), left: left, at: places}
 	dial := func(ctx context.Context, network, _ string) (c net.Conn, err error) {
-		for _, a := range places {
+		for _, a := range t.at {
 			if c, err = dialer.DialContext(ctx, network, a.String()); err == nil {
 				return c, nil
 			}
 		}
 		return nil, err
 	}
-	return &target{
-		base: strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/"), left: left, at: places,
-		client: &http.Client{
-			Transport: &http.Transport{
-				DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
-				MaxIdleConnsPerHost: 4, DisableCompression: true,
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Timeout:       10 * time.Second,
+	t.client = &http.Client{
+		Transport: &http.Transport{
+			DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+			MaxIdleConnsPerHost: 4, DisableCompression: true,
 		},
-	}, own, nil
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       10 * time.Second,
+	}
+	return t, own, nil
 }
 
 // Own finds out whether base, a URL, is the asker's to load or to attack: it is on
 // this machine, or answers [ProofPath] with the word that ask is told, within wait.
-// It gives the addresses its name stands for, which may be another's later.
-func Own(ctx context.Context, base, agent string, roots *x509.CertPool, ask func(target, word string), wait time.Duration) ([]netip.AddrPort, error) {
+// It gives the one address this was found out of: the name's others, and what it
+// stands for later, may be another's.
+func Own(ctx context.Context, base, agent string, roots *x509.CertPool, ask func(target, word string), wait time.Duration) (netip.AddrPort, error) {
 	left := 1 << 10
 	t, own, err := newTarget(ctx, base, "", roots, &left)
 	if err != nil {
-		return nil, err
+		return netip.AddrPort{}, err
 	}
 	defer t.client.CloseIdleConnections()
-	t.agent = agent
-	if !own {
-		err = t.owned(ctx, ask, wait)
+	if own {
+		return open(ctx, t.at), nil
 	}
-	return t.at, err
+	t.agent, t.at = agent, t.at[:1]
+	return t.at[0], t.owned(ctx, ask, wait)
+}
+
+// open gives the first of some addresses of this machine at which somebody listens:
+// localhost may be two. Where nobody does it is the first.
+func open(ctx context.Context, places []netip.AddrPort) netip.AddrPort {
+	for _, a := range places {
+		if c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", a.String()); err == nil {
+			_ = c.Close()
+			return a
+		}
+	}
+	return places[0]
 }
 
 // owned waits until the target answers with a word that only this run knows. A

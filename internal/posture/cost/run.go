@@ -345,7 +345,7 @@ func peers(ctx context.Context, cfg *Config) ([]netip.AddrPort, error) {
 				return nil, fmt.Errorf("the process %d of %s: %w", p.PID, p.URL, err)
 			}
 		}
-		out = append(out, at[0])
+		out = append(out, at)
 	}
 	return out, nil
 }

@@ -33,6 +33,7 @@ type walk struct {
 	params []string
 	who    *gatehouse.Principal
 	from   netip.Addr
+	came   time.Time // the gateway asks the clock once for a request, not for each check
 
 	vals    []any
 	head    validate.Head
@@ -54,7 +55,7 @@ func newWalk(ctx context.Context, g *rig, l *line) (*walk, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walk{g: g, r: r, from: netip.MustParseAddr("127.0.0.1")}
+	w := &walk{g: g, r: r, from: netip.MustParseAddr("127.0.0.1"), came: time.Now()}
 	if w.text, err = io.ReadAll(r.Body); err != nil {
 		return nil, err
 	}
@@ -68,10 +69,9 @@ func newWalk(ctx context.Context, g *rig, l *line) (*walk, error) {
 			return nil, w.explained(err)
 		}
 	}
-	now := time.Now()
 	op := w.route.Op.Op()
 	w.event = gatehouse.Event{
-		ID: auditlog.NewID(now), Time: now, Node: "bench", Address: w.from.String(), Host: r.Host, Method: r.Method, Path: op.Path, API: op.API, Operation: op.ID,
+		ID: auditlog.NewID(w.came), Time: w.came, Node: "bench", Address: w.from.String(), Host: r.Host, Method: r.Method, Path: op.Path, API: op.API, Operation: op.ID,
 		Protocol: r.Proto, Config: g.full.Digest, Allow: true, Status: http.StatusOK, Upstream: "http://" + g.service, Out: 802, In: int64(len(w.text)),
 		Duration: 100 * time.Microsecond, Service: 50 * time.Microsecond, TraceID: "0af7651916cd43dd8448eb211c80319c",
 	}
@@ -116,13 +116,13 @@ func (w *walk) match() error {
 }
 
 func (w *walk) authenticate(ctx context.Context) (err error) {
-	w.who, err = w.g.authn.Authenticate(ctx, w.r, "http", w.route.Accept)
+	w.who, err = w.g.authn.AuthenticateAt(ctx, w.came, w.r, "http", w.route.Accept)
 	return err
 }
 
 // caller asks the rules that need to know who calls, and nothing else.
 func (w *walk) caller(context.Context) error {
-	w.facts = authz.Input{Principal: w.who, Method: w.r.Method, Path: w.path, Host: w.r.Host, Address: w.from, Time: time.Now(), Params: w.vals}
+	w.facts = authz.Input{Principal: w.who, Method: w.r.Method, Path: w.path, Host: w.r.Host, Address: w.from, Time: w.came, Params: w.vals}
 	return w.decide(authz.Caller)
 }
 
@@ -152,6 +152,7 @@ func (w *walk) decide(phase authz.Phase) error {
 
 func (w *walk) schema(context.Context) (err error) {
 	w.head, w.checked = w.head.Reset(), w.checked.Reset()
+	w.head.Wanted = w.route.Params
 	w.r.Body, w.r.ContentLength = http.NoBody, int64(len(w.text))
 	if len(w.text) > 0 {
 		w.body.Reset(w.text)
@@ -173,7 +174,7 @@ func (w *walk) content(context.Context) error {
 
 func (w *walk) take(context.Context) error {
 	key := ratelimit.KeyOf(w.from, w.who, w.route.Op.Op())
-	now := w.g.limiter.Now()
+	now := w.g.limiter.Now() // not when w came: buckets that nothing is added to run dry
 	w.limits = w.limits[:0]
 	for _, l := range w.route.Limits() {
 		w.limits = ratelimit.AppendResult(w.limits, w.g.limiter.Take(l, key, 1, now))

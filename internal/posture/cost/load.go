@@ -73,6 +73,9 @@ type caller struct {
 	err   error
 }
 
+// errSilent says that a connection ended before anything of an answer had come.
+var errSilent = errors.New("no answer")
+
 // answerLimit is how long an answer may take.
 const answerLimit = 10 * time.Second
 
@@ -122,7 +125,7 @@ func (c *caller) send(ctx context.Context, o *order, end time.Time) {
 			return
 		}
 		code, err := c.once(ctx, o)
-		if err != nil && c.used { // kept too long: once more, anew
+		if c.used && errors.Is(err, errSilent) { // kept longer than the other end wanted: once more, anew
 			c.close()
 			code, err = c.once(ctx, o)
 		}
@@ -156,7 +159,10 @@ func (c *caller) once(ctx context.Context, o *order) (status int, err error) {
 		}
 	}
 	if _, err := c.conn.Write(o.Request); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %w", errSilent, err)
+	}
+	if _, err := c.r.Peek(1); err != nil {
+		return 0, fmt.Errorf("%w: %w", errSilent, err)
 	}
 	resp, err := http.ReadResponse(c.r, &http.Request{Method: o.Method})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,6 +97,24 @@ func TestLoadCountsWhatWasAnswered(t *testing.T) {
 				t.Errorf("the body of the refusal is %q", got.Bodies[c.status])
 			}
 		})
+	}
+}
+
+// A connection that was answered before may have been closed, and the request is
+// sent anew; half an answer is not to be hidden so.
+func TestHalfAnAnswerEndsTheLoadOnAConnectionThatIsKept(t *testing.T) {
+	var asked atomic.Int64
+	address := behind(t, func(w io.Writer, _ *http.Request) bool {
+		if asked.Add(1) == 3 {
+			_, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")
+			return false
+		}
+		_, err := io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		return err == nil
+	})
+	got := load(t, order{Address: address, Request: []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Method: "GET", Connections: 1, For: 10 * time.Second})
+	if !strings.Contains(got.Err, "without its end") || got.Requests != 2 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"path"
 	"slices"
 	"strings"
 
@@ -65,7 +64,7 @@ func (g *rig) operationLines(ctx context.Context, operation string) ([]*line, er
 	if credential != "" {
 		lines = append(lines, &line{id: "refused-401", name: "refused: nobody (401)", method: op.Method, status: http.StatusUnauthorized, request: write(r.RequestURI, "")})
 	}
-	missing := path.Join("/", "zq-there-is-no-such-operation")
+	const missing = "/zq-there-is-no-such-operation"
 	lines = append(lines, &line{id: "refused-404", name: "refused: no operation (404)", method: op.Method, status: http.StatusNotFound, request: write(missing, credential)})
 	return lines, nil
 }

@@ -3,13 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 )
 
 // goal says whether a figure is as small as was meant.
 func goal(out io.Writer, what string, got, most float64) {
 	word := "met"
-	if got > most {
+	if got > most || math.IsNaN(got) {
 		word = "**missed**"
 	}
 	_, _ = fmt.Fprintf(out, "- %s: at most %.3g wanted, %.3g measured: %s.\n", what, most, got, word)

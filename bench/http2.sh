@@ -1,13 +1,13 @@
 #!/bin/sh
 # What HTTP/2 and HTTPS cost in front: CPU of Gatehouse and of nginx for a request through each, in turns.
-# Wants Debian's nginx, openssl and nghttp2-client (h2load); installs nothing. Listens on loopback, ends what it starts.
+# Wants Debian's nginx, openssl, curl and nghttp2-client (h2load); installs nothing. Listens on loopback, ends what it starts.
 # bench/http2.sh [NAME=BINARY …]: Gatehouses to compare; one is built when none is named.
 # ROUNDS=5 SECONDS_=3 CLIENTS=32 STREAMS=10 of each turn; MODES="h2 h1" which protocols; BYTES=802 of each answer.
 set -eu
 cd "$(dirname "$0")/.."
-for tool in nginx openssl h2load; do
+for tool in nginx openssl h2load curl; do
 	command -v "$tool" >/dev/null || {
-		echo "bench/http2.sh: wants $tool (apt-get install nginx-light openssl nghttp2-client)" >&2
+		echo "bench/http2.sh: wants $tool (apt-get install nginx-light openssl nghttp2-client curl)" >&2
 		exit 1
 	}
 done

@@ -70,6 +70,10 @@ func latencyMode(ctx context.Context, out io.Writer) (err error) {
 	for _, r := range loads {
 		if r.ours {
 			goal(out, "p99 at half of its own load, × nginx at half of its own, "+r.name, float64(middle(half[r.proxy], p99))/float64(middle(half[base], p99)), 1.5)
+			if len(level[r.proxy]) == 0 || len(level[base]) == 0 {
+				_, _ = fmt.Fprintf(out, "- p99 at %d/s, × nginx, %s: **not measured**, one of them cannot keep up.\n", same, r.name)
+				continue
+			}
 			goal(out, fmt.Sprintf("p99 at %d/s, × nginx, %s", same, r.name), float64(middle(level[r.proxy], p99))/float64(middle(level[base], p99)), 1.5)
 		}
 	}

@@ -19,11 +19,12 @@ import (
 // slow answer. Here all who were due meanwhile must have waited.
 func TestAStallIsWaitedForByAllWhoWereDue(t *testing.T) {
 	var stall sync.RWMutex
-	var once sync.Once
-	begun := time.Now()
+	var first, once sync.Once
+	var begun time.Time
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		stall.RLock()
 		defer stall.RUnlock()
+		first.Do(func() { begun = time.Now() })
 		if time.Since(begun) > 1200*time.Millisecond {
 			once.Do(func() {
 				go func() {

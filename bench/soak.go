@@ -119,7 +119,9 @@ func soakMode(ctx context.Context, out io.Writer) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	service.back()
+	if err := service.back(); err != nil {
+		return err
+	}
 	if err := l.calm(ctx); err != nil {
 		return err
 	}
@@ -213,6 +215,9 @@ func soakReport(out io.Writer, l *soakLoad, samples []soakSample, before, after 
 		k.mu.Unlock()
 	}
 	_, _ = fmt.Fprintf(out, "\nThe service died %d times, %d reloads were made, %d requests were left out because too many were under way.\n", l.service.deaths.Load(), l.reloads.Load(), l.skipped.Load())
+	if l.service.deaths.Load() == 0 || l.reloads.Load() == 0 {
+		faults = append(faults, errors.New("the service has not died, or no config was reloaded: what was soaked is not what is said"))
+	}
 	second := samples[len(samples)/2:]
 	if len(second) < 4 {
 		return errors.Join(append(faults, errors.New("too few samples to judge by"))...)

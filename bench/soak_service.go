@@ -28,18 +28,22 @@ type soakService struct {
 
 func newSoakService() (*soakService, error) {
 	s := &soakService{port: free()}
-	return s, s.listen()
+	return s, s.back()
 }
 
-func (s *soakService) listen() error {
+// back brings it back if it is dead.
+func (s *soakService) back() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.http != nil {
+		return nil
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(s.port))
 	if err != nil {
 		return err
 	}
 	server := &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 10 * time.Second}
-	s.mu.Lock()
 	s.http, s.up = server, time.Now()
-	s.mu.Unlock()
 	go func() { _ = server.Serve(l) }()
 	return nil
 }
@@ -55,23 +59,17 @@ func (s *soakService) stop() {
 	}
 }
 
-// back brings it back if it is dead.
-func (s *soakService) back() {
-	s.mu.Lock()
-	dead := s.http == nil
-	s.mu.Unlock()
-	if dead {
-		_ = s.listen()
-	}
-}
-
 // dies stops it again and again, for two seconds.
 func (s *soakService) dies(ctx context.Context, every time.Duration) {
 	for wait(ctx, every) == nil {
 		s.stop()
 		s.deaths.Add(1)
 		_ = wait(ctx, 2*time.Second)
-		s.back()
+		for s.back() != nil { // somebody has its port just now
+			if wait(ctx, 100*time.Millisecond) != nil {
+				return
+			}
+		}
 	}
 }
 

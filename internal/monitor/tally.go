@@ -21,9 +21,9 @@ type seats struct {
 // A seat's lock guards the tallies at its place in every series.
 type seat struct {
 	mu    sync.Mutex
-	ended int64        // of the requests begun, wherever they began; guarded by mu
-	begun atomic.Int64 //
-	_     [104]byte    // its neighbour is another processor's
+	ended int64 // of the requests begun, wherever they began; guarded by mu
+	begun atomic.Int64
+	_     [104]byte // its neighbour is another processor's
 }
 
 const maxSeats = 64

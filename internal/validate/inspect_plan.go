@@ -159,8 +159,8 @@ func (b *planner) run() {
 	}
 	for _, at := range b.op.cookieParams {
 		q := b.op.params[at]
-		k := b.known(waf.Cookie, q.Name, q.Name, jsonschema.Text{}, true)
-		p.cookies[q.Name] = &k // rules see it as it is written, escapes and all
+		k := b.known(waf.Cookie, q.Name, q.Name, jsonschema.Text{}, true) // rules see it as it is written, escapes and all
+		p.cookies[q.Name] = &k
 	}
 	b.excluded(p.headers, waf.Header, inHeader)
 	b.excluded(p.cookies, waf.Cookie, inCookie)

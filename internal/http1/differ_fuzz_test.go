@@ -274,7 +274,7 @@ func FuzzResponseRefusals(f *testing.F) {
 	})
 }
 
-// Every fault in the table is one that is given, and what is in no table is not given.
+// What net/http takes from a service and we refuse, and the fault we find in it.
 func TestStricterAnswersToServices(t *testing.T) {
 	for _, tt := range []struct{ name, says, fault string }{
 		{"bare LF in a head", "HTTP/1.1 200 OK\nContent-Length: 0\n\n", "bare LF"},

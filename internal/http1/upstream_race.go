@@ -2,9 +2,9 @@
 
 package http1
 
-// lentIsPoisoned: under the race detector what a [Conn] lent is filled with
-// nonsense when its exchange is over, and never used again, so that whoever kept
-// it is found out.
+// lentIsPoisoned: under the race detector what a [Conn] or a handler's request lent
+// is filled with nonsense when its exchange is over, and never used again, so that
+// whoever kept it is found out.
 const lentIsPoisoned = true
 
 const lentPoison = "POISONED"

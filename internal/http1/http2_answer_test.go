@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 )
 
@@ -133,4 +134,51 @@ func TestAnHTTP2HeadThatIsAwaitedIsNotHeld(t *testing.T) {
 			t.Errorf("answered %q", b)
 		}
 	})
+}
+
+func TestAStalledHTTP2BodyIsCut(t *testing.T) {
+	const idle = 50 * time.Millisecond
+	got := make(chan error, 1)
+	f, client := newTLSFront(t, http1.Config{BodyIdle: idle}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadAll(r.Body)
+		got <- err
+	}))
+	tr := &http.Transport{TLSClientConfig: client, ForceAttemptHTTP2: true}
+	defer tr.CloseIdleConnections()
+	for _, tt := range []struct {
+		name, contentType string
+		streams           bool // and may be silent
+	}{
+		{"one without a type", "", false},
+		{"JSON", "application/json", false},
+		{"gRPC-Web, which does not stream", "application/grpc-web+proto", false},
+		{"gRPC may be silent", "application/grpc", true},
+		{"gRPC of a format may be silent", "application/grpc+proto", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pr, pw := io.Pipe()
+			defer pw.Close()
+			go func() {
+				_, _ = io.WriteString(pw, "first")
+				if tt.streams {
+					<-time.After(4 * idle)
+					_ = pw.Close()
+				}
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, "POST", "https://"+f.addr+"/", pr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", tt.contentType)
+			if resp, err := tr.RoundTrip(req); err == nil {
+				_ = resp.Body.Close()
+			}
+			err = <-got
+			if tt.streams && err != nil || !tt.streams && gatehouse.AsProblem(err).Reason != "body_timeout" {
+				t.Fatalf("the handler read %v", err)
+			}
+		})
+	}
 }

@@ -43,14 +43,19 @@ func (p listenPaced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.ContentLength == 0 && r.Header["Content-Length"] == nil:
 		r.Body = http.NoBody // the head ended the stream
-	case !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
-		// A gRPC stream may be silent for hours; pings tell whether its peer lives.
-		// An operation that is not gRPC refuses this content type before it reads.
+	case !http2Streams(r.Header.Get("Content-Type")):
 		x.read = http2Timer(x.stalled)
 		r.Body = &http2Body{ReadCloser: r.Body, x: x}
 	}
 	defer x.end()
 	p.Handler.ServeHTTP(x, r)
+}
+
+// http2Streams reports whether a body of that type is a gRPC stream, which may be
+// silent for hours; pings tell whether its peer lives. An operation that is not gRPC
+// refuses this type before it reads, and gRPC-Web sends its one message at once.
+func http2Streams(contentType string) bool {
+	return strings.HasPrefix(contentType, "application/grpc") && !strings.HasPrefix(contentType, "application/grpc-web")
 }
 
 // An http2Exchange is the ResponseWriter of one stream. In HTTP/2 a peer that

@@ -2,7 +2,6 @@ package http1_test
 
 import (
 	"bufio"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -369,31 +368,6 @@ func TestHTTP1InTLSIsChecked(t *testing.T) {
 	}
 	if r := f.refusals(); len(r) != 1 || !r[0].TLS || r[0].Problem.Reason != "bad_host" {
 		t.Fatalf("recorded %+v", r)
-	}
-}
-
-func TestAStalledHTTP2BodyIsCut(t *testing.T) {
-	got := make(chan error, 1)
-	f, client := newTLSFront(t, http1.Config{BodyIdle: 50 * time.Millisecond}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, err := io.ReadAll(r.Body)
-		got <- err
-	}))
-	pr, pw := io.Pipe()
-	defer pw.Close()
-	go func() { _, _ = io.WriteString(pw, "first") }()
-	tr := &http.Transport{TLSClientConfig: client, ForceAttemptHTTP2: true}
-	defer tr.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "POST", "https://"+f.addr+"/", pr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp, err := tr.RoundTrip(req); err == nil {
-		_ = resp.Body.Close()
-	}
-	if p := gatehouse.AsProblem(<-got); p.Reason != "body_timeout" {
-		t.Fatalf("the handler read %v", p)
 	}
 }
 

@@ -45,10 +45,11 @@ func (g *rig) operationLines(ctx context.Context, operation string) ([]*line, er
 		if credential != "" {
 			b.WriteString(credential + "\r\n")
 		}
-		if r.Header.Get("Accept") == "" {
-			b.WriteString("Accept: application/json\r\n")
+		for _, own := range [][2]string{{"Accept", "application/json"}, {"User-Agent", "gatehouse-bench"}} { // unless the request has its own
+			if r.Header.Get(own[0]) == "" {
+				b.WriteString(own[0] + ": " + own[1] + "\r\n")
+			}
 		}
-		b.WriteString("User-Agent: gatehouse-bench\r\n")
 		for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 			for _, v := range r.Header[name] {
 				_, _ = fmt.Fprintf(&b, "%s: %s\r\n", name, v)

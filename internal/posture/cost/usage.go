@@ -37,7 +37,7 @@ func cpuOf(pid int) (total time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	fine := true
+	fine, told := true, false
 	var sum time.Duration
 	for _, t := range tasks {
 		at := filepath.Join(dir, "task", t.Name())
@@ -45,7 +45,8 @@ func cpuOf(pid int) (total time.Duration, err error) {
 		if f := strings.Fields(string(b)); err == nil && len(f) > 0 {
 			n, _ := strconv.ParseInt(f[0], 10, 64)
 			sum += time.Duration(n)
-		} else if !os.IsNotExist(err) || len(tasks) == 1 { // a thread that has ended since is none
+			told = true
+		} else if !os.IsNotExist(err) { // a thread that has ended since is none
 			fine = false
 		}
 		b, _ = os.ReadFile(filepath.Join(at, "children")) // not every kernel tells
@@ -57,7 +58,7 @@ func cpuOf(pid int) (total time.Duration, err error) {
 			}
 		}
 	}
-	if fine {
+	if fine && told { // a kernel may have no such file at all
 		return total + sum, nil
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "stat"))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -81,6 +83,40 @@ func TestSlopeOfASawAndOfALeak(t *testing.T) {
 	}
 	if got := slope(x, leak); math.Abs(got*890-8.9) > 1 {
 		t.Errorf("a leak of 8.9 beneath a saw is seen as %.2f", got*890)
+	}
+}
+
+// A service that stayed away would excuse every wrong answer.
+func TestTheServiceOfTheSoakSaysWhenItCannotComeBack(t *testing.T) {
+	s, err := newSoakService()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.stop()
+	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := readAnswer(c, bufio.NewReader(c)); status != http.StatusOK { // it serves: now stop has something to close
+		t.Fatal(status, err)
+	}
+	s.stop()
+	other, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.back() == nil || !s.away(time.Now()) {
+		t.Error("it is back on a port that another has")
+	}
+	_ = other.Close()
+	for range 2 {
+		if err := s.back(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

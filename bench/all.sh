@@ -62,7 +62,7 @@ else
 	part "Waits at half load" latency -rounds 3 -seconds 2
 	part "From 32 to 4,096 connections" connections -rounds 2 -seconds 2
 	part "Bodies" sizes -rounds 2 -seconds 1
-	part "Idle connections" idle -idle 10000 -seconds 5
+	part "Idle connections" idle -idle 10000 -seconds 12
 fi
 [ -z "${SOAK:-}" ] || part "A soak of $SOAK minutes" soak -minutes "$SOAK"
 printf '\nAll of it took %d s.\n' $(($(date +%s) - begun)) | tee -a "$out"

@@ -7,12 +7,16 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // http2Piece is how much of an answer is given to net/http at once: a DATA frame
 // of it fills one TLS record.
 const http2Piece = http2FrameMost - http2FrameHead
+
+// http2Drain is how long an answer waits for a body that nobody reads.
+const http2Drain = 100 * time.Millisecond
 
 // listenPaced holds the requests of HTTP/2 to the pace that headConn and
 // listenConn hold those of HTTP/1.1 to.
@@ -45,7 +49,15 @@ func (p listenPaced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.NoBody // the head ended the stream
 	case !http2Streams(r.Header.Get("Content-Type")):
 		x.read = http2Timer(x.stalled)
-		r.Body = &http2Body{ReadCloser: r.Body, x: x}
+		body := &http2Body{ReadCloser: r.Body, x: x, length: r.ContentLength}
+		waits := r.Header["Expect"] != nil // for a word that it may send the body
+		defer x.end()
+		r.Body = body
+		p.Handler.ServeHTTP(x, r)
+		if !waits {
+			body.drain()
+		}
+		return
 	}
 	defer x.end()
 	p.Handler.ServeHTTP(x, r)
@@ -173,8 +185,11 @@ func (x *http2Exchange) end() {
 // An http2Body is a request's body that must keep pace.
 type http2Body struct {
 	io.ReadCloser
-	x    *http2Exchange
-	pace headPace
+	x      *http2Exchange
+	length int64 // -1: not told
+	pace   headPace
+	got    atomic.Int64
+	ended  atomic.Bool
 }
 
 func (b *http2Body) Read(p []byte) (int, error) {
@@ -182,8 +197,21 @@ func (b *http2Body) Read(p []byte) (int, error) {
 	x.read.Reset(x.cfg.BodyIdle)
 	n, err := b.ReadCloser.Read(p)
 	stopped := x.read.Stop()
+	b.got.Add(int64(n))
+	b.ended.Store(err != nil)
 	if !b.pace.fits(x.cfg, n, time.Since(start)) && err == nil || !stopped && err != nil && err != io.EOF {
 		return 0, headSlowBody.problem()
 	}
 	return n, err
+}
+
+// drain takes what is left of a body that nobody read, if it comes at once. net/http
+// resets a stream whose request has not ended when its answer has, and a client
+// that is about to send then never sees the answer (curl 7.88).
+func (b *http2Body) drain() {
+	if b.ended.Load() || b.got.Load() == b.length {
+		return
+	}
+	_ = http.NewResponseController(b.x.ResponseWriter).SetReadDeadline(time.Now().Add(http2Drain))
+	_, _ = io.CopyN(io.Discard, b.ReadCloser, laneDrain)
 }

@@ -486,3 +486,53 @@ func TestHTTP2BeginsWithItsPreface(t *testing.T) {
 		t.Error("the handler ran")
 	}
 }
+
+// A client that is about to send its body when it is refused must see why. curl
+// 7.88 takes the reset of such a stream for a failure of it.
+func TestARefusedRequestIsNotResetWhileItsBodyComes(t *testing.T) {
+	f, client := newTLSFront(t, http1.Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, "no such operation")
+	}))
+	p := newRawPeer(t, f, client)
+	for range 20 {
+		if err := p.open(false); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(5 * time.Millisecond)
+		if err := p.WriteData(p.stream, true, []byte(`{"host":"a"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for limit := time.After(10 * time.Second); ; {
+		select {
+		case fr := <-p.seen:
+			switch {
+			case fr.kind == http2.FrameRSTStream:
+				t.Fatalf("stream %d was reset with %v", fr.stream, fr.code)
+			case fr.kind == http2.FrameHeaders && fr.stream == p.stream:
+				return
+			}
+		case <-limit:
+			t.Fatal("no answer")
+		}
+	}
+}
+
+func TestABodyThatDoesNotComeHoldsNoAnswerUp(t *testing.T) {
+	f, client := newTLSFront(t, http1.Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }))
+	p := newRawPeer(t, f, client)
+	if err := p.open(false); err != nil {
+		t.Fatal(err)
+	}
+	for limit := time.After(5 * time.Second); ; {
+		select {
+		case fr := <-p.seen:
+			if fr.kind == http2.FrameHeaders {
+				return
+			}
+		case <-limit:
+			t.Fatal("no answer")
+		}
+	}
+}

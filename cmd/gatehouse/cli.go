@@ -34,6 +34,7 @@ type cli struct {
 	Test         testCmd         `cmd:"" help:"Run the config's own tests."`
 	AccessMatrix accessMatrixCmd `cmd:"" help:"Show who may call what: every role and every operation."`
 	Effective    effectiveCmd    `cmd:"" help:"Show everything that is enforced on one operation, and where it was written."`
+	Health       healthCmd       `cmd:"" help:"Ask the running gateway whether it is ready."`
 	Explain      explainCmd      `cmd:"" help:"Say why a request was allowed or denied, by its decision id."`
 	Keys         keysCmd         `cmd:"" help:"Create, list, rotate and revoke API keys."`
 	Users        usersCmd        `cmd:"" help:"Create, change, lock and sign out the people who sign in."`

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 
 	"github.com/gatehouse-api/gatehouse/internal/server"
 )
@@ -18,9 +19,9 @@ func (serveCmd) Help() string {
 
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
-	return server.Run(ctx, server.Options{
-		Config: cli.Config, Node: c.Node, Version: version, Log: logger(*std, cli.Output, c.LogLevel), Out: std.out,
-	})
+	o := server.Options{Config: cli.Config, Node: c.Node, Version: version, Log: logger(*std, cli.Output, c.LogLevel), Out: std.out}
+	o.Supervisor, o.Watchdog = supervisor(os.LookupEnv, o.Log)
+	return server.Run(ctx, o)
 }
 
 func logger(std stdio, output, level string) *slog.Logger {

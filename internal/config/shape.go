@@ -36,6 +36,7 @@ type File struct {
 	Guardrails         []Guardrail        `yaml:"guardrails" max:"256" doc:"Rules which every operation of every API must satisfy, public ones included."`
 	WAF                WAF                `yaml:"waf" doc:"Rules that look for attacks in the content of requests and answers: the OWASP Core Rule Set and your own."`
 	Events             Events             `yaml:"events" doc:"The record of every request."`
+	Drain              Drain              `yaml:"drain" doc:"How the gateway ends when it is told to."`
 	APIs               map[string]*API    `yaml:"apis" keys:"name" doc:"The APIs, by name."`
 	Tests              []Test             `yaml:"tests" max:"10000" doc:"What must be allowed and denied: run by 'gatehouse test' and before each reload."`
 	Digest             string             `yaml:"-"` // SHA-256 in hex over the names and contents of all files read, secrets' files excepted
@@ -141,6 +142,12 @@ type Guardrail struct {
 	Require *Text  `yaml:"require" doc:"CEL expression; unless it is true the request is denied."`
 	Because string `yaml:"because" doc:"The reason, in a sentence for the operator."`
 	Place   Place  `yaml:"-"`
+}
+
+// Drain says how the gateway ends. Settings are those of the start.
+type Drain struct {
+	Delay  time.Duration `yaml:"delay" default:"0s" min:"0s" max:"5m" doc:"Go on serving for so long with /readyz answering 503, so that load balancers send nothing more. At least two of their probes."`
+	Within time.Duration `yaml:"within" default:"15s" min:"1s" max:"10m" doc:"After that, how long requests under way may take to finish."`
 }
 
 // Events says where the record goes.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -14,7 +15,7 @@ func (r *runner) admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "alive\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := r.status(new(strings.Builder)); err != nil {
+		if err := r.status(new(strings.Builder)); err != nil || r.ending.Load() {
 			plain(w, http.StatusServiceUnavailable, "not ready\n")
 			return
 		}
@@ -78,6 +79,9 @@ func (r *runner) healthz(w http.ResponseWriter, q *http.Request) {
 	status := http.StatusOK
 	if lastErr != nil {
 		h.Status = "degraded"
+	}
+	if err == nil && r.ending.Load() {
+		err = errors.New("it is ending")
 	}
 	if err != nil {
 		h.Status, status = "unready", http.StatusServiceUnavailable

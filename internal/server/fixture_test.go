@@ -159,16 +159,18 @@ func (l *logged) String() string {
 	return l.buf.String()
 }
 
-func (s *site) run(path string) *running {
+func (s *site) run(path string, change ...func(*server.Options)) *running {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{site: s, log: &logged{}}
 	ready, done := make(chan []server.Bound, 1), make(chan error, 1)
-	go func() {
-		done <- server.Run(ctx, server.Options{
-			Config: path, Node: "n1", Version: "v0", Log: slog.New(slog.NewTextHandler(r.log, nil)), Ready: func(b []server.Bound) { ready <- b },
-		})
-	}()
+	o := server.Options{
+		Config: path, Node: "n1", Version: "v0", Log: slog.New(slog.NewTextHandler(r.log, nil)), Ready: func(b []server.Bound) { ready <- b },
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	go func() { done <- server.Run(ctx, o) }()
 	select {
 	case b := <-ready:
 		r.url = b[0].URL

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,9 +27,6 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/plan"
 )
 
-// drain is how long requests under way may take when the gateway stops.
-const drain = 15 * time.Second
-
 // Options say what to run.
 type Options struct {
 	Config  string        // path of gatehouse.yaml
@@ -37,6 +35,11 @@ type Options struct {
 	Log     *slog.Logger  // required
 	Out     io.Writer     // where people read how to reach it; nil: nowhere
 	Ready   func([]Bound) // called once every listener accepts; may be nil
+
+	// Supervisor is told what becomes of the gateway in the words of sd_notify(3);
+	// may be nil. Watchdog is how often it wants to hear that all is well, 0: never.
+	Supervisor func(state string)
+	Watchdog   time.Duration
 }
 
 // A Bound is a listener and the address it really has.
@@ -83,6 +86,7 @@ type runner struct {
 	token   *config.Secret // of the admin listener
 	hup     <-chan os.Signal
 	servers []*http1.Server
+	ending  atomic.Bool // traffic shall go elsewhere
 
 	mu       sync.Mutex
 	plan     *plan.Plan // at work
@@ -107,14 +111,26 @@ func (r *runner) run(ctx context.Context) error {
 		})
 	}
 	r.announce(bound)
+	r.tell("READY=1")
 	done.Go(func() { r.watch(serving) })
+	done.Go(func() { r.beat(serving) })
+	drain := r.plan.File.Drain
 	select {
 	case <-ctx.Done():
-		r.log.Info("stopping: requests under way may finish", slog.Duration("within", drain))
+		r.tell("STOPPING=1")
+		r.ending.Store(true)
+		if drain.Delay > 0 {
+			r.log.Info("stopping: not ready from now on, and serving those who have not seen it", slog.Duration("for", drain.Delay))
+			select {
+			case <-time.After(drain.Delay):
+			case err = <-failed:
+			}
+		}
+		r.log.Info("stopping: requests under way may finish", slog.Duration("within", drain.Within))
 	case err = <-failed:
 	}
 	stop()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain.Within)
 	defer cancel()
 	for _, s := range r.servers {
 		if shut := s.Shutdown(grace); shut != nil {
@@ -123,6 +139,33 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	done.Wait()
 	return err
+}
+
+// tell tells the supervisor.
+func (r *runner) tell(state string) {
+	if r.o.Supervisor != nil {
+		r.o.Supervisor(state)
+	}
+}
+
+// beat keeps the supervisor's watchdog quiet for as long as this process can still
+// take a config: one that hangs with its lock held is ended and started anew.
+func (r *runner) beat(ctx context.Context) {
+	if r.o.Watchdog <= 0 {
+		return
+	}
+	t := time.NewTicker(r.o.Watchdog)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			r.mu.Lock()
+			r.mu.Unlock() //nolint:staticcheck // to have had it is all
+			r.tell("WATCHDOG=1")
+		}
+	}
 }
 
 // load compiles the config beside the one at work and asks it its own tests.

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -225,5 +227,56 @@ func TestAServiceChecksOurTokenWithTheAdminsKeys(t *testing.T) {
 		if k["d"] != nil {
 			t.Fatal("a private key is published")
 		}
+	}
+}
+
+func TestWhoIsToldToEndServesThoseWhoHaveNotSeenIt(t *testing.T) {
+	s := newSite(t, nil)
+	s.write("gatehouse.yaml", s.config("drain: {delay: 2s}\n"))
+	r := s.run(s.path())
+	ready := func() int {
+		status, _, _ := fetch(t, "http://"+s.admin+"/readyz")
+		return status
+	}
+	if got := ready(); got != 200 {
+		t.Fatalf("ready before: %d", got)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.end() }()
+	until(t, "readiness to end", time.Second, func() bool { return ready() == 503 })
+	if status, _, _ := fetch(t, r.url+"/orders", "Authorization", s.token("ann")); status != 200 {
+		t.Fatalf("a request while traffic moves away: %d", status)
+	}
+	if h := r.health(); h.Status != "unready" || h.Error != "it is ending" {
+		t.Errorf("%+v", h)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestASupervisorIsToldWhatBecomesOfTheGateway(t *testing.T) {
+	s := newSite(t, nil)
+	var mu sync.Mutex
+	var told []string
+	r := s.run(s.path(), func(o *server.Options) {
+		o.Watchdog = 20 * time.Millisecond
+		o.Supervisor = func(state string) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, state)
+		}
+	})
+	heard := func(state string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Contains(told, state)
+	}
+	until(t, "the watchdog's word", 3*time.Second, func() bool { return heard("WATCHDOG=1") })
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	if told[0] != "READY=1" || !heard("STOPPING=1") {
+		t.Errorf("told %q", told)
 	}
 }

@@ -34,7 +34,9 @@ func (r *runner) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-r.hup:
+			r.tell("RELOADING=1")
 			r.reload(ctx)
+			r.tell("READY=1")
 		case e := <-w.Events:
 			if r.watched(e.Name) {
 				quiet.Reset(settle)

@@ -2,34 +2,35 @@ package token
 
 import (
 	"context"
-	"os"
 	"time"
 )
 
-// pollEvery is how often key files are looked at: half of the second within
-// which a rotation by another process must be known.
-const pollEvery = 500 * time.Millisecond
+// pollEvery is how often key documents are looked at: a quarter of the second
+// within which a rotation by another process must be known.
+const pollEvery = 250 * time.Millisecond
 
-// A followed file is loaded again whenever it is another than before.
+// A followed document is loaded again whenever it is another than before.
 type followed struct {
-	path string // "": nothing to follow
-	load func() error
-	seen os.FileInfo // when it was loaded last
-	said string      // what was reported last, and still holds
+	kept kept // zero: nothing to follow
+	load func(Document) error
+	seen string // its stamp when it was loaded last; "": never
+	said string // what was reported last, and still holds
 }
 
-// follow polls the files until ctx ends. The first look loads each: it may have
+// follow polls the documents until ctx ends. The first look loads each: it may have
 // changed since it was opened. A poll needs no watcher that a full queue, a
 // network folder or a container mount could make deaf.
-func follow(ctx context.Context, report func(error), files ...*followed) {
+func follow(ctx context.Context, report func(error), documents ...*followed) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		for _, f := range files {
-			if f.path == "" {
+		for _, f := range documents {
+			if f.kept.keeper == nil {
 				continue
 			}
 			switch err := f.look(); {
+			case ctx.Err() != nil:
+				return
 			case err == nil:
 				f.said = ""
 			case f.said != err.Error():
@@ -45,20 +46,24 @@ func follow(ctx context.Context, report func(error), files ...*followed) {
 	}
 }
 
-// look loads the file if it has changed; after a failure it tries again.
+// look loads the document if it has changed; after a failure it tries again.
 func (f *followed) look() error {
-	info, err := os.Stat(f.path) // before loading: a change meanwhile is seen the next time
+	stamp, err := f.kept.keeper.Stamp(f.kept.name) // before loading: a change meanwhile is seen the next time
 	if err != nil {
-		f.seen = nil
+		f.seen = ""
 		return err
 	}
-	if f.seen != nil && os.SameFile(f.seen, info) && f.seen.ModTime().Equal(info.ModTime()) && f.seen.Size() == info.Size() {
+	if f.seen != "" && f.seen == stamp {
 		return nil
 	}
-	if err := f.load(); err != nil {
-		f.seen = nil
+	doc, err := f.kept.keeper.Load(f.kept.name)
+	if err == nil {
+		err = f.load(doc)
+	}
+	if err != nil {
+		f.seen = ""
 		return err
 	}
-	f.seen = info
+	f.seen = stamp
 	return nil
 }

@@ -9,8 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -127,26 +126,28 @@ func NewDecrypter() (*Decrypter, error) {
 	return openDecrypter(k)
 }
 
-// LoadOrCreateDecrypter reads the key at path, or makes one there, of mode 0600.
-// A file that others may read is refused: who has read it reads the tokens.
+// LoadOrCreateDecrypter is [OpenDecrypter] for the file at path. A file that others
+// may read is refused: who has read it reads the tokens.
 func LoadOrCreateDecrypter(path string) (*Decrypter, error) {
-	k, err := loadDecryptKey(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if k, err = newDecryptKey(); err != nil {
-			return nil, err
+	return OpenDecrypter(Files(filepath.Dir(path)), filepath.Base(path))
+}
+
+// OpenDecrypter reads the key that a keeper has under a name, or makes one there.
+func OpenDecrypter(k Keeper, name string) (d *Decrypter, err error) {
+	err = kept{k, name}.open(func(doc Document) error {
+		var key jwk
+		if err := json.Unmarshal(doc.Text, &key); err != nil {
+			// The cause could quote the file; the place is enough.
+			return fmt.Errorf("%s is not a decryption key file; restore it, or move it away to have a new one made", doc.Place)
 		}
-		err = saveKeys(path, k, os.Link) // unlike a rename, a link never replaces
-		if errors.Is(err, fs.ErrExist) {
-			k, err = loadDecryptKey(path)
+		var err error
+		if d, err = openDecrypter(key); err != nil {
+			return fmt.Errorf("%s: %w; restore it, or move it away to have a new one made", doc.Place, err)
 		}
-	}
+		return nil
+	}, func() (any, error) { return newDecryptKey() })
 	if err != nil {
 		return nil, fmt.Errorf("decryption key: %w", err)
-	}
-	sweep(path)
-	d, err := openDecrypter(k)
-	if err != nil {
-		return nil, fmt.Errorf("decryption key: %s: %w; restore it, or move it away to have a new one made", path, err)
 	}
 	return d, nil
 }
@@ -163,18 +164,6 @@ func newDecryptKey() (jwk, error) {
 	}
 	k.KeyID = strict64.EncodeToString(sum)
 	return jwk{Key: k, Since: time.Now().UTC().Truncate(time.Second)}, nil
-}
-
-func loadDecryptKey(path string) (k jwk, err error) {
-	b, err := readPrivate(path)
-	if err != nil {
-		return k, err
-	}
-	if err := json.Unmarshal(b, &k); err != nil {
-		// The cause could quote the file; the place is enough.
-		return k, fmt.Errorf("%s is not a decryption key file; restore it, or move it away to have a new one made", path)
-	}
-	return k, nil
 }
 
 func openDecrypter(k jwk) (*Decrypter, error) {

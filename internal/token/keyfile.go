@@ -2,81 +2,67 @@ package token
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// A keyFile is the signing key file: private JWKs (RFC 7517), mode 0600.
+// A keyFile is the document of signing keys: private JWKs (RFC 7517).
 type keyFile struct {
 	Current jwk   `json:"current"`
 	Next    jwk   `json:"next"`
 	Retired []jwk `json:"retired"`
 }
 
-// LoadOrCreateSigner reads the signing keys at path, or makes them there, of
-// mode 0600 in a folder of mode 0700. Two processes that start at once end up
-// with the same keys. A file that others may read is refused, since whoever has
-// read it is the issuer. Another alg than the file's takes over by rotation.
+// LoadOrCreateSigner is [OpenSigner] for the file at path. A file that others may
+// read is refused, since whoever has read it is the issuer.
 func LoadOrCreateSigner(path string, alg Algorithm) (*Signer, error) {
+	return OpenSigner(Files(filepath.Dir(path)), filepath.Base(path), alg)
+}
+
+// OpenSigner reads the signing keys that a keeper has under a name, or makes them
+// there. Two that open at once end up with the same keys. Another alg than the
+// document's takes over by rotation.
+func OpenSigner(k Keeper, name string, alg Algorithm) (*Signer, error) {
 	if alg == "" {
 		alg = ES256
 	}
-	r, err := loadRing(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if r, err = newRing(alg); err != nil {
+	s := &Signer{alg: alg, kept: kept{k, name}}
+	err := s.kept.open(func(doc Document) error {
+		r, err := readRing(doc)
+		s.ring.Store(r)
+		return err
+	}, func() (any, error) {
+		r, err := newRing(alg)
+		if err != nil {
 			return nil, err
 		}
-		err = r.save(path, os.Link) // unlike a rename, a link never replaces
-		if errors.Is(err, fs.ErrExist) {
-			r, err = loadRing(path)
-		}
+		return r.file(), nil
+	})
+	if err == nil && s.ring.Load().next.alg != alg {
+		err = s.replaceNext()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("signing keys: %w", err)
-	}
-	sweep(path)
-	s := &Signer{alg: alg, path: path}
-	s.ring.Store(r)
-	if r.next.alg != alg {
-		if err := s.replaceNext(); err != nil {
-			return nil, fmt.Errorf("signing keys: %w", err)
-		}
 	}
 	return s, nil
 }
 
 // replaceNext makes the next key one of the algorithm that is wanted now.
 func (s *Signer) replaceNext() error {
-	unlock, err := lockKeys(s.path)
+	next, err := newKey(s.alg)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	r, err := loadRing(s.path)
-	if err != nil {
-		return err
-	}
-	if r.next.alg != s.alg {
-		next, err := newKey(s.alg)
-		if err != nil {
-			return err
+	_, err = s.change(func(r *ring) (*ring, error) {
+		if r.next.alg == s.alg {
+			return nil, nil
 		}
-		if r, err = makeRing(r.current.jwk, next, r.retired); err != nil {
-			return err
-		}
-		if err := r.save(s.path, os.Rename); err != nil {
-			return err
-		}
-	}
-	s.ring.Store(r)
-	return nil
+		return makeRing(r.current.jwk, next, r.retired)
+	})
+	return err
 }
 
 // Rotate makes the next key the current one if that has signed for longer than
@@ -86,59 +72,79 @@ func (s *Signer) replaceNext() error {
 func (s *Signer) Rotate(age time.Duration) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	done, err := s.rotate(age)
+	done, err := s.change(func(r *ring) (*ring, error) { return r.rotated(s.alg, age) })
 	if err != nil {
 		return false, fmt.Errorf("rotating signing keys: %w", err)
 	}
 	return done, nil
 }
 
-func (s *Signer) rotate(age time.Duration) (bool, error) {
-	old := s.ring.Load()
-	if s.path != "" {
-		unlock, err := lockKeys(s.path)
-		if err != nil {
+// change makes a ring of the one that is kept now and puts it there and to work; nil
+// leaves it. When somebody else was faster it is done once more, with theirs.
+func (s *Signer) change(f func(*ring) (*ring, error)) (bool, error) {
+	for range swaps {
+		old, revision := s.ring.Load(), ""
+		if s.kept.keeper != nil {
+			doc, err := s.kept.keeper.Load(s.kept.name)
+			if err != nil {
+				return false, err
+			}
+			if old, err = readRing(doc); err != nil {
+				return false, err
+			}
+			s.use(old)
+			revision = doc.Revision
+		}
+		r, err := f(old)
+		if err != nil || r == nil {
 			return false, err
 		}
-		defer unlock()
-		if old, err = loadRing(s.path); err != nil {
-			return false, err
+		swapped := true
+		if s.kept.keeper != nil {
+			if swapped, err = s.kept.store(revision, r.file()); err != nil {
+				return false, err
+			}
 		}
-		s.use(old)
+		if swapped {
+			s.ring.Store(r)
+			return true, nil
+		}
 	}
+	return false, errContended
+}
+
+// rotated is r with its next key in use and another one behind it; nil when the
+// current one has not signed for longer than age.
+func (r *ring) rotated(alg Algorithm, age time.Duration) (*ring, error) {
 	now := time.Now().UTC().Truncate(time.Second)
-	if now.Sub(old.current.Since) < age {
-		return false, nil
+	if now.Sub(r.current.Since) < age {
+		return nil, nil
 	}
-	next, err := newKey(s.alg)
+	next, err := newKey(alg)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	retired := []jwk{{Key: old.current.Key.Public(), Since: now}}
-	for _, k := range old.retired {
+	retired := []jwk{{Key: r.current.Key.Public(), Since: now}}
+	for _, k := range r.retired {
 		if now.Sub(k.Since) < retain && len(retired) < maxRetired {
 			retired = append(retired, k)
 		}
 	}
-	r, err := makeRing(jwk{Key: old.next.Key, Since: now}, next, retired)
-	if err != nil {
-		return false, err
-	}
-	if s.path != "" {
-		if err := r.save(s.path, os.Rename); err != nil {
-			return false, err
-		}
-	}
-	s.ring.Store(r)
-	return true, nil
+	return makeRing(jwk{Key: r.next.Key, Since: now}, next, retired)
 }
 
-// reload takes over what another process has written to the file; if that
-// cannot be used, the keys at work stay.
-func (s *Signer) reload() error {
+// Run takes over, within a second, what another process has rotated, until ctx
+// ends. What is wrong with the document goes to report, once; the keys at work stay.
+func (s *Signer) Run(ctx context.Context, report func(error)) {
+	follow(ctx, report, &followed{kept: s.kept, load: s.reload})
+}
+
+// reload takes over what another process has written; if that cannot be used, the
+// keys at work stay.
+func (s *Signer) reload(doc Document) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, err := loadRing(s.path)
+	r, err := readRing(doc)
 	if err != nil {
 		return fmt.Errorf("signing keys: %w", err)
 	}
@@ -154,93 +160,17 @@ func (s *Signer) use(r *ring) {
 	}
 }
 
-// lockKeys keeps other processes from changing the key files beside path until
-// unlock is called, or this process ends.
-func lockKeys(path string) (unlock func(), err error) {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
-		_ = dir.Close()
-		return nil, err
-	}
-	return func() { _ = dir.Close() }, nil
-}
-
-// sweep removes what a process killed while saving has left: those files hold
-// private keys. One that is young may be somebody's who is saving right now.
-func sweep(path string) {
-	left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), tempName(path)))
-	for _, name := range left {
-		if info, err := os.Lstat(name); err == nil && time.Since(info.ModTime()) > time.Minute {
-			_ = os.Remove(name)
-		}
-	}
-}
-
-// tempName is the pattern of the files that save writes first.
-func tempName(path string) string { return filepath.Base(path) + ".*.tmp" }
-
-func loadRing(path string) (*ring, error) {
-	b, err := readPrivate(path)
-	if err != nil {
-		return nil, err
-	}
+func readRing(doc Document) (*ring, error) {
 	var f keyFile
-	if err := json.Unmarshal(b, &f); err != nil {
+	if err := json.Unmarshal(doc.Text, &f); err != nil {
 		// The cause could quote the file; the place is enough.
-		return nil, fmt.Errorf("%s is not a signing key file; restore it, or move it away to have new keys made", path)
+		return nil, fmt.Errorf("%s is not a signing key file; restore it, or move it away to have new keys made", doc.Place)
 	}
 	r, err := makeRing(f.Current, f.Next, f.Retired)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; restore it, or move it away to have new keys made", path, err)
+		return nil, fmt.Errorf("%s: %w; restore it, or move it away to have new keys made", doc.Place, err)
 	}
 	return r, nil
 }
 
-// readPrivate reads a file of private keys.
-func readPrivate(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %v); run: chmod 600 %s", path, info.Mode().Perm(), path)
-	}
-	return os.ReadFile(path)
-}
-
-func (r *ring) save(path string, publish func(from, to string) error) error {
-	return saveKeys(path, keyFile{r.current.jwk, r.next.jwk, r.retired}, publish)
-}
-
-// saveKeys writes keys beside path, forces them to disk, and lets publish put
-// them there in one step: a crash at any moment leaves the old file or the new one.
-func saveKeys(path string, keys any, publish func(from, to string) error) (err error) {
-	b, err := json.MarshalIndent(keys, "", "  ")
-	if err != nil {
-		return err
-	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, tempName(path)) // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := publish(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+func (r *ring) file() keyFile { return keyFile{r.current.jwk, r.next.jwk, r.retired} }

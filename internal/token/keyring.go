@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -30,12 +30,17 @@ func NewKeyring(algs ...Algorithm) (*Keyring, error) {
 	return makeKeyring(algs, NewSigner)
 }
 
-// LoadOrCreateKeyring reads the keys in dir, or makes them there: one file for
-// each algorithm, "es256.jwks" and so on, as [LoadOrCreateSigner] does. RSA keys
-// take about a second to make.
+// LoadOrCreateKeyring is [OpenKeyring] for the files in dir.
 func LoadOrCreateKeyring(dir string, algs ...Algorithm) (*Keyring, error) {
+	return OpenKeyring(Files(dir), "", algs...)
+}
+
+// OpenKeyring reads the keys that a keeper has under dir, or makes them there: one
+// document for each algorithm, "es256.jwks" and so on, as [OpenSigner] does. RSA
+// keys take about a second to make.
+func OpenKeyring(k Keeper, dir string, algs ...Algorithm) (*Keyring, error) {
 	return makeKeyring(algs, func(alg Algorithm) (*Signer, error) {
-		return LoadOrCreateSigner(filepath.Join(dir, strings.ToLower(string(alg))+".jwks"), alg)
+		return OpenSigner(k, path.Join(dir, strings.ToLower(string(alg))+".jwks"), alg)
 	})
 }
 
@@ -113,15 +118,14 @@ func (k *Keyring) Rotate(age time.Duration) (bool, error) {
 	return rotated, errors.Join(append(errs, k.publish())...)
 }
 
-// Run takes over, within a second, what another process has rotated on disk,
-// until ctx ends. What is wrong with a file goes to report, once; the keys at
-// work stay.
+// Run takes over, within a second, what another process has rotated, until ctx
+// ends. What is wrong with a document goes to report, once; the keys at work stay.
 func (k *Keyring) Run(ctx context.Context, report func(error)) {
-	files := make([]*followed, len(k.signers))
+	all := make([]*followed, len(k.signers))
 	for i, s := range k.signers {
-		files[i] = &followed{path: s.path, load: func() error { return errors.Join(s.reload(), k.publish()) }}
+		all[i] = &followed{kept: s.kept, load: func(doc Document) error { return errors.Join(s.reload(doc), k.publish()) }}
 	}
-	follow(ctx, report, files...)
+	follow(ctx, report, all...)
 }
 
 // publish puts the signers' sets together.

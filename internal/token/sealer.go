@@ -10,8 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +25,7 @@ var ErrSealed = errors.New("not sealed by this house for this purpose, or change
 // secrets at rest. Keys rotate: the newest seals, all that are kept open. It is
 // safe for concurrent use; the zero Sealer opens nothing and seals nothing.
 type Sealer struct {
-	path string // "" in memory
+	kept kept // zero: in memory
 	mu   sync.Mutex
 	ring atomic.Pointer[sealRing]
 }
@@ -46,6 +45,16 @@ type sealRing struct {
 	file sealKeys
 	keys map[uint32]*openKey
 	now  *openKey
+	late *openKey  // seals instead of now
+	from time.Time // from then on
+}
+
+// sealing is the key that seals now.
+func (r *sealRing) sealing() *openKey {
+	if r.late != nil && !time.Now().Before(r.from) {
+		return r.late
+	}
+	return r.now
 }
 
 type openKey struct {
@@ -55,9 +64,10 @@ type openKey struct {
 }
 
 const (
-	sealID   = 4  // bytes that name the key
-	sealSalt = 16 // bytes that make the key of one text
-	macBytes = 16 // of a tag: 128 bits, as forging needs our answer to each guess
+	sealLate = 2 * time.Second // how long a new key only opens: others follow within a second
+	sealID   = 4               // bytes that name the key
+	sealSalt = 16              // bytes that make the key of one text
+	macBytes = 16              // of a tag: 128 bits, as forging needs our answer to each guess
 )
 
 // NewSealer makes a Sealer whose key lives in memory only.
@@ -70,29 +80,25 @@ func NewSealer() (*Sealer, error) {
 	return s, s.use(f)
 }
 
-// LoadOrCreateSealer reads the sealing keys at path, or makes them there, of mode
-// 0600. A file that others may read is refused: who has read it can make tokens.
+// LoadOrCreateSealer is [OpenSealer] for the file at path. A file that others may
+// read is refused: who has read it can make tokens.
 func LoadOrCreateSealer(path string) (*Sealer, error) {
-	s := &Sealer{path: path}
-	f, err := loadSealKeys(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if f, err = (sealKeys{}).next(); err != nil {
-			return nil, err
-		}
-		err = saveKeys(path, f, os.Link) // unlike a rename, a link never replaces
-		if errors.Is(err, fs.ErrExist) {
-			f, err = loadSealKeys(path)
-		}
-	}
+	return OpenSealer(Files(filepath.Dir(path)), filepath.Base(path))
+}
+
+// OpenSealer reads the sealing keys that a keeper has under a name, or makes them there.
+func OpenSealer(k Keeper, name string) (*Sealer, error) {
+	s := &Sealer{kept: kept{k, name}}
+	err := s.kept.open(s.reload, func() (any, error) { return sealKeys{}.next() })
 	if err != nil {
 		return nil, fmt.Errorf("sealing keys: %w", err)
 	}
-	sweep(path)
-	return s, s.use(f)
+	return s, nil
 }
 
-// Rotate adds a key that seals from now on. Older ones go on opening: what they
-// sealed at rest has no end.
+// Rotate adds a key that seals from now on; where other processes share the keys,
+// from in two seconds on, when all of them can open what it seals. Older ones go on
+// opening: what they sealed at rest has no end.
 func (s *Sealer) Rotate() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,44 +113,54 @@ func (s *Sealer) rotate() error {
 	if r == nil {
 		return errors.New("a sealer without keys")
 	}
-	old := r.file
-	if s.path != "" {
-		// What another process sealed with a key that this one would overwrite
-		// could never be opened again.
-		unlock, err := lockKeys(s.path)
+	if s.kept.keeper == nil {
+		f, err := r.file.next()
 		if err != nil {
 			return err
 		}
-		defer unlock()
-		if old, err = loadSealKeys(s.path); err != nil {
+		return s.use(f)
+	}
+	for range swaps {
+		// What another process sealed with a key that this one would overwrite
+		// could never be opened again.
+		doc, err := s.kept.keeper.Load(s.kept.name)
+		if err != nil {
 			return err
 		}
+		old, err := readSealKeys(doc)
+		if err != nil {
+			return err
+		}
+		f, err := old.next()
+		if err != nil {
+			return err
+		}
+		swapped, err := s.kept.store(doc.Revision, f)
+		if err != nil {
+			return err
+		}
+		if swapped {
+			return s.use(f)
+		}
 	}
-	f, err := old.next()
+	return errContended
+}
+
+// Run takes over, within a second, the keys that another process has added, until
+// ctx ends. What is wrong with the document goes to report, once; the keys at work
+// stay.
+func (s *Sealer) Run(ctx context.Context, report func(error)) {
+	follow(ctx, report, &followed{kept: s.kept, load: func(doc Document) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.reload(doc)
+	}})
+}
+
+func (s *Sealer) reload(doc Document) error {
+	f, err := readSealKeys(doc)
 	if err != nil {
 		return err
-	}
-	if s.path != "" {
-		if err := saveKeys(s.path, f, os.Rename); err != nil {
-			return err
-		}
-	}
-	return s.use(f)
-}
-
-// Run takes over, within a second, the keys that another process has written to
-// the file, until ctx ends. What is wrong with a file goes to report, once; the
-// keys at work stay.
-func (s *Sealer) Run(ctx context.Context, report func(error)) {
-	follow(ctx, report, &followed{path: s.path, load: s.reload})
-}
-
-func (s *Sealer) reload() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := loadSealKeys(s.path)
-	if err != nil {
-		return fmt.Errorf("sealing keys: %w", err)
 	}
 	return s.use(f)
 }
@@ -157,11 +173,12 @@ func (s *Sealer) Seal(purpose string, plain []byte) (string, error) {
 		return "", errors.New("a sealer without keys")
 	}
 	b := make([]byte, sealID+sealSalt, sealID+sealSalt+16+len(plain))
-	putID(b, r.now.id)
+	k := r.sealing()
+	putID(b, k.id)
 	if _, err := rand.Read(b[sealID:]); err != nil {
 		return "", err
 	}
-	aead, err := r.now.aead(b[sealID:])
+	aead, err := k.aead(b[sealID:])
 	if err != nil {
 		return "", err
 	}
@@ -200,7 +217,7 @@ func (s *Sealer) Sign(purpose string, data []byte) ([]byte, error) {
 	if r == nil {
 		return nil, errors.New("a sealer without keys")
 	}
-	return r.now.tag(purpose, data), nil
+	return r.sealing().tag(purpose, data), nil
 }
 
 // Verify says nil when tag is of Sign for that purpose and data, else [ErrSealed].
@@ -247,6 +264,7 @@ func (s *Sealer) use(f sealKeys) error {
 		return errors.New("sealing keys: there are none")
 	}
 	r := &sealRing{file: f, keys: map[uint32]*openKey{}}
+	var before *openKey
 	for _, k := range f.Keys {
 		if len(k.Key) != 32 || r.keys[k.ID] != nil {
 			return errors.New("sealing keys: a key is not 256 bits long, or is there twice")
@@ -257,8 +275,18 @@ func (s *Sealer) use(f sealKeys) error {
 		seal := derived.Sum(nil)
 		derived = hmac.New(sha256.New, k.Key)
 		derived.Write([]byte("gatehouse mac"))
-		r.now = &openKey{id: k.ID, seal: seal, mac: derived.Sum(nil)}
+		r.now, before = &openKey{id: k.ID, seal: seal, mac: derived.Sum(nil)}, r.now
 		r.keys[k.ID] = r.now
+	}
+	if s.kept.keeper != nil && before != nil {
+		// The clock that counts is that of who seals: from when it knows the key.
+		r.from = f.Keys[len(f.Keys)-1].Since.Add(sealLate)
+		if old := s.ring.Load(); old != nil {
+			if r.from = old.from; old.keys[r.now.id] == nil {
+				r.from = time.Now().Add(sealLate)
+			}
+		}
+		r.now, r.late = before, r.now
 	}
 	s.ring.Store(r)
 	return nil
@@ -279,14 +307,10 @@ func (f sealKeys) next() (sealKeys, error) {
 	return out, nil
 }
 
-func loadSealKeys(path string) (f sealKeys, err error) {
-	b, err := readPrivate(path)
-	if err != nil {
-		return f, err
-	}
-	if err := json.Unmarshal(b, &f); err != nil || len(f.Keys) == 0 {
+func readSealKeys(doc Document) (f sealKeys, err error) {
+	if err := json.Unmarshal(doc.Text, &f); err != nil || len(f.Keys) == 0 {
 		// The cause could quote the file; the place is enough.
-		return f, fmt.Errorf("%s is not a sealing key file; restore it: what it sealed cannot be read without it", path)
+		return f, fmt.Errorf("%s is not a sealing key file; restore it: what it sealed cannot be read without it", doc.Place)
 	}
 	return f, nil
 }

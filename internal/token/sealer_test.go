@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
@@ -81,44 +83,54 @@ func TestTagsHoldForTheirPurposeAndDataOnly(t *testing.T) {
 }
 
 func TestSealingKeysRotateAndOldOnesStillOpen(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys", "seal.json")
-	s, err := token.LoadOrCreateSealer(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	old, _ := s.Seal("totp", []byte("secret"))
-	tag, _ := s.Sign("refresh", []byte("x"))
-	if err := s.Rotate(); err != nil {
-		t.Fatal(err)
-	}
-	again, err := token.LoadOrCreateSealer(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range []*token.Sealer{s, again} {
-		if plain, err := k.Open("totp", old); err != nil || string(plain) != "secret" {
-			t.Errorf("sealed before the rotation: %q, %v", plain, err)
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "keys", "seal.json")
+		s, err := token.LoadOrCreateSealer(path)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := k.Verify("refresh", []byte("x"), tag); err != nil {
-			t.Errorf("signed before the rotation: %v", err)
+		old, _ := s.Seal("totp", []byte("secret"))
+		tag, _ := s.Sign("refresh", []byte("x"))
+		if err := s.Rotate(); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if now, _ := again.Sign("refresh", []byte("x")); bytes.Equal(now, tag) {
-		t.Error("the old key still signs")
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := token.LoadOrCreateSealer(path); err == nil {
-		t.Error("a key file that others may read is taken")
-	}
-	if err := os.WriteFile(path, []byte(`{"keys":[{"id":1,"key":"c2hvcnQ="}]}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := token.LoadOrCreateSealer(path); err == nil {
-		t.Error("a short key is taken")
-	}
+		again, err := token.LoadOrCreateSealer(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range []*token.Sealer{s, again} {
+			if plain, err := k.Open("totp", old); err != nil || string(plain) != "secret" {
+				t.Errorf("sealed before the rotation: %q, %v", plain, err)
+			}
+			if err := k.Verify("refresh", []byte("x"), tag); err != nil {
+				t.Errorf("signed before the rotation: %v", err)
+			}
+		}
+		for _, k := range []*token.Sealer{s, again} {
+			if now, _ := k.Sign("refresh", []byte("x")); !bytes.Equal(now, tag) {
+				t.Error("the new key seals before other processes can have it")
+			}
+		}
+		time.Sleep(3 * time.Second)
+		for _, k := range []*token.Sealer{s, again} {
+			if now, _ := k.Sign("refresh", []byte("x")); bytes.Equal(now, tag) {
+				t.Error("the old key still signs")
+			}
+		}
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := token.LoadOrCreateSealer(path); err == nil {
+			t.Error("a key file that others may read is taken")
+		}
+		if err := os.WriteFile(path, []byte(`{"keys":[{"id":1,"key":"c2hvcnQ="}]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := token.LoadOrCreateSealer(path); err == nil {
+			t.Error("a short key is taken")
+		}
+	})
 }

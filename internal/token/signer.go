@@ -36,7 +36,7 @@ const (
 // verify, and their private halves are gone. It is safe for concurrent use.
 type Signer struct {
 	alg  Algorithm
-	path string // "" in memory
+	kept kept // zero: in memory
 
 	mu   sync.Mutex // held while rotating
 	ring atomic.Pointer[ring]

@@ -60,6 +60,7 @@ type Problem struct {
 	Nonce      string        // DPoP-Nonce value (RFC 9449 §9) for Unauthenticated; "" for none
 	Allow      []string      // methods for MethodNotAllowed
 	RetryAfter time.Duration // set for RateLimited and Overloaded
+	Policies   []string      // names of the limits that refused, for RateLimited
 	Decision   *Decision     // the reasons, for the operator's event only
 	Err        error         // the cause; never shown to the caller
 }

@@ -18,19 +18,23 @@ func (l *Limit) take(tat, now, cost int64) (next int64, r Result) {
 	if late := after - l.tolerance; late > 0 {
 		return tat, l.result(false, ahead, late)
 	}
+	if l.failures { // whether this request fails is not known yet
+		return tat, l.result(true, ahead, 0)
+	}
 	return now + after, l.result(true, after, 0)
 }
 
-// charge takes cost tokens for what has been done already: as many as there are.
+// charge takes cost tokens for what has been done already: as many as there are,
+// and of a limit of failures as many as can be owed.
 func (l *Limit) charge(tat, now, cost int64) (next int64) {
 	ahead := max(l.bounded(tat, now), now) - now
-	return now + min(l.tolerance, ahead+min(cost, l.burst)*l.interval)
+	return now + min(l.ceiling, ahead+min(cost, l.burst)*l.interval)
 }
 
 // bounded repairs a schedule that no sequence of calls leads to: it comes of
 // another rate before a reload, and must not lock the caller out for longer than
 // this limit ever would.
-func (l *Limit) bounded(tat, now int64) int64 { return min(tat, now+l.tolerance) }
+func (l *Limit) bounded(tat, now int64) int64 { return min(tat, now+l.ceiling) }
 
 func (l *Limit) result(ok bool, ahead, wait int64) Result {
 	r := Result{OK: ok, Limit: l, Remaining: max(0, (l.tolerance-ahead)/l.interval), Reset: ahead}

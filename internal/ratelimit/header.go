@@ -37,14 +37,21 @@ func AppendResult(dst []byte, r Result) []byte {
 	return strconv.AppendInt(dst, seconds(t), 10)
 }
 
-// Problem is what a caller that was refused sees: rate_limited (429).
+// Problem is what a caller that was refused sees: rate_limited (429), of the
+// draft's type quota-exceeded. The cause names the limit, for the operator.
 func Problem(r Result) *gatehouse.Problem {
-	detail := "Too many requests."
-	if r.Limit != nil {
-		detail = fmt.Sprintf("Too many requests: %d in %s are allowed.", r.Limit.count, time.Duration(r.Limit.window))
-	}
 	wait := time.Duration(max(1, seconds(r.RetryAfter))) * time.Second
-	return &gatehouse.Problem{Kind: gatehouse.RateLimited, Reason: "rate_limited", Detail: detail, RetryAfter: wait}
+	p := &gatehouse.Problem{Kind: gatehouse.RateLimited, Reason: "rate_limited", Detail: "Too many requests.", RetryAfter: wait}
+	if l := r.Limit; l != nil {
+		what := "Too many requests"
+		if l.failures {
+			what = "Too many requests that failed"
+		}
+		p.Detail = fmt.Sprintf("%s: %d in %s are allowed.", what, l.count, time.Duration(l.window))
+		p.Policies = []string{l.name}
+		p.Err = fmt.Errorf("limit %s: %s", l.name, l)
+	}
+	return p
 }
 
 func appendName(dst []byte, name string) []byte {

@@ -3,29 +3,10 @@ package ratelimit
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
-
-// A dimension is one of the things a limit counts by.
-type dimension uint8
-
-const (
-	byAddress   dimension = iota + 1 // the IPv4 address, or the /64 of an IPv6 one
-	byPrincipal                      // issuer and subject
-	byKey                            // API key or client certificate
-	byClient                         // OAuth client, within its issuer
-	byTenant
-	byOperation // API and operation
-)
-
-var dimensions = map[string]dimension{
-	"address": byAddress, "principal": byPrincipal, "key": byKey, "client": byClient, "tenant": byTenant, "operation": byOperation,
-}
 
 // Bounds of a limit.
 const (
@@ -35,157 +16,139 @@ const (
 	maxAhead  = 366 * 24 * time.Hour // burst × interval
 )
 
+// A Spec says what a limit counts and how much it lets through. The zero Spec
+// gives no limit.
+type Spec struct {
+	// Name goes into headers that callers see, and is what a count is kept by,
+	// across reloads too: limits that share a name share their counts. Letters,
+	// digits and _ . - : only.
+	Name string
+	// By is what it counts by: address, network, asn, country, principal, key,
+	// client, tenant, operation, custom ([Key.Custom]), several joined by +, or all
+	// for one count for everyone. A caller who lacks the thing is counted by its
+	// address instead: nobody escapes a limit by being nobody.
+	By         string
+	IPv6Prefix int    // bits of an IPv6 address that are one caller: 48, 56 or 64; 0 is 64
+	Rate       string // "100/min", see [Parse]
+	Burst      int    // how many tokens may be taken at once; 0 for a whole window's
+	Cost       int    // tokens of one request; 0 is 1
+	Failures   bool   // requests only ask whether a token is left; [Limiter.Charge] takes it from those that failed
+	Shadow     bool   // what is refused is to be let through all the same
+}
+
 // A Limit is how much each key may have. The zero Limit gives nothing. Make one
-// with [NewLimit]; it is read-only.
+// with [Compile] or [NewLimit]; it is read-only.
 type Limit struct {
 	name      string
 	id        [2]uint64 // of the name
 	by        []dimension
-	count     int64
+	ipv6      int   // bytes of an IPv6 address that count
+	count     int64 // of the rate
 	window    int64 // ns
 	interval  int64 // ns between tokens, rounded up: a limit is never exceeded by rounding
 	burst     int64
 	tolerance int64 // burst × interval
+	ceiling   int64 // how far ahead of its schedule a key may be at all: tolerance, or more where it can owe
+	cost      int64
+	failures  bool
+	shadow    bool
 }
 
-// NewLimit makes a limit of the rate ("100/min", see [Parse]). burst is how many
-// tokens may be taken at once, 0 for a whole window's.
-//
-// by is what it counts by: address (of IPv6 the /64), principal, key, client,
-// tenant, operation, several joined by +, or all for one count for everyone. A
-// caller who lacks the thing is counted by its address instead: nobody escapes
-// a limit by being nobody.
-//
-// The name goes into headers that callers see, and is what a count is kept by,
-// across reloads too, so limits that share a name share their counts: letters,
-// digits and _ . - only.
+// debt is how many bursts a key may owe for failures. They are counted when they
+// are over, so that who sends a thousand at once gets as many answers: it pays for
+// them by waiting longer.
+const debt = 10
+
+// NewLimit is [Compile] for a limit that has nothing but these.
 func NewLimit(name, by, rate string, burst int) (*Limit, error) {
-	count, window, err := Parse(rate)
+	return Compile(Spec{Name: name, By: by, Rate: rate, Burst: burst})
+}
+
+// Compile makes a limit.
+func Compile(s Spec) (*Limit, error) {
+	count, window, err := Parse(s.Rate)
 	if err != nil {
 		return nil, err
 	}
-	if name == "" || len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool {
-		return r != '_' && r != '.' && r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	if s.Name == "" || len(s.Name) > 64 || strings.ContainsFunc(s.Name, func(r rune) bool {
+		return r != '_' && r != '.' && r != '-' && r != ':' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	}) {
-		return nil, fmt.Errorf("limit name %q: expected 1 to 64 letters, digits, _ . -", name)
+		return nil, fmt.Errorf("limit name %q: expected 1 to 64 letters, digits, _ . - :", s.Name)
 	}
-	if burst < 0 || burst > MaxCount {
-		return nil, fmt.Errorf("limit %q: burst %d is not between 0 and %d", name, burst, MaxCount)
+	if s.Burst < 0 || s.Burst > MaxCount {
+		return nil, fmt.Errorf("limit %q: burst %d is not between 0 and %d", s.Name, s.Burst, MaxCount)
 	}
-	l := &Limit{name: name, count: int64(count), window: int64(window), burst: int64(burst)}
-	if burst == 0 {
+	l := &Limit{name: s.Name, count: int64(count), window: int64(window), burst: int64(s.Burst), cost: int64(max(1, s.Cost)), failures: s.Failures, shadow: s.Shadow}
+	if s.Burst == 0 {
 		l.burst = l.count
 	}
 	l.interval = (l.window + l.count - 1) / l.count
-	if l.interval < int64(minToken) {
-		return nil, fmt.Errorf("limit %q: %s is more than one each microsecond", name, rate)
-	}
-	if l.interval > int64(maxAhead)/l.burst {
-		return nil, fmt.Errorf("limit %q: a burst of %d at %s takes more than a year to come back", name, l.burst, rate)
+	switch {
+	case l.interval < int64(minToken):
+		return nil, fmt.Errorf("limit %q: %s is more than one each microsecond", s.Name, s.Rate)
+	case l.interval > int64(maxAhead)/l.burst:
+		return nil, fmt.Errorf("limit %q: a burst of %d at %s takes more than a year to come back", s.Name, l.burst, s.Rate)
+	case s.Cost < 0 || l.cost > l.burst:
+		return nil, fmt.Errorf("limit %q: a request costs %d and only %d may come at once: none would ever be let through", s.Name, s.Cost, l.burst)
 	}
 	l.tolerance = l.burst * l.interval
-	sum := sha256.Sum256([]byte(name))
+	l.ceiling = l.tolerance
+	if l.failures {
+		l.ceiling *= debt
+	}
+	switch s.IPv6Prefix {
+	case 0:
+		l.ipv6 = 8
+	case 48, 56, 64:
+		l.ipv6 = s.IPv6Prefix / 8
+	default:
+		return nil, fmt.Errorf("limit %q: an IPv6 caller is a /48, /56 or /64, not a /%d", s.Name, s.IPv6Prefix)
+	}
+	sum := sha256.Sum256([]byte(s.Name))
 	l.id = [2]uint64{binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])}
-	if l.by, err = parseBy(by); err != nil {
-		return nil, fmt.Errorf("limit %q: %w", name, err)
+	if l.by, err = parseBy(s.By); err != nil {
+		return nil, fmt.Errorf("limit %q: %w", s.Name, err)
 	}
 	return l, nil
-}
-
-func parseBy(by string) ([]dimension, error) {
-	if by == "all" {
-		return nil, nil
-	}
-	var out []dimension
-	for part := range strings.SplitSeq(by, "+") {
-		d, ok := dimensions[part]
-		if !ok {
-			return nil, fmt.Errorf("cannot count by %q: expected address, principal, key, client, tenant, operation, several joined by +, or all", part)
-		}
-		if slices.Contains(out, d) {
-			return nil, fmt.Errorf("counts by %q twice", part)
-		}
-		out = append(out, d)
-	}
-	return out, nil
 }
 
 // Name returns the limit's name.
 func (l *Limit) Name() string { return l.name }
 
+// Cost is how many tokens a request takes.
+func (l *Limit) Cost() int64 { return l.cost }
+
+// Burst is how many tokens may be taken at once.
+func (l *Limit) Burst() int64 { return l.burst }
+
+// Failures reports whether only requests that fail are counted: [Limiter.Take]
+// then takes nothing.
+func (l *Limit) Failures() bool { return l.failures }
+
+// Shadow reports whether a refusal is to be told to the operator alone.
+func (l *Limit) Shadow() bool { return l.shadow }
+
 // String describes the limit: "100 in 1m0s, 20 at once, by principal+operation".
 func (l *Limit) String() string {
 	by := make([]string, len(l.by))
 	for i, d := range l.by {
-		for name, known := range dimensions {
-			if d == known {
-				by[i] = name
-			}
-		}
+		by[i] = names[d]
 	}
 	if len(by) == 0 {
 		by = []string{"all"}
 	}
-	return fmt.Sprintf("%d in %s, %d at once, by %s", l.count, time.Duration(l.window), l.burst, strings.Join(by, "+"))
-}
-
-// NeedsPrincipal reports whether the limit can be taken only after
-// authentication.
-func (l *Limit) NeedsPrincipal() bool {
-	return slices.ContainsFunc(l.by, func(d dimension) bool { return d != byAddress && d != byOperation })
-}
-
-// Parse reads a rate: a count, a slash and a window, as in "100/min", "10/s",
-// "1000/h", "5/15min". Units are s, min, h and d.
-func Parse(rate string) (count int, window time.Duration, err error) {
-	fail := func(why string) (int, time.Duration, error) {
-		return 0, 0, fmt.Errorf("rate %q: %s; expected a count and a window, like 100/min (units s, min, h, d)", shorten(rate), why)
+	out := fmt.Sprintf("%d in %s, %d at once, by %s", l.count, time.Duration(l.window), l.burst, strings.Join(by, "+"))
+	if l.ipv6 != 8 && l.Counts("address") {
+		out += fmt.Sprintf(" (an IPv6 /%d is one)", l.ipv6*8)
 	}
-	left, right, ok := strings.Cut(rate, "/")
-	if !ok {
-		return fail("no slash")
+	if l.cost > 1 {
+		out += fmt.Sprintf(", a request costs %d", l.cost)
 	}
-	if count, err = number(left); err != nil {
-		return fail(err.Error())
+	if l.failures {
+		out += ", only what fails is counted"
 	}
-	digits := len(right) - len(strings.TrimLeft(right, "0123456789"))
-	many := 1
-	if digits > 0 {
-		if many, err = number(right[:digits]); err != nil {
-			return fail(err.Error())
-		}
+	if l.shadow {
+		out += ", shadow: nothing is refused"
 	}
-	unit := map[string]time.Duration{
-		"s": time.Second, "sec": time.Second, "second": time.Second,
-		"m": time.Minute, "min": time.Minute, "minute": time.Minute,
-		"h": time.Hour, "hour": time.Hour, "d": 24 * time.Hour, "day": 24 * time.Hour,
-	}[right[digits:]]
-	if unit == 0 {
-		return fail("unknown unit")
-	}
-	if time.Duration(many) > MaxWindow/unit {
-		return fail("the window is longer than 31 days")
-	}
-	return count, time.Duration(many) * unit, nil
-}
-
-func number(s string) (int, error) {
-	if s == "" || len(s) > 7 || s[0] == '+' || s[0] == '-' {
-		return 0, fmt.Errorf("the number is not between 1 and %d", MaxCount)
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return 0, errors.New("not a number")
-	}
-	if n < 1 || n > MaxCount {
-		return 0, fmt.Errorf("the number is not between 1 and %d", MaxCount)
-	}
-	return n, nil
-}
-
-func shorten(s string) string {
-	if len(s) > 32 {
-		return s[:32] + "…"
-	}
-	return s
+	return out
 }

@@ -4,12 +4,11 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/bits"
-	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/gatehouse-api/gatehouse"
 )
 
 const (
@@ -31,6 +30,7 @@ type Limiter struct {
 	start    time.Time
 	mask     uint64
 	overflow atomic.Uint64
+	refused  sync.Map // [Refusals] without its number → *atomic.Uint64
 	shared   sync.Map // limit id → *atomic.Int64, the schedule its newcomers share while there is no room
 	shard    [shards]shard
 }
@@ -75,30 +75,6 @@ func (l *Limiter) At(t time.Time) int64 { return max(0, int64(t.Sub(l.start))) +
 // or when Entries is too small.
 func (l *Limiter) Overflowed() uint64 { return l.overflow.Load() }
 
-// A Key says who is asking; fill what is known. Strings are compared whole,
-// never joined.
-type Key struct {
-	Address        netip.Addr
-	Issuer         string
-	Subject        string
-	KeyID          string
-	Client         string
-	Tenant         string
-	API, Operation string
-}
-
-// KeyOf collects what is known of a request. p and op may be nil.
-func KeyOf(address netip.Addr, p *gatehouse.Principal, op *gatehouse.Operation) Key {
-	k := Key{Address: address}
-	if p != nil {
-		k.Issuer, k.Subject, k.KeyID, k.Client, k.Tenant = p.Issuer, p.Subject, p.KeyID, p.Client, p.Tenant
-	}
-	if op != nil {
-		k.API, k.Operation = op.API, op.ID
-	}
-	return k
-}
-
 // A Result is the state of one limit for one key after a call. Times are in
 // nanoseconds. The zero Result refuses.
 type Result struct {
@@ -124,7 +100,7 @@ func (l *Limiter) Take(limit *Limit, key Key, cost, now int64) Result {
 	entry := s.entry(hash, l.mask, now)
 	if entry == nil {
 		s.mu.Unlock()
-		return l.spill(limit, cost, now)
+		return l.spill(limit, func(tat int64) (int64, Result) { return limit.take(tat, now, cost) })
 	}
 	next, r := limit.take(entry.tat, now, cost)
 	entry.tat = next
@@ -133,8 +109,10 @@ func (l *Limiter) Take(limit *Limit, key Key, cost, now int64) Result {
 }
 
 // Charge spends cost tokens for work that a request turned out to be, or all
-// there are if there are fewer: the caller's next requests pay for it. A key the
-// full table does not know pays nothing more.
+// there are if there are fewer: the caller's next requests pay for it. Of a limit
+// of failures more can be owed. A key the full table does not know pays nothing
+// more, but for failures, which count for all newcomers together: a full table
+// makes nobody free to guess.
 func (l *Limiter) Charge(limit *Limit, key Key, cost, now int64) {
 	if limit == nil || limit.interval == 0 || cost < 1 {
 		return
@@ -145,9 +123,13 @@ func (l *Limiter) Charge(limit *Limit, key Key, cost, now int64) {
 	}
 	s := &l.shard[hash[0]%shards]
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if entry := s.entry(hash, l.mask, now); entry != nil {
+	entry := s.entry(hash, l.mask, now)
+	if entry != nil {
 		entry.tat = limit.charge(entry.tat, now, cost)
+	}
+	s.mu.Unlock()
+	if entry == nil && limit.failures {
+		l.spill(limit, func(tat int64) (int64, Result) { return limit.charge(tat, now, cost), Result{} })
 	}
 }
 
@@ -187,7 +169,7 @@ func (s *shard) find(hash [2]uint64, mask uint64) (at uint64, found bool) {
 // spill counts a key the table has no room for. All such keys share one
 // schedule: an attacker who fills the table with fresh keys gains one burst, not
 // one for each key, and resets nobody.
-func (l *Limiter) spill(limit *Limit, cost, now int64) Result {
+func (l *Limiter) spill(limit *Limit, step func(tat int64) (next int64, r Result)) Result {
 	l.overflow.Add(1)
 	v, ok := l.shared.Load(limit.id)
 	if !ok {
@@ -199,79 +181,44 @@ func (l *Limiter) spill(limit *Limit, cost, now int64) Result {
 	}
 	for {
 		tat := shared.Load()
-		next, r := limit.take(tat, now, cost)
+		next, r := step(tat)
 		if shared.CompareAndSwap(tat, next) {
 			return r
 		}
 	}
 }
 
-// hash names the key's count: the limit's name and each dimension in turn, in
-// two keyed 64-bit hashes. Only what a caller can choose needs the key. The
-// second result is false if nothing tells who is asking.
-func (l *Limiter) hash(limit *Limit, key *Key) (h [2]uint64, ok bool) {
-	h = limit.id
-	for _, d := range limit.by {
-		var in, name string
-		switch d {
-		case byPrincipal:
-			in, name = key.Issuer, key.Subject
-		case byKey:
-			in, name = key.Issuer, key.KeyID
-		case byClient:
-			in, name = key.Issuer, key.Client
-		case byTenant:
-			name = key.Tenant
-		case byOperation:
-			if in, name = key.API, key.Operation; name == "" {
-				return h, false
-			}
-		case byAddress:
-		}
-		// Who lacks a name is counted by address, under a mark of its own: an
-		// anonymous caller is not the principal whose name is that address.
-		if name == "" {
-			if !key.Address.IsValid() {
-				return h, false
-			}
-			h = l.foldAddress(mark(h, byAddress), key.Address)
-			continue
-		}
-		h = mark(h, d)
-		if in != "" {
-			h = mark(l.fold(h, in), 0)
-		}
-		h = l.fold(h, name)
+// Refusals is how often a limit has refused, or would have.
+type Refusals struct {
+	Limit  string // its name
+	Shadow bool   // and it was let through
+	Number uint64
+}
+
+// Refused counts that limit refused a request.
+func (l *Limiter) Refused(limit *Limit) {
+	key := Refusals{Limit: limit.name, Shadow: limit.shadow}
+	v, ok := l.refused.Load(key)
+	if !ok {
+		v, _ = l.refused.LoadOrStore(key, new(atomic.Uint64))
 	}
-	return h, true
-}
-
-func mark(h [2]uint64, d dimension) [2]uint64 {
-	return [2]uint64{mix(h[0], uint64(d)+1), mix(h[1], uint64(d)+1)}
-}
-
-func (l *Limiter) fold(h [2]uint64, s string) [2]uint64 {
-	h[0] = mix(h[0], maphash.String(l.seed[0], s))
-	h[1] = mix(h[1], maphash.String(l.seed[1], s))
-	return h
-}
-
-// foldAddress counts an IPv6 network of /64 as one caller: whoever has one has
-// all its 2^64 addresses.
-func (l *Limiter) foldAddress(h [2]uint64, a netip.Addr) [2]uint64 {
-	a = a.Unmap()
-	b := a.As16()
-	n := 16
-	if a.Is6() {
-		n = 8
+	if n, ok := v.(*atomic.Uint64); ok {
+		n.Add(1)
 	}
-	h[0] = mix(h[0], maphash.Bytes(l.seed[0], b[:n]))
-	h[1] = mix(h[1], maphash.Bytes(l.seed[1], b[:n]))
-	return h
 }
 
-// mix makes the order of what is folded count.
-func mix(a, b uint64) uint64 {
-	hi, lo := bits.Mul64(a^0x9e3779b97f4a7c15, b|1)
-	return hi ^ lo ^ b
+// Refusals lists what was counted by [Limiter.Refused], by name.
+func (l *Limiter) Refusals() []Refusals {
+	var out []Refusals
+	l.refused.Range(func(k, v any) bool {
+		if r, ok := k.(Refusals); ok {
+			if n, ok := v.(*atomic.Uint64); ok {
+				r.Number = n.Load()
+				out = append(out, r)
+			}
+		}
+		return true
+	})
+	slices.SortFunc(out, func(a, b Refusals) int { return strings.Compare(a.Limit, b.Limit) })
+	return out
 }

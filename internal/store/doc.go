@@ -17,6 +17,11 @@
 // Errors are plain, wrapped and for the operator; callers of an API never see
 // them. A busy, full or broken database is an error, never an empty answer.
 //
+// What a fleet shares for a short time (marks that something was used, budgets of
+// rate limits, leases, messages) is kept by [Shared]: in memory, or by Valkey or
+// Redis. Who can write there can have limits forgotten and used codes used again,
+// not more; losing it means the same for what was in it.
+//
 //	db, err := store.Open(ctx, store.Config{Path: "data/gatehouse.db"})
 //	err = db.Migrate(ctx, "keys", migrations) // an fs.FS with 0001_keys.sql, 0002_….sql
 //	err = db.Write(ctx, func(tx *sql.Tx) error {

@@ -58,6 +58,11 @@ if ! { command -v h2load && command -v wrk && command -v ab; } >/dev/null 2>&1; 
 		echo "tools/test.sh: h2load, wrk or ab not available (apt-get install nghttp2-client wrk apache2-utils): the tests with them are left out"
 	fi
 fi
+# Helm, which renders the chart.
+if [ ! -x "$deps/helm/helm" ] && ! command -v helm >/dev/null 2>&1; then
+	GOBIN=$PWD/$deps/helm go install helm.sh/helm/v3/cmd/helm@v3.22.0 >/dev/null 2>&1 ||
+		echo "tools/test.sh: helm not available (go install helm.sh/helm/v3/cmd/helm): the chart is not rendered"
+fi
 # What drives a browser through the sign-in pages, and looks for faults in them. The browser is the machine's: Chromium.
 if [ ! -e "$deps/node_modules/axe-core" ] || [ ! -e "$deps/node_modules/playwright-core" ]; then
 	command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps" playwright-core@1.65.1 axe-core@4.14.1 >/dev/null 2>&1 ||

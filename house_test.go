@@ -23,7 +23,7 @@ const module = "github.com/gatehouse-api/gatehouse"
 // plan in docs/architecture.md is added here with its first file.
 var layers = [][]string{
 	{"."}, // the nouns
-	{"internal/config", "internal/store", "internal/token", "internal/http1"},
+	{"internal/config", "internal/store", "internal/token", "internal/http1", "internal/networks"},
 	{"internal/auditlog", "internal/demo"},
 	{}, // vault
 	{"internal/authn", "internal/authz", "internal/ratelimit", "internal/validate", "internal/ddos", // checks: one question about one request

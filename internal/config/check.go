@@ -27,6 +27,7 @@ func (f *File) check() []*Error {
 	}
 	c.listeners()
 	c.admin()
+	c.networks()
 	c.oauth()
 	c.issuers()
 	c.roles()

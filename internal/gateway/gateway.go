@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
+	"github.com/gatehouse-api/gatehouse/internal/networks"
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
@@ -79,6 +80,8 @@ type Snapshot struct {
 	Router *validate.Router
 	Routes []*Route // by the router's route numbers
 	Authn  *authn.Authenticator
+
+	Networks *networks.Set // what is known about addresses
 
 	held []Held
 }

@@ -143,6 +143,9 @@ func compile(path string, rules bool, at *Plan, edit func(*config.File)) (*Plan,
 		}
 	}
 	var errs []error
+	if err := p.loadNetworks(sum); err != nil {
+		errs = append(errs, err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.APIs)) {
 		api := planAPI{name: name, cfg: f.APIs[name], unmet: map[string][]string{}}
 		if err := p.addAPI(c, &api); err != nil {

@@ -41,6 +41,12 @@ func AppendResult(dst []byte, r Result) []byte {
 // draft's type quota-exceeded. The cause names the limit, for the operator.
 func Problem(r Result) *gatehouse.Problem {
 	wait := time.Duration(max(1, seconds(r.RetryAfter))) * time.Second
+	if r.Unavailable {
+		return &gatehouse.Problem{
+			Kind: gatehouse.Overloaded, Reason: "limit_unavailable", RetryAfter: wait, Err: fmt.Errorf("limit %s: %w", r.Limit.Name(), errUncounted),
+			Detail: "The request cannot be counted now, so it is not carried out.",
+		}
+	}
 	p := &gatehouse.Problem{Kind: gatehouse.RateLimited, Reason: "rate_limited", Detail: "Too many requests.", RetryAfter: wait}
 	if l := r.Limit; l != nil {
 		what := "Too many requests"
@@ -48,6 +54,9 @@ func Problem(r Result) *gatehouse.Problem {
 			what = "Too many requests that failed"
 		}
 		p.Detail = fmt.Sprintf("%s: %d in %s are allowed.", what, l.count, time.Duration(l.window))
+		if l.quota != nil {
+			p.Detail = fmt.Sprintf("The quota is used up: %d a %s are allowed.", l.count, l.quota.unit)
+		}
 		p.Policies = []string{l.name}
 		p.Err = fmt.Errorf("limit %s: %s", l.name, l)
 	}

@@ -10,10 +10,10 @@ import (
 
 // Bounds of a limit.
 const (
-	MaxCount  = 1_000_000            // tokens a window, and of a burst
-	MaxWindow = 31 * 24 * time.Hour  // of a rate
-	minToken  = time.Microsecond     // the shortest interval between tokens
-	maxAhead  = 366 * 24 * time.Hour // burst × interval
+	MaxCount  = 1_000_000           // tokens a window, and of a burst
+	MaxWindow = 31 * 24 * time.Hour // of a rate
+	minToken  = time.Microsecond    // the shortest interval between tokens
+	maxAhead  = 45 * 24 * time.Hour // burst × interval, as a fleet's engine keeps it
 )
 
 // A Spec says what a limit counts and how much it lets through. The zero Spec
@@ -34,6 +34,10 @@ type Spec struct {
 	Cost       int    // tokens of one request; 0 is 1
 	Failures   bool   // requests only ask whether a token is left; [Limiter.Charge] takes it from those that failed
 	Shadow     bool   // what is refused is to be let through all the same
+	Strict     bool   // in a fleet, each request asks the engine: nothing is ever let through too much, and what cannot be asked is refused
+
+	Quota    string // "10000/month", see [ParseQuota]; in the place of Rate and Burst
+	Timezone string // of Quota, as the IANA database names it; "": UTC
 }
 
 // A Limit is how much each key may have. The zero Limit gives nothing. Make one
@@ -52,6 +56,8 @@ type Limit struct {
 	cost      int64
 	failures  bool
 	shadow    bool
+	strict    bool
+	quota     *calendar // nil: a rate. Else count and burst are the quota, interval and tolerance 0.
 }
 
 // debt is how many bursts a key may owe for failures. They are counted when they
@@ -66,10 +72,42 @@ func NewLimit(name, by, rate string, burst int) (*Limit, error) {
 
 // Compile makes a limit.
 func Compile(s Spec) (*Limit, error) {
+	if s.Quota != "" {
+		return compileQuota(s)
+	}
 	count, window, err := Parse(s.Rate)
 	if err != nil {
 		return nil, err
 	}
+	l, err := s.limit()
+	if err != nil {
+		return nil, err
+	}
+	l.count, l.window = int64(count), int64(window)
+	if l.burst == 0 {
+		l.burst = l.count
+	}
+	l.interval = (l.window + l.count - 1) / l.count
+	switch {
+	case l.interval < int64(minToken):
+		return nil, fmt.Errorf("limit %q: %s is more than one each microsecond", s.Name, s.Rate)
+	case l.interval > int64(maxAhead)/l.burst:
+		return nil, fmt.Errorf("limit %q: a burst of %d at %s takes more than 45 days to come back", s.Name, l.burst, s.Rate)
+	case l.cost > l.burst:
+		return nil, fmt.Errorf("limit %q: a request costs %d and only %d may come at once: none would ever be let through", s.Name, s.Cost, l.burst)
+	case l.strict && l.failures:
+		return nil, fmt.Errorf("limit %q: whether a request fails is known when it is over, so a limit of failures cannot be strict", s.Name)
+	}
+	l.tolerance = l.burst * l.interval
+	l.ceiling = l.tolerance
+	if l.failures {
+		l.ceiling *= debt
+	}
+	return l, nil
+}
+
+// limit is what a limit has whatever it counts in.
+func (s *Spec) limit() (*Limit, error) {
 	if s.Name == "" || len(s.Name) > 64 || strings.ContainsFunc(s.Name, func(r rune) bool {
 		return r != '_' && r != '.' && r != '-' && r != ':' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	}) {
@@ -78,23 +116,11 @@ func Compile(s Spec) (*Limit, error) {
 	if s.Burst < 0 || s.Burst > MaxCount {
 		return nil, fmt.Errorf("limit %q: burst %d is not between 0 and %d", s.Name, s.Burst, MaxCount)
 	}
-	l := &Limit{name: s.Name, count: int64(count), window: int64(window), burst: int64(s.Burst), cost: int64(max(1, s.Cost)), failures: s.Failures, shadow: s.Shadow}
-	if s.Burst == 0 {
-		l.burst = l.count
+	if s.Cost < 0 {
+		return nil, fmt.Errorf("limit %q: cost %d is below 0", s.Name, s.Cost)
 	}
-	l.interval = (l.window + l.count - 1) / l.count
-	switch {
-	case l.interval < int64(minToken):
-		return nil, fmt.Errorf("limit %q: %s is more than one each microsecond", s.Name, s.Rate)
-	case l.interval > int64(maxAhead)/l.burst:
-		return nil, fmt.Errorf("limit %q: a burst of %d at %s takes more than a year to come back", s.Name, l.burst, s.Rate)
-	case s.Cost < 0 || l.cost > l.burst:
-		return nil, fmt.Errorf("limit %q: a request costs %d and only %d may come at once: none would ever be let through", s.Name, s.Cost, l.burst)
-	}
-	l.tolerance = l.burst * l.interval
-	l.ceiling = l.tolerance
-	if l.failures {
-		l.ceiling *= debt
+	l := &Limit{
+		name: s.Name, burst: int64(s.Burst), cost: int64(max(1, s.Cost)), failures: s.Failures, shadow: s.Shadow, strict: s.Strict,
 	}
 	switch s.IPv6Prefix {
 	case 0:
@@ -106,9 +132,11 @@ func Compile(s Spec) (*Limit, error) {
 	}
 	sum := sha256.Sum256([]byte(s.Name))
 	l.id = [2]uint64{binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])}
-	if l.by, err = parseBy(s.By); err != nil {
+	by, err := parseBy(s.By)
+	if err != nil {
 		return nil, fmt.Errorf("limit %q: %w", s.Name, err)
 	}
+	l.by = by
 	return l, nil
 }
 
@@ -138,6 +166,12 @@ func (l *Limit) String() string {
 		by = []string{"all"}
 	}
 	out := fmt.Sprintf("%d in %s, %d at once, by %s", l.count, time.Duration(l.window), l.burst, strings.Join(by, "+"))
+	if l.quota != nil {
+		out = fmt.Sprintf("%d a %s (%s), by %s", l.count, l.quota.unit, l.quota.where, strings.Join(by, "+"))
+	}
+	if l.strict {
+		out += ", strict"
+	}
 	if l.ipv6 != 8 && l.Counts("address") {
 		out += fmt.Sprintf(" (an IPv6 /%d is one)", l.ipv6*8)
 	}

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"math/bits"
 	"slices"
 	"strings"
@@ -21,10 +22,14 @@ type Config struct {
 	// Entries is how many keys are counted at once, 0 for 262,144. One takes 24
 	// bytes, and frees its place as soon as its caller has its whole burst back.
 	Entries int
+	Engine  Engine       // of the fleet; nil: this node counts alone
+	Quotas  *Quotas      // nil: quotas are refused
+	Log     *slog.Logger // nil: none
 }
 
 // A Limiter remembers how far ahead of its schedule each key is. It is safe for
-// concurrent use, bounded in memory and owns no goroutine.
+// concurrent use and bounded in memory. With an engine or quotas, [Limiter.Run]
+// keeps it supplied.
 type Limiter struct {
 	seed     [2]maphash.Seed
 	start    time.Time
@@ -32,6 +37,9 @@ type Limiter struct {
 	overflow atomic.Uint64
 	refused  sync.Map // [Refusals] without its number → *atomic.Uint64
 	shared   sync.Map // limit id → *atomic.Int64, the schedule its newcomers share while there is no room
+	fleet    *leases  // nil: alone
+	quotas   *leases
+	log      *slog.Logger
 	shard    [shards]shard
 }
 
@@ -60,6 +68,7 @@ func New(cfg Config) (*Limiter, error) {
 	}
 	perShard := 1 << bits.Len(uint(cfg.Entries/shards-1))
 	l := &Limiter{seed: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, start: time.Now(), mask: uint64(perShard - 1)}
+	l.join(&cfg)
 	return l, nil
 }
 
@@ -83,17 +92,22 @@ type Result struct {
 	Remaining  int64 // tokens left
 	Reset      int64 // until the whole burst is back
 	RetryAfter int64 // until it is worth trying again; 0 if OK
+
+	Unavailable bool // refused because it cannot be counted now
 }
 
 // Take spends cost tokens, or none if there are not that many. A cost below one
 // or above the burst is refused.
 func (l *Limiter) Take(limit *Limit, key Key, cost, now int64) Result {
 	if limit == nil || limit.interval == 0 {
-		return Result{RetryAfter: int64(time.Second)}
+		return l.takeQuota(limit, &key, cost, now)
 	}
 	hash, known := l.hash(limit, &key)
 	if !known {
 		return limit.result(false, limit.tolerance, limit.window)
+	}
+	if l.fleet != nil {
+		return l.fleet.take(limit, &key, hash, period{}, cost, now)
 	}
 	s := &l.shard[hash[0]%shards]
 	s.mu.Lock()
@@ -115,10 +129,15 @@ func (l *Limiter) Take(limit *Limit, key Key, cost, now int64) Result {
 // makes nobody free to guess.
 func (l *Limiter) Charge(limit *Limit, key Key, cost, now int64) {
 	if limit == nil || limit.interval == 0 || cost < 1 {
+		l.chargeQuota(limit, &key, cost, now)
 		return
 	}
 	hash, known := l.hash(limit, &key)
 	if !known {
+		return
+	}
+	if l.fleet != nil {
+		l.fleet.charge(limit, &key, hash, period{}, cost, now)
 		return
 	}
 	s := &l.shard[hash[0]%shards]

@@ -204,6 +204,9 @@ type Ask struct {
 	// Spent are tokens spent without a grant, while the engine was away. They are
 	// charged, up to one more burst of debt.
 	Spent int64
+	// Ahead is what the asker knows of the schedule: that it is at least so far
+	// ahead. An engine that has forgotten learns it again, from many nodes once.
+	Ahead time.Duration
 }
 
 // A Grant answers an Ask.
@@ -404,7 +407,7 @@ func name(what, s string) error {
 func (a *Ask) advance(backlog int64) (Grant, int64) {
 	t := int64(a.Interval)
 	whole := micros(a.Burst * t)
-	backlog = min(max(backlog, 0), 2*whole)
+	backlog = min(max(backlog, min(int64(a.Ahead/time.Microsecond), whole), 0), 2*whole)
 	backlog = min(backlog+micros(min(a.Spent, 2*a.Burst)*t), 2*whole)
 	if back := min(a.Back, a.Burst)*t/1000 - int64(a.Held/time.Microsecond); back > 0 {
 		backlog = max(0, backlog-back)

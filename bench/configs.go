@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -162,6 +163,9 @@ type house struct {
 	cert, key         string
 	idle              time.Duration // until a silent caller is let go
 	extra             string        // more settings of the API, indented by four
+	limits            string        // of the listeners; "": none that a load could meet
+	each              string        // rate of one address; "": more than a load asks for
+	top               string        // more settings of the house
 }
 
 // furnish writes what a Gatehouse needs into its home and returns a token it takes.
@@ -187,12 +191,13 @@ func (h *house) furnish() (string, error) {
 	if h.kind == public {
 		access, bodyAccess, anyAccess, security, guardrails = "{public: true}", "{public: true}", "{public: true}", "[]", ""
 	}
+	limits, each := cmp.Or(h.limits, "{connections: 20000, connections_per_address: 20000}"), cmp.Or(h.each, "rate: 1000000/s, burst: 1000000")
 	config := fmt.Sprintf(`gatehouse: 1
 data: ./data
 events: {rotate: 16MiB, keep: 4}
 listeners:
-  - {address: "127.0.0.1:%[1]d", plaintext: a benchmark on loopback, timeouts: {idle: %[5]s}, limits: {connections: 20000, connections_per_address: 20000}}
-  - {address: "127.0.0.1:%[2]d", tls: {certificate: %[6]q, key: %[7]q}, timeouts: {idle: %[5]s}, limits: {connections: 20000, connections_per_address: 20000}}
+  - {address: "127.0.0.1:%[1]d", plaintext: a benchmark on loopback, timeouts: {idle: %[5]s}, limits: %[14]s}
+  - {address: "127.0.0.1:%[2]d", tls: {certificate: %[6]q, key: %[7]q}, timeouts: {idle: %[5]s}, limits: %[14]s}
 admin: {address: "127.0.0.1:%[3]d"}
 issuers:
   bench: {issuer: https://issuer.bench, audience: customers, jwks: ./jwks.json, claims: {tenant: string}, tenant: tenant}
@@ -202,7 +207,7 @@ roles: {support: [customers:use]}
     openapi: ./openapi.yaml
     upstreams: ["http://127.0.0.1:%[4]d"]
     limits:
-      - {id: address, per: address, rate: 1000000/s, burst: 1000000}
+      - {id: address, per: address, %[15]s}
       - {id: user, per: principal, rate: 1000000/s, burst: 1000000}
 %[9]s    operations:
       getCustomer: %[10]s
@@ -212,7 +217,7 @@ roles: {support: [customers:use]}
       search: %[12]s
       limited: {%[13]s, limits: [{id: few, per: principal, rate: 1/s}]}
       socket: {%[13]s, upgrade: websocket}
-`, h.plain, h.tls, h.admin, h.service, h.idle, h.cert, h.key, guardrails, h.extra, access, bodyAccess, anyAccess, strings.Trim(anyAccess, "{}"))
+`, h.plain, h.tls, h.admin, h.service, h.idle, h.cert, h.key, guardrails, h.extra, access, bodyAccess, anyAccess, strings.Trim(anyAccess, "{}"), limits, each) + h.top
 	if h.kind == quiet {
 		config += "waf: {mode: \"off\", leaks: \"off\"}\n"
 	}

@@ -14,19 +14,21 @@ import (
 )
 
 var (
-	rounds    = flag.Int("rounds", 5, "turns each proxy takes")
-	seconds   = flag.Int("seconds", 4, "of load in a turn")
-	conns     = flag.Int("connections", 32, "kept open by the load")
-	caddy     = flag.String("caddy", "", "path of a caddy binary; none: left out")
-	traefik   = flag.String("traefik", "", "path of a traefik binary; none: left out")
-	krakend   = flag.String("krakend", "", "path of a krakend binary; none: left out")
-	binary    = flag.String("gatehouse", "", "path of a gatehouse binary; none: built here")
-	post      = flag.Bool("post", false, "POST a 430-byte JSON body instead of GET")
-	minutes   = flag.Float64("minutes", 30, "that a soak takes")
-	rate      = flag.Int("rate", 500, "requests a second of a soak")
-	idleConns = flag.Int("idle", 10000, "connections held by the idle mode")
-	target    = flag.String("to", "", "host:port the rate mode asks")
-	csvPath   = flag.String("csv", "bench/out/soak.csv", "file for the samples of a soak")
+	rounds     = flag.Int("rounds", 5, "turns each proxy takes")
+	seconds    = flag.Int("seconds", 4, "of load in a turn")
+	conns      = flag.Int("connections", 32, "kept open by the load")
+	caddy      = flag.String("caddy", "", "path of a caddy binary; none: left out")
+	traefik    = flag.String("traefik", "", "path of a traefik binary; none: left out")
+	krakend    = flag.String("krakend", "", "path of a krakend binary; none: left out")
+	binary     = flag.String("gatehouse", "", "path of a gatehouse binary; none: built here")
+	post       = flag.Bool("post", false, "POST a 430-byte JSON body instead of GET")
+	minutes    = flag.Float64("minutes", 30, "that a soak takes")
+	rate       = flag.Int("rate", 500, "requests a second of a soak")
+	idleConns  = flag.Int("idle", 10000, "connections held by the idle mode")
+	target     = flag.String("to", "", "host:port the rate mode asks")
+	attackName = flag.String("attack", "", "the one attack the attacker mode makes, or the only one of the attacks mode")
+	tlsPort    = flag.Int("tls", 0, "port with TLS the attacker mode goes to")
+	csvPath    = flag.String("csv", "bench/out/soak.csv", "file for the samples of a soak")
 )
 
 // A mode is one thing to measure, with its own defaults of -rounds and -seconds.
@@ -46,7 +48,9 @@ func modes() []mode {
 		{"idle", idleMode, 1, 5},
 		{"rate", rateMode, 1, 3}, // the load of latency
 		{"soak", soakMode, 1, 1},
-		{"oauth", oauthMode, 3, 3}, // within a minute and a half
+		{"attacks", attacksMode, 1, 12},
+		{"attacker", attackerMode, 1, 12}, // one of them
+		{"oauth", oauthMode, 3, 3},        // within a minute and a half
 	}
 }
 

@@ -59,6 +59,7 @@ type leases struct {
 	waiting atomic.Int64
 	away    atomic.Pointer[error] // why the bank does not answer; nil: it does
 	outages atomic.Uint32         // how often it went away
+	ended   atomic.Bool           // nothing more is kept in hand
 	pool    sync.Pool             // of waiters
 	shard   [shards]leaseShard
 }
@@ -138,7 +139,7 @@ func (f *leases) room(limit *Limit) int64 {
 	if !f.quota {
 		n -= n / 2
 	}
-	if limit.strict || limit.failures {
+	if limit.strict || limit.failures || f.ended.Load() {
 		return 0
 	}
 	return n

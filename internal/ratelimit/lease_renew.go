@@ -335,6 +335,7 @@ func (f *leases) sweep(now int64) {
 
 // drain charges what was spent and gives back what was not.
 func (f *leases) drain(ctx context.Context) {
+	f.ended.Store(true)
 	if f.away.Load() != nil {
 		return
 	}

@@ -7,3 +7,11 @@ func Period(l *Limit, t time.Time) (since, until time.Time) {
 	p := l.quota.at(t)
 	return time.UnixMilli(p.since), time.UnixMilli(p.until)
 }
+
+// Same reports whether two keys are one for a node, and one for the fleet. known is
+// false where one of them is nobody.
+func Same(l *Limiter, lim *Limit, a, b *Key) (node, fleet, known bool) {
+	h, ok1 := l.hash(lim, a)
+	g, ok2 := l.hash(lim, b)
+	return h == g, lim.digest(a) == lim.digest(b), ok1 && ok2
+}

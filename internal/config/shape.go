@@ -81,6 +81,8 @@ type Timeouts struct {
 	Head     time.Duration `yaml:"head" default:"5s" min:"100ms" max:"1m" doc:"For the whole head of a request."`
 	Idle     time.Duration `yaml:"idle" default:"60s" min:"1s" max:"1h" doc:"Between two requests of a connection."`
 	BodyIdle time.Duration `yaml:"body_idle" default:"10s" min:"100ms" max:"10m" doc:"Without a byte of a body."`
+	TakeIdle time.Duration `yaml:"take_idle" default:"30s" min:"100ms" max:"10m" doc:"Without taking a byte of the answer."`
+	Shake    time.Duration `yaml:"handshake" default:"5s" min:"100ms" max:"1m" doc:"For a whole TLS handshake."`
 }
 
 // ListenerLimits bound what callers can occupy.
@@ -88,6 +90,11 @@ type ListenerLimits struct {
 	HeaderBytes           Size `yaml:"header_bytes" default:"32KiB" min:"1KiB" max:"1MiB" doc:"Of one request's head."`
 	Connections           int  `yaml:"connections" default:"10000" min:"1" max:"10000000" doc:"Open at once."`
 	ConnectionsPerAddress int  `yaml:"connections_per_address" default:"256" min:"1" max:"10000000" doc:"Open at once from one address (an IPv6 /64)."`
+	Handshakes            int  `yaml:"handshakes" default:"1024" min:"16" max:"1000000" doc:"TLS handshakes at once; one address has a sixteenth of them."`
+	BodyRate              Size `yaml:"body_rate" default:"240B" min:"1B" max:"1GiB" doc:"Of a body a second at least, once it has been waited for as long as timeouts.body_idle."`
+	Streams               int  `yaml:"streams" default:"100" min:"1" max:"10000" doc:"HTTP/2 requests at once on a connection."`
+	Resets                int  `yaml:"resets" default:"200" min:"10" max:"1000000" doc:"HTTP/2 requests of a connection taken back before they were answered, above those answered, and a tenth of it more each second. Beyond that it is closed."`
+	Overhead              int  `yaml:"overhead" default:"2000" min:"10" max:"10000000" doc:"HTTP/2 frames of a connection that carry nothing, such as PING and SETTINGS, and a tenth of it more each second. Beyond that it is closed."`
 }
 
 // Admin is the operator's listener.

@@ -251,11 +251,9 @@ func (r *runner) listen(ctx context.Context) (bound []Bound, serve []func() erro
 			return nil, nil, fmt.Errorf("%s: %w", l.Place, err)
 		}
 		open = append(open, nl)
-		front := http1.NewServer(http1.Config{
-			MaxConns: l.Limits.Connections, MaxConnsPerAddress: l.Limits.ConnectionsPerAddress, HeadTimeout: l.Timeouts.Head,
-			IdleTimeout: l.Timeouts.Idle, BodyIdle: l.Timeouts.BodyIdle, MaxHeadBytes: int(l.Limits.HeaderBytes),
-			Trusted: trust.Trusts, OnRefuse: r.gate.Refused, Log: r.log,
-		}, r.gate.On(trust))
+		bounds := frontBounds(l)
+		bounds.Trusted, bounds.OnRefuse, bounds.Log = trust.Trusts, r.gate.Refused, r.log
+		front := http1.NewServer(bounds, r.gate.On(trust))
 		r.servers = append(r.servers, front)
 		serve = append(serve, served(front, nl, conf))
 		b := Bound{URL: "http://" + nl.Addr().String()}
@@ -287,6 +285,15 @@ func (r *runner) listen(ctx context.Context) (bound []Bound, serve []func() erro
 	r.servers = append(r.servers, admin)
 	serve = append(serve, served(admin, nl, conf))
 	return bound, serve, nil
+}
+
+// frontBounds is what a caller of l can occupy.
+func frontBounds(l *config.Listener) http1.Config {
+	return http1.Config{
+		MaxConns: l.Limits.Connections, MaxConnsPerAddress: l.Limits.ConnectionsPerAddress, MaxHandshakes: l.Limits.Handshakes, HandshakeTimeout: l.Timeouts.Shake,
+		HeadTimeout: l.Timeouts.Head, IdleTimeout: l.Timeouts.Idle, BodyIdle: l.Timeouts.BodyIdle, MinBodyRate: int(l.Limits.BodyRate), WriteIdle: l.Timeouts.TakeIdle,
+		MaxHeadBytes: int(l.Limits.HeaderBytes), MaxStreams: l.Limits.Streams, MaxResets: l.Limits.Resets, MaxOverhead: l.Limits.Overhead,
+	}
 }
 
 func served(s *http1.Server, l net.Listener, conf *tls.Config) func() error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
 )
 
 // A setting that is read and not handed on is a promise nobody keeps.
@@ -54,5 +55,30 @@ apis:
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("handed on\n%+v %+v, want\n%+v %+v", got, got.Health, want, want.Health)
+	}
+}
+
+func TestEveryBoundOfAListenerIsHandedOn(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "gatehouse.yaml")
+	err := os.WriteFile(name, []byte(`gatehouse: 1
+listeners:
+  - address: 127.0.0.1:0
+    timeouts: {head: 1s, idle: 2s, body_idle: 3s, take_idle: 4s, handshake: 5s}
+    limits: {header_bytes: 2KiB, connections: 3, connections_per_address: 4, handshakes: 50, body_rate: 6B, streams: 7, resets: 80, overhead: 90}
+oauth: {issuer: "https://localhost:8443"}
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := config.Load(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := http1.Config{
+		HeadTimeout: time.Second, IdleTimeout: 2 * time.Second, BodyIdle: 3 * time.Second, WriteIdle: 4 * time.Second, HandshakeTimeout: 5 * time.Second,
+		MaxHeadBytes: 2 << 10, MaxConns: 3, MaxConnsPerAddress: 4, MaxHandshakes: 50, MinBodyRate: 6, MaxStreams: 7, MaxResets: 80, MaxOverhead: 90,
+	}
+	if got := frontBounds(&f.Listeners[0]); !reflect.DeepEqual(got, want) {
+		t.Errorf("handed on\n%+v, want\n%+v", got, want)
 	}
 }

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/auditlog", "internal/demo"},
 	{}, // vault
 	{"internal/authn", "internal/authz", "internal/ratelimit", "internal/validate", "internal/ddos", // checks: one question about one request
-		"internal/pki", "internal/egress", "internal/identity"}, // keepers
+		"internal/pki", "internal/egress", "internal/identity", "internal/fleet"}, // keepers
 	{"internal/gateway", "internal/monitor", "internal/oauth"},
 	{"internal/plan"},
 	{"internal/posture"},

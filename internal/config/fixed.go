@@ -26,6 +26,9 @@ func (f *File) Fixed(b *File) string {
 		(x.Token == nil) != (y.Token == nil) || x.Token != nil && !x.Token.Equal(y.Token.Reveal()) {
 		out = append(out, "admin")
 	}
+	if !f.Fleet.same(b.Fleet) {
+		out = append(out, "fleet")
+	}
 	if f.Drain != b.Drain {
 		out = append(out, "drain")
 	}

@@ -36,6 +36,7 @@ type File struct {
 	Identity           Identity           `yaml:"identity" doc:"The people who sign in at the OAuth server."`
 	Guardrails         []Guardrail        `yaml:"guardrails" max:"256" doc:"Rules which every operation of every API must satisfy, public ones included."`
 	WAF                WAF                `yaml:"waf" doc:"Rules that look for attacks in the content of requests and answers: the OWASP Core Rule Set and your own."`
+	Fleet              *Fleet             `yaml:"fleet" doc:"Several nodes over one database that are one house. Default: a node of its own, with its keys in the data folder."`
 	Events             Events             `yaml:"events" doc:"The record of every request."`
 	Drain              Drain              `yaml:"drain" doc:"How the gateway ends when it is told to."`
 	APIs               map[string]*API    `yaml:"apis" keys:"name" doc:"The APIs, by name."`

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"path/filepath"
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/egress"
@@ -34,18 +33,17 @@ type authority struct {
 	stop   func()
 }
 
-// openSecrets reads the keys in the data folder, or makes them there.
-func openSecrets(f *config.File) (*secrets, error) {
-	at := func(name string) string { return filepath.Join(f.Data.Value, name) }
+// openSecrets reads the keys a keeper has, or makes them there.
+func openSecrets(k token.Keeper) (*secrets, error) {
 	var s secrets
 	var err error
-	if s.keys, err = token.LoadOrCreateKeyring(at("oauth-keys"), token.ES256, token.EdDSA, token.RS256); err != nil {
+	if s.keys, err = token.OpenKeyring(k, ringKeys, ringAlgorithms()...); err != nil {
 		return nil, err
 	}
-	if s.seal, err = token.LoadOrCreateSealer(at("seal.json")); err != nil {
+	if s.seal, err = token.OpenSealer(k, sealKeys); err != nil {
 		return nil, err
 	}
-	s.decrypter, err = token.LoadOrCreateDecrypter(at("token-decryption.jwk"))
+	s.decrypter, err = token.OpenDecrypter(k, decryptKey)
 	return &s, err
 }
 
@@ -64,7 +62,7 @@ func (h *House) authorityFor(p *plan.Plan) (*authority, error) {
 		return a, nil
 	}
 	if h.secrets == nil {
-		if h.secrets, err = openSecrets(f); err != nil {
+		if h.secrets, err = openSecrets(h.keeper); err != nil {
 			return nil, err
 		}
 		h.workers.Go(func() { h.secrets.keys.Run(h.ctx, h.reporter("signing keys")) })

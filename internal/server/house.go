@@ -38,6 +38,7 @@ type House struct {
 	record  *auditlog.Log
 	changes *auditlog.Changes
 	signer  *token.Signer
+	keeper  token.Keeper // of the keys
 	pools   *gateway.Pools
 	limiter *ratelimit.Limiter
 	meter   *monitor.Monitor
@@ -96,8 +97,14 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 			}
 		})
 	})
-	if h.signer, err = token.LoadOrCreateSigner(filepath.Join(f.Data.Value, "internal-token.jwks"), token.ES256); err != nil {
+	if h.keeper, err = keeperOf(ctx, f, h.db, h.changes, log); err != nil {
 		return h, err
+	}
+	if h.signer, err = token.OpenSigner(h.keeper, internalKeys, token.ES256); err != nil {
+		return h, err
+	}
+	if f.Fleet != nil {
+		h.workers.Go(func() { h.signer.Run(h.ctx, h.reporter("keys of internal tokens")) })
 	}
 	h.workers.Go(h.rotateKeys)
 	mint, err := token.NewMinter(token.MinterConfig{Issuer: internalIssuer}, h.signer)
@@ -118,7 +125,7 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 const keyLife = 30 * 24 * time.Hour
 
 // rotateKeys gives the internal tokens a new key when the old one has signed for
-// long enough. Only this process does: the record's lock keeps a second one out.
+// long enough. Of several nodes that do at once one does: the keeper sees to it.
 func (h *House) rotateKeys() {
 	daily := time.NewTicker(24 * time.Hour)
 	defer daily.Stop()

@@ -68,7 +68,10 @@ func OpenOffice(ctx context.Context, path string) (_ *Office, err error) {
 		return nil, err
 	}
 	o, a := &Office{db: h.db}, &authority{}
-	if h.secrets, err = openSecrets(f); err == nil {
+	if h.keeper, err = keeperOf(ctx, f, h.db, h.changes, h.log); err == nil {
+		h.secrets, err = openSecrets(h.keeper)
+	}
+	if err == nil {
 		if err = h.build(ctx, p, a); err == nil {
 			h.keys.Follow(ctx, a.owners)
 			o.Desk = h.desk(p, a)

@@ -1,0 +1,36 @@
+package config
+
+// A Fleet is what several nodes over one database have in common.
+type Fleet struct {
+	Key       *Secret  `yaml:"key" required:"true" doc:"Secret of at least 32 random bytes, the same at every node, under which the keys of the house are sealed in the database: openssl rand -base64 48 > fleet.key. Keep a copy where the database's backups are not."`
+	OtherKeys []Secret `yaml:"other_keys" max:"8" doc:"Secrets that only open: while key is changed, the one before, or the one to come."`
+	Place     Place    `yaml:"-"`
+}
+
+// fleet holds the secrets against what they must be.
+func (c *checker) fleet() {
+	if c.f.Fleet == nil || c.f.Fleet.Key == nil {
+		return
+	}
+	for _, s := range append([]Secret{*c.f.Fleet.Key}, c.f.Fleet.OtherKeys...) {
+		if len(s.Reveal()) < 32 {
+			c.errorf(s.Place, "fleet: a key has fewer than 32 bytes; make it with: openssl rand -base64 48 > fleet.key")
+		}
+	}
+}
+
+// same reports whether two nodes' settings of it are the same.
+func (x *Fleet) same(y *Fleet) bool {
+	if x == nil || y == nil {
+		return x == y
+	}
+	if len(x.OtherKeys) != len(y.OtherKeys) || !x.Key.Equal(y.Key.Reveal()) {
+		return false
+	}
+	for i := range x.OtherKeys {
+		if !x.OtherKeys[i].Equal(y.OtherKeys[i].Reveal()) {
+			return false
+		}
+	}
+	return true
+}

@@ -26,6 +26,8 @@ type Sources struct {
 	Record    func() (waiting, capacity int64) // bytes in the ring of the event log
 	RecordErr func() error                     // why events cannot be written; nil when they can
 	Overflow  func() uint64                    // requests a full table of limits counted together
+	LimitsErr func() error                     // why limits are divided among the nodes; nil when they are shared, or there is one
+	QuotasErr func() error                     // why calendar quotas cannot be counted
 }
 
 // An Upstream is one service and whether it is used.
@@ -283,6 +285,12 @@ func (c *sourceCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	if c.from.RecordErr != nil {
 		gauge(plainDesc("gatehouse_record_failed", "1 while events cannot be written."), one(c.from.RecordErr() != nil))
+	}
+	if c.from.LimitsErr != nil {
+		gauge(plainDesc("gatehouse_limits_divided", "1 while the shared engine does not answer: each node gives its part of every limit, strict ones refuse."), one(c.from.LimitsErr() != nil))
+	}
+	if c.from.QuotasErr != nil {
+		gauge(plainDesc("gatehouse_quotas_failed", "1 while calendar quotas cannot be counted in the database."), one(c.from.QuotasErr() != nil))
 	}
 	if c.from.Overflow != nil {
 		out <- prometheus.MustNewConstMetric(plainDesc("gatehouse_limit_overflow_total", "Requests counted together with others because the table of limits was full: a flood of fresh callers."),

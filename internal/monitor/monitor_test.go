@@ -52,6 +52,7 @@ func TestWhatIsExposed(t *testing.T) {
 		},
 		Record:   func() (int64, int64) { return 512, 1 << 20 },
 		Overflow: func() uint64 { return 3 }, RecordErr: func() error { return errors.New("disk full") },
+		LimitsErr: func() error { return errors.New("no route") }, QuotasErr: func() error { return nil },
 	})
 	m.Configure("3a7bd3e2", operations("orders", "getOrder", "listOrders"))
 	m.Reloaded(false)

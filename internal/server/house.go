@@ -112,10 +112,15 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 		return h, err
 	}
 	h.pools = gateway.NewPools(mint)
-	if h.limiter, err = ratelimit.New(ratelimit.Config{}); err != nil {
+	quotas, err := ratelimit.OpenQuotas(ctx, h.db, nil)
+	if err != nil {
 		return h, err
 	}
-	h.meter = monitor.New(monitor.Sources{Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err, Overflow: h.limiter.Overflowed})
+	if h.limiter, err = ratelimit.New(ratelimit.Config{Quotas: quotas, Log: log}); err != nil {
+		return h, err
+	}
+	h.workers.Go(func() { h.limiter.Run(h.ctx) })
+	h.meter = monitor.New(monitor.Sources{Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err, Overflow: h.limiter.Overflowed, LimitsErr: h.limiter.SharedErr, QuotasErr: h.limiter.QuotaErr})
 	h.gate, err = gateway.New(gateway.Deps{Record: h.record, Meter: h.meter, Limiter: h.limiter, NewID: auditlog.NewID, Node: node})
 	return h, err
 }
@@ -263,6 +268,11 @@ func (h *House) status(w io.Writer) error {
 	for _, u := range s.Held() {
 		for _, st := range u.Status() {
 			_, _ = fmt.Fprintf(w, "service %s: healthy %t, breaker open %t, in flight %d\n", st.Name, st.Healthy, st.Open, st.InFlight)
+		}
+	}
+	for _, err := range []error{h.limiter.SharedErr(), h.limiter.QuotaErr()} { // what can be counted is served
+		if err != nil {
+			_, _ = fmt.Fprintf(w, "limits: %v\n", err)
 		}
 	}
 	h.mu.Lock()

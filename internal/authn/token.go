@@ -191,7 +191,7 @@ func (a *Authenticator) proven(r *http.Request, acc *Accept, jkt string, s shown
 			Reason: "invalid_dpop_proof", Detail: detail, Nonce: a.proofs.Nonce(), Err: fmt.Errorf("%d DPoP headers", len(proofs)),
 		})
 	}
-	_, err := a.proofs.Verify(proofs[0], token.ProofCheck{Method: r.Method, URL: urlOf(r, s.proto), AccessToken: s.raw, JKT: jkt})
+	_, err := a.proofs.Verify(r.Context(), proofs[0], token.ProofCheck{Method: r.Method, URL: urlOf(r, s.proto), AccessToken: s.raw, JKT: jkt})
 	switch {
 	case err == nil:
 		return nil

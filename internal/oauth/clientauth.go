@@ -355,7 +355,7 @@ func (s *Server) proofKey(r *http.Request) (string, error) {
 		return "", refuse("invalid_dpop_proof", "There is more than one DPoP header.")
 	}
 	// The issuer is configuration: a Host header must not choose what a proof is for.
-	proof, err := s.proofs.Verify(values[0], token.ProofCheck{Method: r.Method, URL: strings.TrimSuffix(s.cfg.Issuer, s.base) + r.URL.EscapedPath()})
+	proof, err := s.proofs.Verify(r.Context(), values[0], token.ProofCheck{Method: r.Method, URL: strings.TrimSuffix(s.cfg.Issuer, s.base) + r.URL.EscapedPath()})
 	switch {
 	case err == nil:
 		return proof.JKT, nil
@@ -364,7 +364,7 @@ func (s *Server) proofKey(r *http.Request) (string, error) {
 	case errors.Is(err, token.ErrProof):
 		return "", refuse("invalid_dpop_proof", "The DPoP proof is not valid.").because(err)
 	}
-	return "", err // ErrProofsFull: 503
+	return "", err // ErrProofsFull, ErrProofsAway: 503
 }
 
 // freshNonce gives the client a nonce for its next proof, so that it need not be

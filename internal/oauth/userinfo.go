@@ -152,7 +152,7 @@ func (s *Server) possessed(r *http.Request, raw, scheme string, claims *token.Cl
 		return badToken(scheme, "invalid_dpop_proof", "One DPoP proof is needed.", nil)
 	}
 	// The URL of the proof is that of the configuration, whatever Host says.
-	p, err := s.proofs.Verify(proofs[0], token.ProofCheck{Method: r.Method, URL: s.url("/userinfo"), AccessToken: raw})
+	p, err := s.proofs.Verify(r.Context(), proofs[0], token.ProofCheck{Method: r.Method, URL: s.url("/userinfo"), AccessToken: raw})
 	switch {
 	case errors.Is(err, token.ErrUseNonce):
 		e := badToken(scheme, "use_dpop_nonce", "The DPoP proof needs our nonce.", err)

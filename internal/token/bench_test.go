@@ -165,7 +165,7 @@ func BenchmarkProof(b *testing.B) {
 					p, i = newProofs(b, nil), 0
 					b.StartTimer()
 				}
-				if _, err := p.Verify(raws[i], check); err != nil {
+				if _, err := p.Verify(b.Context(), raws[i], check); err != nil {
 					b.Fatal(err)
 				}
 				i++

@@ -22,7 +22,7 @@
 // (reasons token_invalid, token_expired, token_audience); the precise cause is
 // in its Err, for the operator only. An issuer whose keys cannot be had is kind
 // Overloaded, reason issuer_unavailable: never a 401 and never a pass. Proofs
-// answer with [ErrProof], [ErrUseNonce] and [ErrProofsFull], as what those mean
+// answer with [ErrProof], [ErrUseNonce], [ErrProofsFull] and [ErrProofsAway], as what those mean
 // on the wire differs between an API and the token endpoint.
 // Challenges are left to authn, which knows the realm.
 //

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -18,7 +19,20 @@ var (
 	ErrProof      = errors.New("the DPoP proof is not valid")        // invalid_dpop_proof (RFC 9449 §5)
 	ErrUseNonce   = errors.New("the DPoP proof needs a fresh nonce") // use_dpop_nonce (RFC 9449 §8, §9)
 	ErrProofsFull = errors.New("no more DPoP proofs can be remembered at the moment")
+	ErrProofsAway = errors.New("whether the DPoP proof was used at another node cannot be asked at the moment")
 )
+
+// Marks remember what was used for all nodes of a fleet. Once marks key in space for
+// ttl and reports whether it was the first of all nodes to do so; an error leaves
+// that open.
+type Marks interface {
+	Once(ctx context.Context, space, key string, ttl time.Duration) (first bool, err error)
+}
+
+// skew is how far the clocks of two nodes may lie apart: a proof that is too old for
+// one of them must not be new for another that has lost its mark.
+const skew = time.Minute
+
 
 const (
 	defaultWindow = time.Minute
@@ -38,14 +52,18 @@ type ProofsConfig struct {
 	Seal         *Sealer       // makes and knows nonces; nil: there are none
 	RequireNonce bool          // every proof must have one; needs Seal
 	Entries      int           // proofs remembered until they are too old; 0: 524,288, which is 8,700 a second
+	Marks        Marks         // what other nodes have seen; nil: there are none
+	Space        string        // of Marks
 	Before       *Proofs       // whose memory goes on under the new settings: what was seen is not fresh again; nil: an empty one
 }
 
 // Proofs checks DPoP proofs (RFC 9449 §4.3) and remembers them against replay.
 // It must live as long as the process, also across reloads: what is forgotten
 // can be used again. After a restart a proof of the last Window could be; with
-// RequireNonce it cannot, as nonces from before the start are not taken. It is
-// safe for concurrent use; the nil and the zero Proofs refuse.
+// RequireNonce it cannot, as nonces from before the start are not taken. With Marks
+// the memory is that of all nodes: each proof is asked about there, and while they
+// do not answer every proof is refused. It is safe for concurrent use; the nil and
+// the zero Proofs refuse.
 //
 // Where any key will do, at a token endpoint, strangers can fill the memory: give
 // it Proofs of its own, lest the callers of APIs be refused for it.
@@ -56,6 +74,8 @@ type Proofs struct {
 	require    bool
 	keys       slots[proofKey]
 	seen       *replays
+	marks      Marks
+	space      string
 }
 
 // A ProofCheck is the request a proof came with. Method and URL are required.
@@ -113,6 +133,8 @@ func NewProofs(cfg ProofsConfig) (*Proofs, error) {
 		require:    cfg.RequireNonce,
 		keys:       newSlots[proofKey](proofKeys),
 		seen:       newReplays(cfg.Entries, cfg.Window/4),
+		marks:      cfg.Marks,
+		space:      cfg.Space,
 	}
 	if b := cfg.Before; b != nil {
 		if b.seen == nil || b.window != p.window {
@@ -121,7 +143,7 @@ func NewProofs(cfg ProofsConfig) (*Proofs, error) {
 		p.keys, p.seen = b.keys, b.seen
 	}
 	if err == nil && cfg.Seal != nil {
-		p.nonces, err = newNonces(cfg.Seal)
+		p.nonces, err = newNonces(cfg.Seal, cfg.Marks != nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("DPoP proofs: %w", err)
@@ -145,9 +167,9 @@ func (p *Proofs) Nonce() string {
 // Verify checks proof, the value of the one DPoP header field of a request, and
 // uses it up: a second call with the same proof is refused. The caller has made
 // sure that there is one such field (RFC 9449 §4.3 step 1). Errors are
-// [ErrProof], [ErrUseNonce] and [ErrProofsFull]; the last is no fault of the
-// client's, and the request must still be refused.
-func (p *Proofs) Verify(proof string, c ProofCheck) (*Proof, error) {
+// [ErrProof], [ErrUseNonce], [ErrProofsFull] and [ErrProofsAway]; the last two are
+// no fault of the client's, and the request must still be refused.
+func (p *Proofs) Verify(ctx context.Context, proof string, c ProofCheck) (*Proof, error) {
 	if p == nil || p.seen == nil || c.Method == "" || c.URL == "" {
 		return nil, badProof(errors.New("nothing to check it against"))
 	}
@@ -189,8 +211,18 @@ func (p *Proofs) Verify(proof string, c ProofCheck) (*Proof, error) {
 	if err := p.checkNonce(claims.nonce, now); err != nil {
 		return nil, err
 	}
-	if err := p.seen.add(k.jkt, claims.jti, now, claims.iat.Add(p.window)); err != nil {
+	until := claims.iat.Add(p.window)
+	if err := p.seen.add(k.jkt, claims.jti, now, until); err != nil {
 		return nil, err
+	}
+	if p.marks != nil { // what this node has seen costs no question
+		first, err := p.marks.Once(ctx, p.space, k.jkt+claims.jti, until.Sub(now)+skew)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrProofsAway, err)
+		}
+		if !first {
+			return nil, badProof(errReplay)
+		}
 	}
 	return &Proof{JKT: k.jkt, JTI: claims.jti, IssuedAt: claims.iat}, nil
 }

@@ -93,7 +93,7 @@ func TestHostileProofs(t *testing.T) {
 		{"claims that are no object", sign(t, token.ES256, privateKeys()[token.ES256], text(t, edit{"typ": "dpop+jwt", "alg": "ES256", "jwk": publicJWK(t, token.ES256, nil)}), `[]`), "claims"},
 	} {
 		t.Run(tt.name+" is refused", func(t *testing.T) {
-			got, err := newProofs(t, nil).Verify(tt.proof, post())
+			got, err := newProofs(t, nil).Verify(t.Context(), tt.proof, post())
 			notProven(t, got, err, token.ErrProof, tt.cause)
 		})
 	}
@@ -114,23 +114,23 @@ func TestProofsAreForOneTokenAndOneKey(t *testing.T) {
 		"ath empty":  {"ath": ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := p.Verify(proof(t, token.ES256, nil, changes), check)
+			got, err := p.Verify(t.Context(), proof(t, token.ES256, nil, changes), check)
 			notProven(t, got, err, token.ErrProof, "ath")
 		})
 	}
-	got, err := p.Verify(proof(t, token.ES384, nil, edit{"ath": hashOf(accessToken)}), check)
+	got, err := p.Verify(t.Context(), proof(t, token.ES384, nil, edit{"ath": hashOf(accessToken)}), check)
 	notProven(t, got, err, token.ErrProof, "bound")
-	if got, err := p.Verify(proof(t, token.ES256, nil, edit{"ath": hashOf(accessToken)}), check); err != nil || got.JKT != jkt {
+	if got, err := p.Verify(t.Context(), proof(t, token.ES256, nil, edit{"ath": hashOf(accessToken)}), check); err != nil || got.JKT != jkt {
 		t.Fatalf("the right token and key are refused: %v", err)
 	}
 	for name, c := range map[string]token.ProofCheck{"the zero check": {}, "no URL": {Method: "POST"}, "no method": {URL: proofURL}} {
-		got, err := p.Verify(proof(t, token.ES256, nil, nil), c)
+		got, err := p.Verify(t.Context(), proof(t, token.ES256, nil, nil), c)
 		if got != nil || err == nil {
 			t.Errorf("%s lets a proof through", name)
 		}
 	}
 	for _, none := range []*token.Proofs{nil, {}} {
-		if got, err := none.Verify(proof(t, token.ES256, nil, nil), post()); got != nil || err == nil || none.Nonce() != "" {
+		if got, err := none.Verify(t.Context(), proof(t, token.ES256, nil, nil), post()); got != nil || err == nil || none.Nonce() != "" {
 			t.Error("Proofs that were not made let a proof through")
 		}
 	}
@@ -141,7 +141,7 @@ func TestAcceptedProofs(t *testing.T) {
 	for _, alg := range []token.Algorithm{token.ES256, token.ES384, token.EdDSA, token.PS256} {
 		p := newProofs(t, nil)
 		for range 2 { // the second time the key is known
-			if got, err := p.Verify(proof(t, alg, nil, nil), post()); err != nil || got.JTI == "" {
+			if got, err := p.Verify(t.Context(), proof(t, alg, nil, nil), post()); err != nil || got.JTI == "" {
 				t.Errorf("%s: %v", alg, err)
 			}
 		}
@@ -160,7 +160,7 @@ func TestAcceptedProofs(t *testing.T) {
 		"a nonce nobody gave out": {nil, edit{"nonce": "x"}},
 	} {
 		t.Run(name+" is accepted", func(t *testing.T) {
-			if _, err := newProofs(t, nil).Verify(proof(t, token.ES256, tt.header, tt.claims), post()); err != nil {
+			if _, err := newProofs(t, nil).Verify(t.Context(), proof(t, token.ES256, tt.header, tt.claims), post()); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -205,7 +205,7 @@ func TestHTU(t *testing.T) {
 		{" https://a.example/x", "https://a.example/x", false},
 		{"https://ä.example/x", "https://Ä.example/x", false},
 	} {
-		_, err := newProofs(t, nil).Verify(proof(t, token.ES256, nil, edit{"htu": tt.htu}), token.ProofCheck{Method: "POST", URL: tt.url})
+		_, err := newProofs(t, nil).Verify(t.Context(), proof(t, token.ES256, nil, edit{"htu": tt.htu}), token.ProofCheck{Method: "POST", URL: tt.url})
 		if (err == nil) != tt.same {
 			t.Errorf("htu %q at %q: %v", tt.htu, tt.url, err)
 		}
@@ -220,7 +220,7 @@ func TestProofsAreUsedOnceUntilTheyAreTooOld(t *testing.T) {
 		first := proof(t, token.ES256, nil, edit{"jti": "a", "iat": iat.Unix()})
 		verify := func(raw, cause string) {
 			t.Helper()
-			got, err := p.Verify(raw, post())
+			got, err := p.Verify(t.Context(), raw, post())
 			if cause != "" {
 				notProven(t, got, err, token.ErrProof, cause)
 			} else if err != nil {
@@ -247,16 +247,16 @@ func TestProofsAreUsedOnceUntilTheyAreTooOld(t *testing.T) {
 func TestWhatWasSeenUnderOtherSettingsIsNotFresh(t *testing.T) {
 	before := newProofs(t, nil)
 	raw := proof(t, token.ES256, nil, nil)
-	if _, err := before.Verify(raw, post()); err != nil {
+	if _, err := before.Verify(t.Context(), raw, post()); err != nil {
 		t.Fatal(err)
 	}
 	after, err := token.NewProofs(token.ProofsConfig{Algorithms: []token.Algorithm{token.ES256}, Before: before})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := after.Verify(raw, post())
+	got, err := after.Verify(t.Context(), raw, post())
 	notProven(t, got, err, token.ErrProof, "used before")
-	if _, err := after.Verify(proof(t, token.ES256, nil, edit{"jti": "another"}), post()); err != nil {
+	if _, err := after.Verify(t.Context(), proof(t, token.ES256, nil, edit{"jti": "another"}), post()); err != nil {
 		t.Error(err)
 	}
 	for name, bad := range map[string]token.ProofsConfig{
@@ -276,7 +276,7 @@ func TestAReplayAtTheSameMomentHasOneWinner(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			if _, err := p.Verify(raw, post()); err == nil {
+			if _, err := p.Verify(t.Context(), raw, post()); err == nil {
 				good.Add(1)
 			}
 		})
@@ -294,7 +294,7 @@ func TestFullMemoryOfProofsRefuses(t *testing.T) {
 		full := 0
 		for i := range 200 {
 			raw := proof(t, token.EdDSA, nil, edit{"jti": fmt.Sprint(i)})
-			got, err := p.Verify(raw, post())
+			got, err := p.Verify(t.Context(), raw, post())
 			if err == nil {
 				kept = append(kept, raw)
 				continue
@@ -306,11 +306,11 @@ func TestFullMemoryOfProofsRefuses(t *testing.T) {
 			t.Fatalf("%d proofs kept in room for 64, %d refused", len(kept), full)
 		}
 		for _, raw := range kept {
-			got, err := p.Verify(raw, post())
+			got, err := p.Verify(t.Context(), raw, post())
 			notProven(t, got, err, token.ErrProof, "used before")
 		}
 		time.Sleep(time.Minute)
-		if _, err := p.Verify(proof(t, token.EdDSA, nil, nil), post()); err != nil {
+		if _, err := p.Verify(t.Context(), proof(t, token.EdDSA, nil, nil), post()); err != nil {
 			t.Fatalf("old proofs keep their room: %v", err)
 		}
 	})
@@ -338,7 +338,7 @@ func TestNonces(t *testing.T) {
 			i++
 			c := maps.Clone(claims)
 			c["jti"] = fmt.Sprint(i)
-			got, err := p.Verify(proof(t, token.ES256, nil, c), post())
+			got, err := p.Verify(t.Context(), proof(t, token.ES256, nil, c), post())
 			if want != nil {
 				notProven(t, got, err, want, "")
 			} else if err != nil {
@@ -352,7 +352,7 @@ func TestNonces(t *testing.T) {
 		}
 		for name, bad := range map[string]any{"none": nil, "an empty one": "", "an older one under its tag": "AAAA" + "B" + n[5:], "a cut one": n[:len(n)-1], "one with a newline": n + "\n", "a long one": strings.Repeat(n, 50), "another house's": foreign, "one from before the start": before} {
 			i++
-			got, err := p.Verify(proof(t, token.ES256, nil, edit{"nonce": bad, "jti": fmt.Sprint(i)}), post())
+			got, err := p.Verify(t.Context(), proof(t, token.ES256, nil, edit{"nonce": bad, "jti": fmt.Sprint(i)}), post())
 			if got != nil || !errors.Is(err, token.ErrUseNonce) {
 				t.Errorf("with %s: %+v, %v", name, got, err)
 			}
@@ -399,6 +399,6 @@ func TestProofsConfig(t *testing.T) {
 		}
 	}
 	p := newProofs(t, func(c *token.ProofsConfig) { c.Algorithms, c.Seal = []token.Algorithm{token.EdDSA}, seal })
-	got, err := p.Verify(proof(t, token.ES256, nil, nil), post())
+	got, err := p.Verify(t.Context(), proof(t, token.ES256, nil, nil), post())
 	notProven(t, got, err, token.ErrProof, "alg")
 }

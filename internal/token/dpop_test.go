@@ -123,17 +123,17 @@ func TestPublishedProofs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				time.Sleep(time.Until(time.Unix(tt.iat+1, 0)))
 				p := newProofs(t, nil)
-				got, err := p.Verify(tt.proof, tt.check)
+				got, err := p.Verify(t.Context(), tt.proof, tt.check)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if got.JKT != "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" || got.IssuedAt.Unix() != tt.iat || got.JTI == "" {
 					t.Errorf("proof %+v", got)
 				}
-				_, err = p.Verify(tt.proof, tt.check)
+				_, err = p.Verify(t.Context(), tt.proof, tt.check)
 				notProven(t, nil, err, token.ErrProof, "used before")
 				bad := tt.proof[:len(tt.proof)-3] + "AAA"
-				_, err = newProofs(t, nil).Verify(bad, tt.check)
+				_, err = newProofs(t, nil).Verify(t.Context(), bad, tt.check)
 				notProven(t, nil, err, token.ErrProof, "signature")
 			})
 		})
@@ -182,13 +182,13 @@ func FuzzProof(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, header, payload string) {
 		p := newProofs(t, nil)
-		_, _ = p.Verify(header+"."+payload, post())
+		_, _ = p.Verify(t.Context(), header+"."+payload, post())
 		raw := sign(t, token.ES256, privateKeys()[token.ES256], header, payload)
-		ours, err := p.Verify(raw, post())
+		ours, err := p.Verify(t.Context(), raw, post())
 		if err != nil {
 			return
 		}
-		if _, err := p.Verify(raw, post()); err == nil {
+		if _, err := p.Verify(t.Context(), raw, post()); err == nil {
 			t.Fatal("a proof is accepted twice")
 		}
 		parsed, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.ES256})

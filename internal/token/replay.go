@@ -90,6 +90,7 @@ func (r *replays) add(jkt, jti string, now, until time.Time) error {
 // nonces are times under the sealer's tag: nothing is kept about them.
 type nonces struct {
 	seal  *Sealer
+	fleet bool // other nodes make them too
 	start time.Time
 	now   atomic.Pointer[nonce]
 }
@@ -99,8 +100,8 @@ type nonce struct {
 	text   string
 }
 
-func newNonces(seal *Sealer) (*nonces, error) {
-	n := &nonces{seal: seal, start: time.Now()}
+func newNonces(seal *Sealer, fleet bool) (*nonces, error) {
+	n := &nonces{seal: seal, fleet: fleet, start: time.Now()}
 	if n.fresh(n.start) == "" {
 		return nil, errors.New("nonces cannot be made: a sealer without keys")
 	}
@@ -130,7 +131,8 @@ func (n *nonces) fresh(now time.Time) string {
 }
 
 // check reports whether text is a nonce of ours and still good. One from before
-// the start is not: the memory of the proofs made with it is gone.
+// the start is not: the memory of the proofs made with it is gone. That of a fleet
+// is not, and another node's clock may be ahead.
 func (n *nonces) check(text string, now time.Time) bool {
 	var buf [64]byte
 	if len(text) > strict64.EncodedLen(len(buf)) {
@@ -142,5 +144,8 @@ func (n *nonces) check(text string, now time.Time) bool {
 	}
 	issued := int64(binary.BigEndian.Uint64(b))
 	at := n.at(now)
+	if n.fleet {
+		return issued <= at+ahead.Milliseconds() && at-issued < nonceLife.Milliseconds()
+	}
 	return issued >= n.start.UnixMilli() && issued <= at && at-issued < nonceLife.Milliseconds()
 }

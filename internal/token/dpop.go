@@ -33,7 +33,6 @@ type Marks interface {
 // one of them must not be new for another that has lost its mark.
 const skew = time.Minute
 
-
 const (
 	defaultWindow = time.Minute
 	maxWindow     = 5 * time.Minute

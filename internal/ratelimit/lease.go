@@ -42,6 +42,7 @@ type pace struct {
 	idle   time.Duration // one that nobody used for so long is given back
 	recall time.Duration // a refusal is remembered for at most so long
 	sweep  time.Duration // between two looks for idle ones
+	shy    time.Duration // for so long a new node lends nothing: it may not know the others yet, nor they it
 }
 
 // leases are what this node may give out without asking. A key's lease is spent
@@ -62,6 +63,11 @@ type leases struct {
 	ended   atomic.Bool           // nothing more is kept in hand
 	pool    sync.Pool             // of waiters
 	shard   [shards]leaseShard
+
+	// Of the one goroutine that renews, to be used again.
+	orders []order
+	asks   []store.Ask
+	grants []store.Grant
 }
 
 type leaseShard struct {
@@ -130,12 +136,17 @@ func newLeases(b bank, p pace, log *slog.Logger) *leases {
 
 // budget is how many tokens of the limit this node may have in hand at once. It is
 // none of a small limit: then every request is asked for.
-func (f *leases) budget(limit *Limit) int64 { return limit.burst / leased / int64(f.bank.nodes()) }
+func (f *leases) budget(limit *Limit, now int64) int64 {
+	if now < int64(f.pace.shy) {
+		return 0
+	}
+	return limit.burst / leased / int64(f.bank.nodes())
+}
 
 // room is how large a lease may be. Of rates the other half of the budget is what
 // may be spent of a key that was never asked about.
-func (f *leases) room(limit *Limit) int64 {
-	n := f.budget(limit)
+func (f *leases) room(limit *Limit, now int64) int64 {
+	n := f.budget(limit, now)
 	if !f.quota {
 		n -= n / 2
 	}
@@ -237,7 +248,7 @@ func (f *leases) open(s *leaseShard, limit *Limit, key *Key, hash [2]uint64, p p
 		e.look = true
 		f.want(s, e, true)
 	case !limit.strict:
-		e.credit = f.budget(limit) / 2
+		e.credit = f.budget(limit, now) / 2
 	}
 	s.of[hash] = e
 	return e

@@ -15,6 +15,7 @@ import (
 func BenchmarkTakeOfALease(b *testing.B) {
 	n := enter(b, store.SharedConfig{Memory: &store.SharedMemory{}, Node: "a"}, 0)
 	lim, key := limit(b, "principal", "1000000/s", 1_000_000), user("u")
+	<-time.After(2 * time.Second) // until it lends
 	n.Take(lim, key, 1, n.Now())
 	b.ReportAllocs()
 	refused := 0
@@ -62,6 +63,7 @@ func TestAllocsOfALease(t *testing.T) {
 	lim, lots := limit(t, "principal+operation", "1000000/s", 1_000_000), quota(t, "1000000000000/year", "", false)
 	key := user("u")
 	key.API, key.Operation = "orders", "listOrders"
+	<-time.After(2 * time.Second) // until it lends
 	for l, lim := range map[*ratelimit.Limiter]*ratelimit.Limit{n.Limiter: lim, q.Limiter: lots} {
 		for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); { // until the lease is large
 			l.Take(lim, key, 1, l.Now())

@@ -75,6 +75,21 @@ func TestLeases(t *testing.T) {
 		}
 	})
 
+	inBubble("nodes that start together, and do not know each other yet, lend nothing", func(t *testing.T) {
+		memory := &store.SharedMemory{}
+		lim := limit(t, "principal", "1/h", 1000)
+		var all tally
+		var wg sync.WaitGroup
+		for i := range 4 {
+			n := enter(t, store.SharedConfig{Memory: memory, Node: fmt.Sprint(i)}, rtt)
+			all.hammer(&wg, n, lim, user("u"), 8, time.Millisecond, time.Second, 1)
+		}
+		wg.Wait()
+		if got := len(all.at); got != 1000 {
+			t.Errorf("%d of 1000", got)
+		}
+	})
+
 	inBubble("requests that wait go in one call", func(t *testing.T) {
 		n := nodes(t, 4, &store.SharedMemory{}, 20*time.Millisecond)[0]
 		lim := limit(t, "principal", "10/s", 10)
@@ -251,6 +266,7 @@ func TestLeases(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		<-time.After(2 * time.Second)
 		lim := limit(t, "principal", "10/h", 1000)
 		through := 0
 		for i := range 30_000 {

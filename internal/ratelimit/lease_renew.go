@@ -75,9 +75,7 @@ func (f *leases) instead() string {
 
 // round asks for all that is due, in calls of bounded size.
 func (f *leases) round(ctx context.Context) {
-	var orders []order
-	var asks []store.Ask
-	var out []store.Grant
+	orders, asks, out := f.orders[:0], f.asks[:0], f.grants
 	for i := range f.shard {
 		s := &f.shard[i]
 		if !s.any.Load() {
@@ -100,8 +98,9 @@ func (f *leases) round(ctx context.Context) {
 		s.mu.Unlock()
 	}
 	if len(asks) > 0 {
-		f.call(ctx, orders, asks, out)
+		out = f.call(ctx, orders, asks, out)
 	}
+	f.orders, f.asks, f.grants = orders, asks, out
 }
 
 // gather turns what a due lease wants into asks. s is locked.
@@ -146,7 +145,7 @@ func (f *leases) gather(s *leaseShard, e *lease, orders []order, asks []store.As
 		w = next
 	}
 	if e.barred <= now {
-		ask.Want += e.short(f, now)
+		ask.Want += e.short(f, ask.Want, now)
 	}
 	first := len(asks)
 	if ask.Want > 0 || ask.Spent > 0 || ask.Back > 0 || e.look && rest == nil {
@@ -169,11 +168,11 @@ func (f *leases) gather(s *leaseShard, e *lease, orders []order, asks []store.As
 	return orders, asks
 }
 
-// short is how many tokens more the lease should have: as many as were spent in
-// the time that it is to last, within its room.
-func (e *lease) short(f *leases, now int64) int64 {
-	room := f.room(e.limit)
-	if room < 1 || e.taken == 0 && e.size > 0 {
+// short is how many tokens more the lease should have: as many as were spent, or
+// are waited for, in the time that it is to last, within its room.
+func (e *lease) short(f *leases, wanted, now int64) int64 {
+	room := f.room(e.limit, now)
+	if e.taken += wanted; room < 1 || e.taken == 0 {
 		return 0
 	}
 	passed := max(now-e.at, int64(time.Millisecond))
@@ -268,7 +267,6 @@ func (f *leases) apply(o *order, ask *store.Ask, g *store.Grant) {
 			f.pool.Put(w)
 		case tokens >= w.cost:
 			tokens -= w.cost
-			e.taken += w.cost
 			w.answer(e.result(f, true, now))
 		default:
 			w.answer(e.refused(f, now))
@@ -281,7 +279,7 @@ func (f *leases) apply(o *order, ask *store.Ask, g *store.Grant) {
 		}
 		e.held += tokens
 	}
-	f.surplus(o.shard, e)
+	f.surplus(o.shard, e, now)
 	if e.waiters != nil {
 		f.want(o.shard, e, true)
 	}
@@ -297,8 +295,8 @@ func (e *lease) bar(f *leases, cost, wait, now int64) {
 }
 
 // surplus gives back what is more than the lease may be.
-func (f *leases) surplus(s *leaseShard, e *lease) {
-	if more := e.held - f.room(e.limit); more > 0 {
+func (f *leases) surplus(s *leaseShard, e *lease, now int64) {
+	if more := e.held - f.room(e.limit, now); more > 0 {
 		e.held -= more
 		e.back += more
 		f.want(s, e, false)
@@ -324,7 +322,7 @@ func (f *leases) sweep(now int64) {
 				e.held, e.size = 0, 0
 				f.want(s, e, false)
 			case e.held > 0:
-				f.surplus(s, e)
+				f.surplus(s, e, now)
 			case idle && e.barred <= now && (f.quota || max(e.tat, e.ours) <= now):
 				delete(s.of, hash)
 			}

@@ -78,7 +78,7 @@ func nodes(t testing.TB, n int, memory *store.SharedMemory, delay time.Duration)
 	for i := range n {
 		out = append(out, enter(t, store.SharedConfig{Memory: memory, Node: fmt.Sprint("node-", i)}, delay))
 	}
-	<-time.After(1100 * time.Millisecond) // until each has seen the others
+	<-time.After(2100 * time.Millisecond) // until each has seen the others
 	return out
 }
 
@@ -157,7 +157,10 @@ func strict(t testing.TB, rate string, burst int) *ratelimit.Limit {
 var errCut = errors.New("cut")
 
 func TestFourNodesOneLimit(t *testing.T) {
-	const long = 20 * time.Second
+	long := 20 * time.Second
+	if raceEnabled {
+		long = 4 * time.Second
+	}
 	for _, c := range []struct {
 		name      string
 		rate      string

@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"sync/atomic"
@@ -14,13 +15,16 @@ import (
 // A lease in hand: what a request costs when nothing is asked.
 func BenchmarkTakeOfALease(b *testing.B) {
 	n := enter(b, store.SharedConfig{Memory: &store.SharedMemory{}, Node: "a"}, 0)
-	lim, key := limit(b, "principal", "1000000/s", 1_000_000), user("u")
+	lim, keys := limit(b, "principal", "1000000/s", 1_000_000), make([]ratelimit.Key, 64)
 	<-time.After(2 * time.Second) // until it lends
-	n.Take(lim, key, 1, n.Now())
+	for i := range keys {
+		keys[i] = user(fmt.Sprint(i))
+		n.Take(lim, keys[i], 1, n.Now())
+	}
 	b.ReportAllocs()
-	refused := 0
+	refused, i := 0, 0
 	for b.Loop() {
-		if !n.Take(lim, key, 1, n.Now()).OK {
+		if i++; !n.Take(lim, keys[i%len(keys)], 1, n.Now()).OK {
 			refused++
 		}
 	}

@@ -1,0 +1,446 @@
+package ddos
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/networks"
+)
+
+// A Mode says what becomes of what the guard finds out by itself.
+type Mode uint8
+
+// The modes. Bans and rules of the operator hold in all but Off.
+const (
+	Enforce Mode = iota // the zero Mode
+	Report              // who would have been refused is in the record
+	Off                 // nothing is counted, nobody is refused
+)
+
+// Settings are what a config says to the guard. They may change while it works.
+type Settings struct {
+	Mode        Mode
+	UnderAttack bool           // everyone without credentials is challenged, thresholds are a fourth
+	Allow       []netip.Prefix // of whom nothing is ever refused or counted
+	Thresholds  Thresholds
+	HalfLife    time.Duration // in which what a source did is half forgotten; 2 min
+	FirstBan    time.Duration // each further one is four times as long; 1 min
+	LongestBan  time.Duration // 24 h
+	Difficulty  int           // of a challenge, in bits; 16
+	PassLife    time.Duration // of a solved one; 10 min
+	Networks    *networks.Set // what Rules ask; nil: none
+	Rules       []NetworkRule // the first that fits decides
+}
+
+// Thresholds are what one address may do in a second before it stands out. A network
+// may do a few times as much. Zero means the number beside it.
+type Thresholds struct {
+	Requests    float64       // without valid credentials; 200
+	Refused     float64       // 400, 401, 403, 404, 429 and their like; 20
+	Cost        time.Duration // processor time of looking through content; 300 ms
+	Connections float64       // 50
+	Handshakes  float64       // of TLS; 30
+}
+
+func (s *Settings) withDefaults() Settings {
+	out := *s
+	span := func(d *time.Duration, to time.Duration) {
+		if *d <= 0 {
+			*d = to
+		}
+	}
+	number := func(n *float64, to float64) {
+		if !(*n > 0) {
+			*n = to
+		}
+	}
+	number(&out.Thresholds.Requests, 200)
+	number(&out.Thresholds.Refused, 20)
+	span(&out.Thresholds.Cost, 300*time.Millisecond)
+	number(&out.Thresholds.Connections, 50)
+	number(&out.Thresholds.Handshakes, 30)
+	span(&out.HalfLife, 2*time.Minute)
+	span(&out.FirstBan, time.Minute)
+	span(&out.LongestBan, 24*time.Hour)
+	out.LongestBan = max(out.LongestBan, out.FirstBan)
+	span(&out.PassLife, 10*time.Minute)
+	if out.Difficulty <= 0 {
+		out.Difficulty = 16
+	}
+	return out
+}
+
+func (t *Thresholds) list() counts {
+	return counts{
+		countRequests: t.Requests, countRefused: t.Refused, countCost: float64(t.Cost.Milliseconds()),
+		countConns: t.Connections, countShakes: t.Handshakes,
+	}
+}
+
+// A GuardConfig is what a guard works with for as long as it lives.
+type GuardConfig struct {
+	Key      []byte         // of challenges, the same on all nodes; at least 32 bytes
+	Pressure func() float64 // how short of room the services are, 0 to 1; nil: nobody knows
+}
+
+// A Guard knows who takes more than others, and what is to be done about it. Its
+// methods may be called by many at once. What it counts is memory of a fixed size,
+// and is lost with the process; bans are kept by a [Book].
+type Guard struct {
+	cfg    GuardConfig
+	state  atomic.Pointer[state]
+	census *census
+	good   goodTable
+	totals [totalStripes]totalStripe
+	tally  tally
+
+	mu     sync.Mutex // guards what follows, and who replaces state
+	ladder ladder
+}
+
+// state is what a look-up needs; read-only.
+type state struct {
+	settings Settings
+	allow    *set
+	book     *set // bans of the operator and of the fleet
+	imported *set // of others
+	ladder   *set
+	rules    []networkRule
+	attack   bool // settings or switch, or found out
+	switched bool // by the operator, until it is switched off
+	bits     int  // of challenges now
+	quiet    bool // nothing stands against anybody
+	floors   [countKinds]uint32
+}
+
+// window is over which a source's rates are taken.
+const window = 10 * time.Second
+
+// NewGuard makes a guard that lets everyone pass until it has counted; Configure it,
+// and call Tick, or Run, for it to see anything.
+func NewGuard(cfg GuardConfig) (*Guard, error) {
+	if len(cfg.Key) < 32 {
+		return nil, errors.New("ddos: the key of challenges has fewer than 32 bytes")
+	}
+	g := &Guard{cfg: cfg, census: newCensus(window, time.Now())}
+	g.good.seed = g.census.seed
+	g.ladder.rungs = map[source]*rung{}
+	g.state.Store(new(state).complete())
+	return g, nil
+}
+
+// complete works out what follows from the rest.
+func (s state) complete() *state {
+	s.settings = s.settings.withDefaults()
+	s.attack = s.attack || s.switched || s.settings.UnderAttack
+	if s.settings.Mode == Off {
+		s.attack, s.book, s.imported, s.ladder, s.rules = false, nil, nil, nil, nil
+	}
+	s.quiet = !s.attack && s.book == nil && s.imported == nil && s.ladder == nil && len(s.rules) == 0
+	list := s.settings.Thresholds.list()
+	for i := range s.floors { // a fourth of what stands out under attack
+		s.floors[i] = uint32(max(1, list[i]*window.Seconds()/16))
+	}
+	return &s
+}
+
+// Configure puts new settings to work; what was counted and who is banned stays.
+func (g *Guard) Configure(s Settings) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next := *g.state.Load()
+	next.settings = s
+	next.allow = setOf(s.Allow, &ruling{step: Pass})
+	next.rules = compileRules(s.Rules)
+	next.attack = g.ladder.attack
+	if s.Mode == Off {
+		clear(g.ladder.rungs)
+	}
+	g.put(next)
+}
+
+// put makes next the state; g.mu is held. What a mode switches off is built anew
+// from the ladder and the book when it is switched on.
+func (g *Guard) put(next state) {
+	l := &g.ladder
+	next.book, next.imported, next.ladder, next.switched = l.book, l.imported, l.set, l.switched
+	next.bits = 0
+	s := next.complete()
+	s.bits = min(mostBits, s.settings.Difficulty+boolInt(s.attack)*2)
+	g.state.Store(s)
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Switch puts all callers without credentials to the challenge, or stops it: the
+// operator's word, beside that of the config and what the guard finds out.
+func (g *Guard) Switch(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ladder.switched != on {
+		g.ladder.switched = on
+		next := *g.state.Load()
+		next.attack = g.ladder.attack
+		g.put(next)
+	}
+}
+
+// A Verdict is what stands about an address now. The zero Verdict denies.
+type Verdict struct {
+	Step   Step
+	Report bool          // it would, but the mode is report
+	Until  time.Duration // until a Ban ends; 0: it has no end
+	Why    Why
+
+	bucket *bucket
+}
+
+// Why says whose word a [Verdict] is.
+type Why uint8
+
+// The origins.
+const (
+	WhyNobody  Why = iota
+	WhyBan         // of the operator, or of another node
+	WhyList        // imported
+	WhyLadder      // found out here
+	WhyNetwork     // a rule about lists, ASNs, countries
+	WhyAttack      // everyone is challenged
+)
+
+// Admit tells what stands about an address at a request. Where nothing stands about
+// anybody it is one load.
+func (g *Guard) Admit(a netip.Addr, now time.Time) Verdict {
+	s := g.state.Load()
+	if s.quiet {
+		return Verdict{Step: Pass}
+	}
+	return s.about(a, now, false)
+}
+
+// about looks a up; at accept only what holds there counts.
+func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
+	hi, v4, ok := split(a)
+	if !ok {
+		return Verdict{Step: Pass} // not over IP: this very machine
+	}
+	ms := now.UnixMilli()
+	if s.allow.of(hi, v4, ms, false) != nil {
+		return Verdict{Step: Pass}
+	}
+	out := Verdict{Step: Pass}
+	take := func(r *ruling, why Why) {
+		if r == nil || r.step >= out.Step {
+			return
+		}
+		out = Verdict{Step: r.step, Why: why, bucket: r.bucket}
+		if r.until > 0 {
+			out.Until = time.Duration(r.until-ms) * time.Millisecond
+		}
+	}
+	take(s.book.of(hi, v4, ms, accept), WhyBan)
+	take(s.imported.of(hi, v4, ms, accept), WhyList)
+	if s.settings.Mode == Enforce {
+		take(s.ladder.of(hi, v4, ms, accept), WhyLadder)
+	}
+	if out.Step > Deny && len(s.rules) > 0 {
+		rule := s.network(a)
+		if rule == Pass {
+			return Verdict{Step: Pass, Why: WhyNetwork}
+		}
+		if rule < out.Step && (!accept || rule == Deny) {
+			out = Verdict{Step: rule, Why: WhyNetwork}
+		}
+	}
+	if out.Step > Challenge && s.attack && !accept {
+		out = Verdict{Step: Challenge, Why: WhyAttack, Report: s.settings.Mode == Report && !s.switched && !s.settings.UnderAttack}
+	}
+	if out.Step >= Watch && s.settings.Mode == Report {
+		if r := s.ladder.of(hi, v4, ms, accept); r != nil {
+			take(r, WhyLadder)
+			out.Report = true
+		}
+	}
+	return out
+}
+
+// Arrive counts a connection from a, which costs a handshake or not, and reports
+// whether it may stay. Who speaks for many callers, such as a trusted hop, is not
+// asked about.
+func (g *Guard) Arrive(a netip.Addr, shake bool) bool {
+	s := g.state.Load()
+	if !s.quiet {
+		if v := s.about(a, time.Now(), true); v.Step <= Ban && !v.Report {
+			g.tally.refused[v.Step].Add(1)
+			return false // and is not counted: it costs little, and its ban must come to an end
+		}
+	}
+	if s.settings.Mode != Off {
+		g.count(s, a, countConns, 1)
+		if shake {
+			g.count(s, a, countShakes, 1)
+		}
+	}
+	return true
+}
+
+// An Outcome is what a request came to.
+type Outcome struct {
+	Proven  bool          // its caller has valid credentials
+	Refused bool          // by us or the service: 400, 401, 403, 404, 429 and their like
+	Cost    time.Duration // of processor time, beyond the ordinary
+}
+
+// Observe counts a request that is over. Proven callers are the limits' business:
+// one good request vouches for its address for a while, and none counts against it.
+func (g *Guard) Observe(a netip.Addr, o Outcome, now time.Time) {
+	s := g.state.Load()
+	if s.settings.Mode == Off {
+		return
+	}
+	g.total(a, o.Refused)
+	if o.Proven {
+		if !o.Refused {
+			g.vouch(a, now)
+		}
+		return
+	}
+	g.count(s, a, countRequests, 1)
+	if o.Refused {
+		g.count(s, a, countRefused, 1)
+	}
+	if ms := o.Cost.Milliseconds(); ms > 0 {
+		g.count(s, a, countCost, uint32(min(ms, 60_000)))
+	}
+}
+
+// count adds to all networks of a.
+func (g *Guard) count(s *state, a netip.Addr, kind int, n uint32) {
+	if s.allow.has(a) {
+		return
+	}
+	k := g.census.now.Load()
+	list, levels := sources(a)
+	for _, of := range list[:levels] {
+		h := g.census.hash(of)
+		if k.add(h, kind, n) >= s.floors[kind] {
+			g.census.note(of, h)
+		}
+	}
+}
+
+// Totals are kept in several places, so that processors do not wait for one another.
+const totalStripes = 16
+
+type totalStripe struct {
+	requests, refused atomic.Uint64
+	_                 [112]byte
+}
+
+func (g *Guard) total(a netip.Addr, refused bool) {
+	hi, _, _ := split(a)
+	t := &g.totals[(hi>>32^hi>>16&0xffff^hi)*0x9e3779b97f4a7c15>>60%totalStripes]
+	t.requests.Add(1)
+	if refused {
+		t.refused.Add(1)
+	}
+}
+
+func (g *Guard) sums() (requests, refused uint64) {
+	for i := range g.totals {
+		requests += g.totals[i].requests.Load()
+		refused += g.totals[i].refused.Load()
+	}
+	return requests, refused
+}
+
+// A tally is for the metrics.
+type tally struct {
+	refused [Watch + 1]atomic.Uint64 // by step
+	solved  atomic.Uint64            // requests with a pass
+	full    atomic.Uint64            // sources the ladder had no room for
+}
+
+// Figures are what there is to see of a guard.
+type Figures struct {
+	Mode     Mode
+	Attack   bool              // everyone without credentials is challenged
+	Switched bool              // by the operator
+	Pressure float64           // 0 to 1
+	Sources  map[string]int    // on the ladder, by step
+	Bans     int               // of the operator and the fleet
+	Imported int               // of others
+	Refused  map[string]uint64 // connections and requests, by step
+	Solved   uint64            // requests that came with a solved challenge
+	Overflow uint64            // sources there was no room for
+}
+
+// Figures tells how things stand.
+func (g *Guard) Figures() Figures {
+	s := g.state.Load()
+	f := Figures{
+		Mode: s.settings.Mode, Attack: s.attack, Switched: s.switched || s.settings.UnderAttack, Sources: map[string]int{}, Refused: map[string]uint64{},
+		Solved: g.tally.solved.Load(), Overflow: g.tally.full.Load(),
+	}
+	for step := Deny; step <= Challenge; step++ {
+		f.Refused[step.String()] = g.tally.refused[step].Load()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f.Pressure = g.ladder.pressure
+	if l := g.ladder.book; l != nil {
+		f.Bans = l.n
+	}
+	if l := g.ladder.imported; l != nil {
+		f.Imported = l.n
+	}
+	for _, step := range []Step{Ban, Throttle, Challenge, Watch} {
+		f.Sources[step.String()] = 0
+	}
+	for _, r := range g.ladder.rungs {
+		f.Sources[r.step.String()]++
+	}
+	delete(f.Sources, Pass.String())
+	return f
+}
+
+// A Standing is one source on the ladder.
+type Standing struct {
+	Prefix netip.Prefix
+	Step   Step
+	Until  time.Time // of a ban
+	Why    string    // what it did most of
+	Shared bool      // good callers come from there, too: it is not banned at accept
+}
+
+// Standings lists who is on the ladder, the worst first, at most so many.
+func (g *Guard) Standings(most int) []Standing {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var all []*rung
+	for _, r := range g.ladder.rungs {
+		if r.step < Pass {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b *rung) int {
+		if a.step != b.step {
+			return int(a.step) - int(b.step)
+		}
+		return int(b.heat*1000) - int(a.heat*1000)
+	})
+	var out []Standing
+	for _, r := range all[:min(most, len(all))] {
+		out = append(out, Standing{r.source.prefix(), r.step, r.until, r.why, r.shared})
+	}
+	return out
+}

@@ -1,0 +1,325 @@
+package ddos
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+)
+
+// What a source does above its thresholds heats it up, a degree for each second and
+// each time the threshold, at most ten; half of it is gone after each half-life. It
+// climbs at these degrees, and comes down at half of them.
+const (
+	heatWatch     = 1.0
+	heatChallenge = 3.0
+	heatThrottle  = 10.0
+	heatBan       = 30.0
+	heatMost      = 60.0
+	heatRate      = 10.0 // of one second, at most
+
+	mostRungs   = 1 << 14
+	mostOffence = 12
+
+	throttleEvery  = 500 * time.Millisecond // one request without credentials, behind
+	throttleBurst  = 10
+	uncertainEvery = 20 * time.Millisecond // one with credentials nobody has checked
+	uncertainBurst = 100
+
+	underPressure = 4.0 // how much lower thresholds are when there is no room left
+	attackHolds   = time.Minute
+)
+
+// A ladder is who stands out. It is one goroutine's at a time.
+type ladder struct {
+	rungs    map[source]*rung
+	fresh    []Banned // not yet told
+	set      *set
+	book     *set
+	imported *set
+	switched bool
+	attack   bool // found out
+
+	last     time.Time
+	heavies  []heavy
+	crowd    crowd
+	pressure float64
+}
+
+// A rung is one source on the ladder.
+type rung struct {
+	source source
+	heat   float64
+	step   Step
+	until  time.Time // of a ban
+	began  time.Time // of it
+	times  float64   // it was banned, those of long ago forgotten
+	shared bool      // good callers come from there, too
+	why    string
+	rule   ruling
+	bucket bucket
+}
+
+// A Banned is a ban that the guard has decided by itself.
+type Banned struct {
+	Prefix netip.Prefix
+	Until  time.Time
+	Why    string
+	Accept bool // nobody good comes from there: connections are refused
+}
+
+// A crowd is all callers together, second by second.
+type crowd struct {
+	requests, refused   uint64 // at the last look
+	rate, share         baseline
+	sampled             time.Time
+	sumRate, sumRefused float64
+	looks               int
+	oddFor              time.Duration
+	until               time.Time // an attack lasts at least
+}
+
+// Tick looks at what was counted since the last time, and decides. It is called a
+// few times a second, by one goroutine.
+func (g *Guard) Tick(now time.Time) {
+	s := g.state.Load()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := &g.ladder
+	dt := now.Sub(l.last)
+	if l.last.IsZero() || dt <= 0 {
+		l.last = now
+		return
+	}
+	l.last = now
+	if s.settings.Mode == Off {
+		return
+	}
+	g.census.turn(now)
+	g.crowdLook(s, now, dt)
+	g.climb(&s.settings, now, min(dt, 5*time.Second))
+	next := *s
+	next.attack = l.attack
+	l.set = l.rulings()
+	g.put(next)
+}
+
+// crowdLook judges the whole: how much comes, which share of it is refused, and how
+// short of room we are. A crowd alone is no attack: everyone is challenged only when
+// it also does harm.
+func (g *Guard) crowdLook(s *state, now time.Time, dt time.Duration) {
+	c := &g.ladder.crowd
+	requests, refused := g.sums()
+	rate, bad := float64(requests-c.requests)/dt.Seconds(), float64(refused-c.refused)/dt.Seconds()
+	c.requests, c.refused = requests, refused
+	c.sumRate += rate
+	c.sumRefused += bad
+	c.looks++
+	most := s.settings.Thresholds.Requests
+	surge := c.rate.odd(rate, most)
+	faults := c.share.odd(bad/max(rate, 1), 0.2) && bad > s.settings.Thresholds.Refused
+	if now.Sub(c.sampled) >= baselineEvery {
+		mean := c.sumRate / float64(c.looks)
+		if !c.sampled.IsZero() {
+			c.rate.learn(mean)
+			c.share.learn(c.sumRefused / max(1, c.sumRate))
+		}
+		c.sampled, c.sumRate, c.sumRefused, c.looks = now, 0, 0, 0
+	}
+	room := 0.0
+	if g.cfg.Pressure != nil {
+		room = min(1, max(0, g.cfg.Pressure()))
+	}
+	harm := room >= 0.5 || faults
+	if surge && harm {
+		c.oddFor += dt
+	} else {
+		c.oddFor = 0
+	}
+	if c.oddFor >= 3*time.Second {
+		c.until = now.Add(attackHolds)
+	}
+	g.ladder.attack = now.Before(c.until)
+	p := room
+	if surge {
+		p = max(p, 0.25)
+	}
+	if faults {
+		p = max(p, 0.5)
+	}
+	if g.ladder.attack || s.attack {
+		p = 1
+	}
+	g.ladder.pressure = p
+}
+
+// climb heats up who stands out, and lets the others cool down.
+func (g *Guard) climb(s *Settings, now time.Time, dt time.Duration) {
+	l := &g.ladder
+	l.heavies = g.census.candidates(l.heavies[:0], now)
+	limits := s.Thresholds.list()
+	scale := 1 + (underPressure-1)*l.pressure
+	taken := map[source]counts{} // what of a network is already held against parts of it
+	hot := map[source]bool{}
+	for level := range mostLevels {
+		for i := range l.heavies {
+			h := &l.heavies[i]
+			if h.level() != level {
+				continue
+			}
+			rates, part := h.rates, taken[h.source]
+			score, worst := 0.0, 0
+			for k := range rates {
+				if v := max(0, rates[k]-part[k]) * scale / (limits[k] * coarser[h.family()][level]); v > score {
+					score, worst = v, k
+				}
+			}
+			// Over what is left of a network when its worst parts are gone, not over
+			// neighbours of one who was banned.
+			if score >= 1 && (part == counts{} || score >= 2) {
+				g.heat(h.source, min(score, heatRate)*dt.Seconds(), worst, rates[worst])
+				hot[h.source] = true
+				part = rates
+			}
+			if up, ok := h.parent(); ok && part != (counts{}) {
+				sum := taken[up]
+				for k := range sum {
+					sum[k] += part[k]
+				}
+				taken[up] = sum
+			}
+		}
+	}
+	cool := math.Exp2(-dt.Seconds() / s.HalfLife.Seconds())
+	for of, r := range l.rungs {
+		if !hot[of] && r.step != Ban {
+			r.heat *= cool
+		}
+		g.move(r, s, now)
+		if r.step == Pass && r.times < 0.5 {
+			delete(l.rungs, of)
+		}
+		r.times *= math.Exp2(-dt.Seconds() / (4 * max(s.LongestBan, time.Hour)).Seconds() * 24)
+	}
+}
+
+var whyNames = [countKinds]string{"requests", "refusals", "processor time", "connections", "TLS handshakes"}
+
+// heat finds or makes the rung of a source that stands out.
+func (g *Guard) heat(of source, by float64, worst int, rate float64) {
+	l := &g.ladder
+	r := l.rungs[of]
+	if r == nil {
+		if len(l.rungs) >= mostRungs && !l.forget() {
+			g.tally.full.Add(1)
+			return
+		}
+		r = &rung{source: of, step: Pass}
+		l.rungs[of] = r
+	}
+	r.heat = min(heatMost, r.heat+by)
+	if worst == countCost {
+		r.why = fmt.Sprintf("%.0f ms/s of %s", rate, whyNames[worst])
+	} else {
+		r.why = fmt.Sprintf("%.0f/s %s", rate, whyNames[worst])
+	}
+}
+
+// forget makes room: those who are only watched go first.
+func (l *ladder) forget() bool {
+	for of, r := range l.rungs {
+		if r.step >= Watch && r.times < 0.5 {
+			delete(l.rungs, of)
+		}
+	}
+	return len(l.rungs) < mostRungs
+}
+
+// move takes r to the step its heat is worth.
+func (g *Guard) move(r *rung, s *Settings, now time.Time) {
+	if r.step == Ban {
+		if now.Before(r.until) {
+			if !r.shared && g.vouched(r.source, now) {
+				r.shared = true // seen by another way: who is good there must not suffer
+			}
+			return
+		}
+		r.step, r.heat = Throttle, min(r.heat, heatBan*0.6) // the next one comes quickly, should it go on
+		return
+	}
+	up := func(degree float64, step Step) bool {
+		return r.heat >= degree || r.step <= step && r.heat >= degree/2
+	}
+	switch {
+	case r.heat >= heatBan:
+		r.step, r.began, r.shared = Ban, now, g.vouched(r.source, now)
+		r.until = now.Add(s.banFor(r.times))
+		r.times = min(mostOffence, r.times+1)
+		g.ladder.fresh = append(g.ladder.fresh, Banned{r.source.prefix(), r.until, r.why, !r.shared})
+	case up(heatThrottle, Throttle):
+		r.step = Throttle
+	case up(heatChallenge, Challenge):
+		r.step = Challenge
+	case up(heatWatch, Watch):
+		r.step = Watch
+	default:
+		r.step = Pass
+	}
+}
+
+// banFor grows with each ban that is remembered.
+func (s *Settings) banFor(times float64) time.Duration {
+	d := s.FirstBan
+	for range int(times) {
+		if d *= 4; d >= s.LongestBan {
+			return s.LongestBan
+		}
+	}
+	return min(d, s.LongestBan)
+}
+
+// rulings is what the ladder says, for requests to look at.
+func (l *ladder) rulings() *set {
+	out := new(set)
+	for of, r := range l.rungs {
+		if r.step > Challenge {
+			continue
+		}
+		rule := &ruling{step: r.step, accept: r.step == Ban && !r.shared, bucket: &r.bucket}
+		if r.step == Ban {
+			rule.until = r.until.UnixMilli()
+		}
+		out.add(of, rule)
+	}
+	return out.orNil()
+}
+
+// Fresh gives the bans decided since the last call, whether the mode enforces them
+// or not.
+func (g *Guard) Fresh() []Banned {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := g.ladder.fresh
+	g.ladder.fresh = nil
+	return out
+}
+
+// Forgive takes what was found out about p, and parts of it, back: an operator has
+// lifted its ban. What began after since stays.
+func (g *Guard) Forgive(p netip.Prefix, since time.Time) {
+	of, err := sourceOf(p)
+	if err != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for s, r := range g.ladder.rungs {
+		if s.v4 == of.v4 && s.bits >= of.bits && s.hi&mask(of.bits) == of.hi && !r.began.After(since) {
+			delete(g.ladder.rungs, s)
+		}
+	}
+	g.ladder.set = g.ladder.rulings()
+	next := *g.state.Load()
+	next.attack = g.ladder.attack
+	g.put(next)
+}

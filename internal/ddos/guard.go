@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/gatehouse-api/gatehouse/internal/networks"
 )
 
 // A Mode says what becomes of what the guard finds out by itself.
@@ -32,8 +30,6 @@ type Settings struct {
 	LongestBan  time.Duration // 24 h
 	Difficulty  int           // of a challenge, in bits; 16
 	PassLife    time.Duration // of a solved one; 10 min
-	Networks    *networks.Set // what Rules ask; nil: none
-	Rules       []NetworkRule // the first that fits decides
 }
 
 // Thresholds are what one address may do in a second before it stands out. A network
@@ -109,7 +105,6 @@ type state struct {
 	book     *set // bans of the operator and of the fleet
 	imported *set // of others
 	ladder   *set
-	rules    []networkRule
 	attack   bool // settings or switch, or found out
 	switched bool // by the operator, until it is switched off
 	bits     int  // of challenges now
@@ -126,7 +121,7 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 	if len(cfg.Key) < 32 {
 		return nil, errors.New("ddos: the key of challenges has fewer than 32 bytes")
 	}
-	g := &Guard{cfg: cfg, census: newCensus(window, time.Now())}
+	g := &Guard{cfg: cfg, census: newCensus(window)}
 	g.good.seed = g.census.seed
 	g.ladder.rungs = map[source]*rung{}
 	g.state.Store(new(state).complete())
@@ -138,9 +133,9 @@ func (s state) complete() *state {
 	s.settings = s.settings.withDefaults()
 	s.attack = s.attack || s.switched || s.settings.UnderAttack
 	if s.settings.Mode == Off {
-		s.attack, s.book, s.imported, s.ladder, s.rules = false, nil, nil, nil, nil
+		s.attack, s.book, s.imported, s.ladder = false, nil, nil, nil
 	}
-	s.quiet = !s.attack && s.book == nil && s.imported == nil && s.ladder == nil && len(s.rules) == 0
+	s.quiet = !s.attack && s.book == nil && s.imported == nil && s.ladder == nil
 	list := s.settings.Thresholds.list()
 	for i := range s.floors { // a fourth of what stands out under attack
 		s.floors[i] = uint32(max(1, list[i]*window.Seconds()/16))
@@ -152,24 +147,24 @@ func (s state) complete() *state {
 func (g *Guard) Configure(s Settings) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	next := *g.state.Load()
-	next.settings = s
-	next.allow = setOf(s.Allow, &ruling{step: Pass})
-	next.rules = compileRules(s.Rules)
-	next.attack = g.ladder.attack
 	if s.Mode == Off {
 		clear(g.ladder.rungs)
+		g.ladder.set = nil
 	}
-	g.put(next)
+	g.put(s, setOf(s.Allow, &ruling{step: Pass}))
 }
 
-// put makes next the state; g.mu is held. What a mode switches off is built anew
-// from the ladder and the book when it is switched on.
-func (g *Guard) put(next state) {
+// renew puts what the ladder says now before requests; g.mu is held.
+func (g *Guard) renew() {
+	s := g.state.Load()
+	g.put(s.settings, s.allow)
+}
+
+func (g *Guard) put(settings Settings, allow *set) {
 	l := &g.ladder
-	next.book, next.imported, next.ladder, next.switched = l.book, l.imported, l.set, l.switched
-	next.bits = 0
-	s := next.complete()
+	s := state{
+		settings: settings, allow: allow, book: l.book, imported: l.imported, ladder: l.set, switched: l.switched, attack: l.attack,
+	}.complete()
 	s.bits = min(mostBits, s.settings.Difficulty+boolInt(s.attack)*2)
 	g.state.Store(s)
 }
@@ -188,9 +183,7 @@ func (g *Guard) Switch(on bool) {
 	defer g.mu.Unlock()
 	if g.ladder.switched != on {
 		g.ladder.switched = on
-		next := *g.state.Load()
-		next.attack = g.ladder.attack
-		g.put(next)
+		g.renew()
 	}
 }
 
@@ -201,7 +194,7 @@ type Verdict struct {
 	Until  time.Duration // until a Ban ends; 0: it has no end
 	Why    Why
 
-	bucket *bucket
+	bucket *buckets
 }
 
 // Why says whose word a [Verdict] is.
@@ -252,15 +245,6 @@ func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
 	if s.settings.Mode == Enforce {
 		take(s.ladder.of(hi, v4, ms, accept), WhyLadder)
 	}
-	if out.Step > Deny && len(s.rules) > 0 {
-		rule := s.network(a)
-		if rule == Pass {
-			return Verdict{Step: Pass, Why: WhyNetwork}
-		}
-		if rule < out.Step && (!accept || rule == Deny) {
-			out = Verdict{Step: rule, Why: WhyNetwork}
-		}
-	}
 	if out.Step > Challenge && s.attack && !accept {
 		out = Verdict{Step: Challenge, Why: WhyAttack, Report: s.settings.Mode == Report && !s.switched && !s.settings.UnderAttack}
 	}
@@ -276,10 +260,10 @@ func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
 // Arrive counts a connection from a, which costs a handshake or not, and reports
 // whether it may stay. Who speaks for many callers, such as a trusted hop, is not
 // asked about.
-func (g *Guard) Arrive(a netip.Addr, shake bool) bool {
+func (g *Guard) Arrive(a netip.Addr, shake bool, now time.Time) bool {
 	s := g.state.Load()
 	if !s.quiet {
-		if v := s.about(a, time.Now(), true); v.Step <= Ban && !v.Report {
+		if v := s.about(a, now, true); v.Step <= Ban && !v.Report {
 			g.tally.refused[v.Step].Add(1)
 			return false // and is not counted: it costs little, and its ban must come to an end
 		}

@@ -19,6 +19,7 @@ const (
 	heatRate      = 10.0 // of one second, at most
 
 	mostRungs   = 1 << 14
+	timesHalf   = 2 * time.Hour // in which half of the bans there were are forgotten
 	mostOffence = 12
 
 	throttleEvery  = 500 * time.Millisecond // one request without credentials, behind
@@ -57,7 +58,7 @@ type rung struct {
 	shared bool      // good callers come from there, too
 	why    string
 	rule   ruling
-	bucket bucket
+	bucket buckets
 }
 
 // A Banned is a ban that the guard has decided by itself.
@@ -82,10 +83,9 @@ type crowd struct {
 // Tick looks at what was counted since the last time, and decides. It is called a
 // few times a second, by one goroutine.
 func (g *Guard) Tick(now time.Time) {
-	s := g.state.Load()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	l := &g.ladder
+	s, l := g.state.Load(), &g.ladder
 	dt := now.Sub(l.last)
 	if l.last.IsZero() || dt <= 0 {
 		l.last = now
@@ -98,10 +98,8 @@ func (g *Guard) Tick(now time.Time) {
 	g.census.turn(now)
 	g.crowdLook(s, now, dt)
 	g.climb(&s.settings, now, min(dt, 5*time.Second))
-	next := *s
-	next.attack = l.attack
 	l.set = l.rulings()
-	g.put(next)
+	g.renew()
 }
 
 // crowdLook judges the whole: how much comes, which share of it is refused, and how
@@ -199,7 +197,9 @@ func (g *Guard) climb(s *Settings, now time.Time, dt time.Duration) {
 		if r.step == Pass && r.times < 0.5 {
 			delete(l.rungs, of)
 		}
-		r.times *= math.Exp2(-dt.Seconds() / (4 * max(s.LongestBan, time.Hour)).Seconds() * 24)
+		if r.step != Ban {
+			r.times *= math.Exp2(-dt.Seconds() / timesHalf.Seconds())
+		}
 	}
 }
 
@@ -270,7 +270,7 @@ func (g *Guard) move(r *rung, s *Settings, now time.Time) {
 // banFor grows with each ban that is remembered.
 func (s *Settings) banFor(times float64) time.Duration {
 	d := s.FirstBan
-	for range int(times) {
+	for range int(times + 0.5) {
 		if d *= 4; d >= s.LongestBan {
 			return s.LongestBan
 		}
@@ -319,7 +319,5 @@ func (g *Guard) Forgive(p netip.Prefix, since time.Time) {
 		}
 	}
 	g.ladder.set = g.ladder.rulings()
-	next := *g.state.Load()
-	next.attack = g.ladder.attack
-	g.put(next)
+	g.renew()
 }

@@ -117,8 +117,8 @@ type census struct {
 	shelves [shelves]shelf
 }
 
-func newCensus(window time.Duration, now time.Time) *census {
-	c := &census{seed: maphash.MakeSeed(), window: window, spare: new(sketch), turned: now}
+func newCensus(window time.Duration) *census {
+	c := &census{seed: maphash.MakeSeed(), window: window, spare: new(sketch)}
 	c.now.Store(new(sketch))
 	c.before.Store(new(sketch))
 	return c

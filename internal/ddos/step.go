@@ -46,7 +46,7 @@ type ruling struct {
 	step   Step
 	accept bool   // a connection is not even accepted
 	until  int64  // Unix ms; 0: no end
-	bucket *bucket // of Throttle and of Ban at the request
+	bucket *buckets // what passes all the same; nil at a ban: nothing, not even credentials
 }
 
 func (r *ruling) over(now int64) bool { return r.until != 0 && now >= r.until }
@@ -124,6 +124,10 @@ func setOf(prefixes []netip.Prefix, r *ruling) *set {
 	}
 	return s.orNil()
 }
+
+// Buckets let some requests of a source through: those without credentials behind a
+// throttle, and those with credentials nobody has checked yet behind a ban as well.
+type buckets struct{ anonymous, uncertain bucket }
 
 // A bucket lets some requests of a source through: GCRA in one word, of nanoseconds.
 type bucket struct{ due atomic.Int64 }

@@ -30,6 +30,7 @@ type Settings struct {
 	LongestBan  time.Duration // 24 h
 	Difficulty  int           // of a challenge, in bits; 16
 	PassLife    time.Duration // of a solved one; 10 min
+	Networks    NetworkRules
 }
 
 // Thresholds are what one address may do in a second before it stands out. A network
@@ -105,6 +106,7 @@ type state struct {
 	book     *set // bans of the operator and of the fleet
 	imported *set // of others
 	ladder   *set
+	rules    *rules
 	attack   bool // settings or switch, or found out
 	switched bool // by the operator, until it is switched off
 	bits     int  // of challenges now
@@ -133,9 +135,9 @@ func (s state) complete() *state {
 	s.settings = s.settings.withDefaults()
 	s.attack = s.attack || s.switched || s.settings.UnderAttack
 	if s.settings.Mode == Off {
-		s.attack, s.book, s.imported, s.ladder = false, nil, nil, nil
+		s.attack, s.book, s.imported, s.ladder, s.rules = false, nil, nil, nil, nil
 	}
-	s.quiet = !s.attack && s.book == nil && s.imported == nil && s.ladder == nil
+	s.quiet = !s.attack && s.book == nil && s.imported == nil && s.ladder == nil && s.rules == nil
 	list := s.settings.Thresholds.list()
 	for i := range s.floors { // a fourth of what stands out under attack
 		s.floors[i] = uint32(max(1, list[i]*window.Seconds()/16))
@@ -151,19 +153,19 @@ func (g *Guard) Configure(s Settings) {
 		clear(g.ladder.rungs)
 		g.ladder.set = nil
 	}
-	g.put(s, setOf(s.Allow, &ruling{step: Pass}))
+	g.put(s, setOf(s.Allow, &ruling{step: Pass}), s.Networks.compile())
 }
 
 // renew puts what the ladder says now before requests; g.mu is held.
 func (g *Guard) renew() {
 	s := g.state.Load()
-	g.put(s.settings, s.allow)
+	g.put(s.settings, s.allow, s.rules)
 }
 
-func (g *Guard) put(settings Settings, allow *set) {
+func (g *Guard) put(settings Settings, allow *set, r *rules) {
 	l := &g.ladder
 	s := state{
-		settings: settings, allow: allow, book: l.book, imported: l.imported, ladder: l.set, switched: l.switched, attack: l.attack,
+		settings: settings, allow: allow, book: l.book, imported: l.imported, ladder: l.set, rules: r, switched: l.switched, attack: l.attack,
 	}.complete()
 	s.bits = min(mostBits, s.settings.Difficulty+boolInt(s.attack)*2)
 	g.state.Store(s)
@@ -244,6 +246,15 @@ func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
 	take(s.imported.of(hi, v4, ms, accept), WhyList)
 	if s.settings.Mode == Enforce {
 		take(s.ladder.of(hi, v4, ms, accept), WhyLadder)
+	}
+	if s.rules != nil && out.Step > Deny {
+		step, allowed := s.rules.step(a)
+		switch {
+		case allowed && out.Why != WhyBan: // a ban the operator gave is meant, too
+			return Verdict{Step: Pass, Why: WhyNetwork}
+		case step < out.Step && (!accept || step == Deny):
+			out = Verdict{Step: step, Why: WhyNetwork}
+		}
 	}
 	if out.Step > Challenge && s.attack && !accept {
 		out = Verdict{Step: Challenge, Why: WhyAttack, Report: s.settings.Mode == Report && !s.switched && !s.settings.UnderAttack}

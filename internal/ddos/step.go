@@ -44,8 +44,8 @@ func (s Step) String() string {
 // A ruling is what stands about one source; read-only but for its bucket.
 type ruling struct {
 	step   Step
-	accept bool   // a connection is not even accepted
-	until  int64  // Unix ms; 0: no end
+	accept bool     // a connection is not even accepted
+	until  int64    // Unix ms; 0: no end
 	bucket *buckets // what passes all the same; nil at a ban: nothing, not even credentials
 }
 

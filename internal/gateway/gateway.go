@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 	"github.com/gatehouse-api/gatehouse/internal/networks"
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
@@ -36,6 +37,7 @@ type Deps struct {
 	Record  Recorder
 	Meter   Meter
 	Limiter *ratelimit.Limiter
+	Guard   *ddos.Guard            // nil: nobody is kept out for what others of its address did
 	NewID   func(time.Time) string // decision ids
 	Node    string                 // name of this gateway, in events
 	MaxHeld int64                  // bytes of bodies held at once to be checked; 0: 256 MiB. One address may have a fourth of it.
@@ -178,6 +180,10 @@ type exchange struct {
 	result Result
 	answer heldAnswer // of a service inside
 	start  time.Time
+
+	verdict   ddos.Verdict // of the guard
+	claims    bool         // the verdict is one that makes it matter, and there are credentials
+	challenge string       // that goes out with a refusal
 
 	check, watch answerCheck    // checkAnswer and watchAnswer, made once
 	seen         []byte         // room for what watch gets

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -50,8 +51,9 @@ func renderProblem(p *gatehouse.Problem, decision string) []byte {
 // else was meant for the service's answer and has no business on ours.
 var keptOnProblems = map[string]bool{"Ratelimit": true, "Ratelimit-Policy": true, "Connection": true, "Date": true}
 
-// sendProblem answers with the body renderProblem gave.
-func sendProblem(w http.ResponseWriter, r *http.Request, p *gatehouse.Problem, decision string, body []byte) {
+// sendProblem answers with the body renderProblem gave, or with another, which own
+// are the fields of.
+func sendProblem(w http.ResponseWriter, r *http.Request, p *gatehouse.Problem, decision string, body []byte, own http.Header) {
 	h := w.Header()
 	for name := range h {
 		if !keptOnProblems[name] {
@@ -72,6 +74,7 @@ func sendProblem(w http.ResponseWriter, r *http.Request, p *gatehouse.Problem, d
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", retryAfter(p.RetryAfter))
 	}
+	maps.Copy(h, own)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(p.Kind.Status())
 	if r.Method != http.MethodHead {

@@ -26,7 +26,11 @@ func (g *Gateway) serve(ctx context.Context, x *exchange) error {
 	if err := http1.CheckRequest(x.r); err != nil { // 8: one reading of the head
 		return err
 	}
-	if err := x.matchRoute(); err != nil { // 5, 12: no operation, no way
+	err := x.matchRoute()
+	if kept := g.guard(x); kept != nil { // 10: who stands out, before anything costs
+		return kept
+	}
+	if err != nil { // 5, 12: no operation, no way
 		return err
 	}
 	if err := g.limit(x, x.route.before); err != nil { // 9: by address, before anything costs
@@ -35,11 +39,14 @@ func (g *Gateway) serve(ctx context.Context, x *exchange) error {
 	if err := x.authenticate(ctx); err != nil { // 1
 		return err
 	}
+	if err := g.guardCaller(x); err != nil { // 10: credentials that prove nobody
+		return err
+	}
 	if err := g.limit(x, x.route.after); err != nil { // 9: by who calls
 		return err
 	}
-	err := x.decide() // 2, 8, 12
-	g.charge(x)       // 9: what a body cost to look through, refused or not
+	err = x.decide() // 2, 8, 12
+	g.charge(x)      // 9: what a body cost to look through, refused or not
 	if err != nil {
 		return err
 	}
@@ -108,6 +115,7 @@ func (g *Gateway) close(x *exchange, err error) {
 	e := &x.event
 	var p *gatehouse.Problem
 	var answer []byte
+	var own http.Header // of the answer, where it is no plain problem
 	committed := x.result.Committed
 	if err != nil {
 		p = gatehouse.AsProblem(err)
@@ -120,7 +128,12 @@ func (g *Gateway) close(x *exchange, err error) {
 		}
 		if !committed {
 			e.Status = p.Kind.Status()
-			answer = renderProblem(p, e.ID)
+			if x.challenge != "" {
+				answer, own = x.tellChallenge(e.ID)
+			}
+			if answer == nil {
+				answer = renderProblem(p, e.ID)
+			}
 			if x.r.Method != http.MethodHead {
 				e.Out = int64(len(answer))
 			}
@@ -136,14 +149,15 @@ func (g *Gateway) close(x *exchange, err error) {
 		// way is cut off, so that it cannot pass for a whole one.
 		p = unrecorded(recErr)
 		e.Status, e.Reason, e.Cause = p.Kind.Status(), p.Reason, recErr.Error()
-		answer = renderProblem(p, e.ID)
+		answer, own = renderProblem(p, e.ID), nil
 		err = p
 	}
 	g.Meter.Observe(e)
+	g.guardObserve(x, err != nil && e.Status < 500 && e.Status >= 400)
 	switch {
 	case p != nil && !committed:
 		x.tellLimits()
-		sendProblem(x.w, x.r, p, e.ID, answer)
+		sendProblem(x.w, x.r, p, e.ID, answer, own)
 	case p == nil && x.answer.ready:
 		x.answer.send()
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
@@ -180,6 +181,7 @@ type houseConfig struct {
 	settings  map[string]validate.Settings       // of operations
 	limits    map[string][]*ratelimit.Limit      // of operations, in order
 	minter    func(*token.Signer) gateway.Minter // nil: a real one
+	guard     *ddos.Guard                        // nil: none
 	waf       *validate.WAF                      // nil: no rules
 }
 
@@ -266,6 +268,7 @@ func newHouse(t testing.TB, c houseConfig) *house {
 	d := gateway.Deps{
 		Record: h.record, Meter: h.meter, Limiter: must[*ratelimit.Limiter](t)(ratelimit.New(ratelimit.Config{})), NewID: auditlog.NewID, Node: "n1",
 	}
+	d.Guard = c.guard
 	if c.record != nil {
 		d.Record = c.record
 	}

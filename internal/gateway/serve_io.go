@@ -196,7 +196,7 @@ func (x *exchange) note(res *Result) {
 func (x *exchange) cookie() string {
 	lines := x.r.Header["Cookie"]
 	if len(lines) == 1 {
-		return lines[0]
+		return withoutPass(lines[0])
 	}
-	return strings.Join(lines, "; ")
+	return withoutPass(strings.Join(lines, "; "))
 }

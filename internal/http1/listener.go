@@ -37,6 +37,9 @@ type Config struct {
 	// Trusted tells the addresses of hops that speak for many callers, such as
 	// a load balancer; they are not held to the caps of one address.
 	Trusted func(netip.Addr) bool
+	// Refuse is asked about the address of each connection, before anything of it is
+	// read; one it reports true of is reset. nil refuses nobody.
+	Refuse func(netip.Addr) bool
 	// OnRefuse is told of every head that was refused before the handler could
 	// see it, and returns the decision id shown in the answer; and of refused
 	// connections and handshakes, at most ten a second. It must not block.
@@ -202,6 +205,9 @@ func (s *Server) accept(ctx context.Context, feed *listenFeed, conf *tls.Config)
 			}
 		}
 		wait = shortest
+		if s.shutOut(nc, conf != nil) {
+			continue
+		}
 		c, err := s.table.admit(nc, &s.cfg)
 		if err != nil {
 			s.turnedAway(nc, conf != nil, &gatehouse.Problem{Kind: gatehouse.Overloaded, Reason: "too_many_connections", Err: err})
@@ -217,6 +223,24 @@ func (s *Server) accept(ctx context.Context, feed *listenFeed, conf *tls.Config)
 			feed.give(s.checked(c, false))
 		}
 	}
+}
+
+// shutOut ends a connection of somebody who is refused at the door. It is reset: a
+// flood of closed ones would otherwise wait here for its peers.
+func (s *Server) shutOut(nc net.Conn, secure bool) bool {
+	if s.cfg.Refuse == nil {
+		return false
+	}
+	a, ok := listenAddr(nc.RemoteAddr())
+	if !ok || !s.cfg.Refuse(a) {
+		return false
+	}
+	s.turnedAway(nc, secure, &gatehouse.Problem{Kind: gatehouse.RateLimited, Reason: "banned"})
+	if tc, ok := nc.(*net.TCPConn); ok {
+		_ = tc.SetLinger(0)
+	}
+	_ = nc.Close()
+	return true
 }
 
 // handshake does TLS before net/http sees the connection, so that the bytes of

@@ -1,0 +1,176 @@
+package gateway
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
+	"github.com/gatehouse-api/gatehouse/internal/http1"
+)
+
+// guard asks what stands about the caller's address: after the operation has been
+// looked for, which costs little and tells where credentials would be, and before
+// anything else is done.
+func (g *Gateway) guard(x *exchange) error {
+	if g.Guard == nil {
+		return nil
+	}
+	x.verdict = g.Guard.Admit(x.facts.Address, x.start)
+	if x.verdict.Step >= ddos.Watch {
+		return nil
+	}
+	if x.verdict.Report {
+		x.event.Reported = append(x.event.Reported, gatehouse.FieldError{
+			In: "address", Name: x.event.Address, Rule: x.verdict.Step.String(), Detail: "the guard would have done this",
+		})
+	}
+	x.claims = x.claimsSomeone()
+	return g.judge(x)
+}
+
+// guardCaller asks again about a caller whose credentials, now that they have been
+// looked at, prove nobody: what an operation for anyone ignores must not be a way
+// around the guard. A service inside may judge credentials itself, and later.
+func (g *Gateway) guardCaller(x *exchange) error {
+	if !x.claims || g.Guard == nil {
+		return nil
+	}
+	if !x.who.Anonymous() {
+		g.Guard.Proven(x.verdict)
+		return nil
+	}
+	if x.route.Service != nil && x.route.Raw {
+		return nil
+	}
+	x.claims = false
+	return g.judge(x)
+}
+
+func (g *Gateway) judge(x *exchange) error {
+	if x.verdict.Step == ddos.Challenge && x.route != nil && x.route.Service != nil && !wantsPage(x.r) {
+		return nil // tokens and keys of the house are fetched by programs, which others wait for
+	}
+	p := g.Guard.Judge(x.verdict, &ddos.Caller{Address: x.facts.Address, Claims: x.claims, Pass: passOf(x.r), Now: x.start})
+	if p == nil {
+		return nil
+	}
+	if p.Reason == reasonChallenge {
+		x.challenge = g.Guard.Challenge(x.facts.Address, x.verdict, x.start)
+	}
+	return p
+}
+
+const reasonChallenge = "challenge"
+
+// claimsSomeone reports whether the request carries what could prove somebody.
+func (x *exchange) claimsSomeone() bool {
+	h := x.r.Header
+	if h["Authorization"] != nil || x.r.TLS != nil && len(x.r.TLS.PeerCertificates) > 0 {
+		return true
+	}
+	if x.route == nil {
+		return false
+	}
+	for _, name := range x.route.Accept.CredentialHeaders() {
+		if h[name] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// wantsPage reports whether a browser asks for something to show.
+func wantsPage(r *http.Request) bool {
+	return slices.ContainsFunc(r.Header["Accept"], func(v string) bool { return strings.Contains(v, "text/html") })
+}
+
+// passOf is the solved challenge a request brings along.
+func passOf(r *http.Request) string {
+	if v := r.Header[ddos.HeaderPass]; len(v) == 1 {
+		return v[0]
+	}
+	for _, line := range r.Header["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			name, value, _ := strings.Cut(strings.Trim(pair, " "), "=")
+			if strings.TrimPrefix(name, "__Host-") == ddos.CookiePass {
+				return value
+			}
+		}
+	}
+	return ""
+}
+
+// withoutPass takes our own cookie out of what a service gets to see.
+func withoutPass(cookie string) string {
+	if !strings.Contains(cookie, ddos.CookiePass) {
+		return cookie
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(cookie, ";") {
+		pair = strings.Trim(pair, " ")
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.TrimPrefix(name, "__Host-") != ddos.CookiePass {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "; ")
+}
+
+// tellChallenge gives the fields of an answer with a challenge, and the page that a
+// browser gets in place of a problem; nil where a program asks.
+func (x *exchange) tellChallenge(decision string) (page []byte, own http.Header) {
+	own = http.Header{ddos.HeaderChallenge: {x.challenge}}
+	if !wantsPage(x.r) {
+		return nil, own
+	}
+	page, policy := ddos.ChallengePage(ddos.PageOf{
+		Challenge: x.challenge, Secure: x.proto == "https", Repeat: x.r.Method == http.MethodGet || x.r.Method == http.MethodHead, Decision: decision,
+	})
+	if page == nil {
+		return nil, own
+	}
+	own["Content-Type"] = []string{"text/html; charset=utf-8"}
+	own["Content-Security-Policy"] = []string{policy}
+	own["X-Frame-Options"] = []string{"DENY"}
+	return page, own
+}
+
+// guardObserve tells the guard what a request came to.
+func (g *Gateway) guardObserve(x *exchange, refused bool) {
+	if g.Guard == nil {
+		return
+	}
+	g.Guard.Observe(x.facts.Address, ddos.Outcome{
+		Proven: !x.who.Anonymous(), Refused: refused || faulty(x.event.Status), Cost: x.found.Cost,
+	}, x.start)
+}
+
+// faulty reports whether a status says that the caller should not have asked so.
+func faulty(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusTooManyRequests:
+		return true
+	}
+	return false
+}
+
+// Refused counts a request that never became one against who sent it, and records
+// it. What a trusted hop sent is nobody's in particular.
+func (e *Entry) Refused(f http1.Refusal) string {
+	if ap, err := netip.ParseAddrPort(f.Address); err == nil && e.g.Guard != nil && !e.trust.Trusts(ap.Addr()) {
+		e.g.Guard.Observe(ap.Addr(), ddos.Outcome{Refused: true}, time.Now())
+	}
+	return e.g.Refused(f)
+}
+
+// Refuse is asked about each connection to the listener, which speaks TLS or not.
+func (e *Entry) Refuse(tls bool) func(netip.Addr) bool {
+	if e.g.Guard == nil {
+		return nil
+	}
+	return func(a netip.Addr) bool { return !e.trust.Trusts(a) && !e.g.Guard.Arrive(a, tls, time.Now()) }
+}

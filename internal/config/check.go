@@ -28,6 +28,7 @@ func (f *File) check() []*Error {
 	c.listeners()
 	c.admin()
 	c.networks()
+	c.ddos()
 	c.oauth()
 	c.issuers()
 	c.roles()

@@ -29,6 +29,7 @@ var formats = map[string]format{
 	"owner":       {regexp.MustCompile(`^(claims|principal)\.[A-Za-z0-9_$.-]{1,128}$`), "a value of the caller like claims.sub or principal.tenant", nil},
 	"operation":   {regexp.MustCompile(`^[^\x00-\x20\x7f][^\x00-\x1f\x7f]{0,255}$`), "an operationId, or 'GET /path'", nil},
 	"header":      {regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`), "a header's name of letters, digits and -", nil},
+	"network":     {regexp.MustCompile(`^(asn:[1-9][0-9]{0,9}|country:[A-Z]{2}|[A-Za-z][A-Za-z0-9_-]{0,63})$`), "the name of a list under networks, asn:64500 or country:XX", nil},
 	"reason":      {regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`), "a reason like forbidden or token_expired", nil},
 	"rate":        {regexp.MustCompile(`^[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)$`), "a rate like 100/min, 10/s or 5000/h", nil},
 	"base":        {regexp.MustCompile(`^/([A-Za-z0-9._~!$&'()*+,;=:@/-]*)$`), "a path like /v1", checkBase},

@@ -28,6 +28,7 @@ type File struct {
 	Listeners          []Listener         `yaml:"listeners" max:"64" doc:"Where callers connect. Default: 127.0.0.1:8443 with a certificate of our own CA."`
 	Admin              Admin              `yaml:"admin" doc:"Where /healthz, /livez, /readyz and /metrics are served: never on a caller's listener."`
 	Issuers            map[string]*Issuer `yaml:"issuers" keys:"name" doc:"Authorization servers whose JWTs are taken, by the name used in authenticate."`
+	DDoS               DDoS               `yaml:"ddos" doc:"Callers who send too much: challenge, throttle, ban."`
 	Networks           Networks           `yaml:"networks" doc:"What is known about addresses: lists of your own, autonomous systems, countries."`
 	APIKeys            APIKeys            `yaml:"api_keys" doc:"API keys, as 'gatehouse keys create' makes them."`
 	ClientCertificates ClientCertificates `yaml:"client_certificates" doc:"Whom a verified client certificate stands for."`

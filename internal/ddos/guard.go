@@ -103,7 +103,8 @@ type Guard struct {
 type state struct {
 	settings Settings
 	allow    *set
-	book     *set // bans of the operator and of the fleet
+	book     *set // bans of the operator
+	fleet    *set // of other nodes
 	imported *set // of others
 	ladder   *set
 	rules    *rules
@@ -135,9 +136,9 @@ func (s state) complete() *state {
 	s.settings = s.settings.withDefaults()
 	s.attack = s.attack || s.switched || s.settings.UnderAttack
 	if s.settings.Mode == Off {
-		s.attack, s.book, s.imported, s.ladder, s.rules = false, nil, nil, nil, nil
+		s.attack, s.book, s.fleet, s.imported, s.ladder, s.rules = false, nil, nil, nil, nil, nil
 	}
-	s.quiet = !s.attack && s.book == nil && s.imported == nil && s.ladder == nil && s.rules == nil
+	s.quiet = !s.attack && s.book == nil && s.fleet == nil && s.imported == nil && s.ladder == nil && s.rules == nil
 	list := s.settings.Thresholds.list()
 	for i := range s.floors { // a fourth of what stands out under attack
 		s.floors[i] = uint32(max(1, list[i]*window.Seconds()/16))
@@ -165,7 +166,7 @@ func (g *Guard) renew() {
 func (g *Guard) put(settings Settings, allow *set, r *rules) {
 	l := &g.ladder
 	s := state{
-		settings: settings, allow: allow, book: l.book, imported: l.imported, ladder: l.set, rules: r, switched: l.switched, attack: l.attack,
+		settings: settings, allow: allow, book: l.book, fleet: l.fleet, imported: l.imported, ladder: l.set, rules: r, switched: l.switched, attack: l.attack,
 	}.complete()
 	s.bits = min(mostBits, s.settings.Difficulty+boolInt(s.attack)*2)
 	g.state.Store(s)
@@ -205,9 +206,9 @@ type Why uint8
 // The origins.
 const (
 	WhyNobody  Why = iota
-	WhyBan         // of the operator, or of another node
+	WhyBan         // of the operator
 	WhyList        // imported
-	WhyLadder      // found out here
+	WhyLadder      // found out, here or by another node
 	WhyNetwork     // a rule about lists, ASNs, countries
 	WhyAttack      // everyone is challenged
 )
@@ -245,6 +246,7 @@ func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
 	take(s.book.of(hi, v4, ms, accept), WhyBan)
 	take(s.imported.of(hi, v4, ms, accept), WhyList)
 	if s.settings.Mode == Enforce {
+		take(s.fleet.of(hi, v4, ms, accept), WhyLadder)
 		take(s.ladder.of(hi, v4, ms, accept), WhyLadder)
 	}
 	if s.rules != nil && out.Step > Deny {
@@ -392,8 +394,10 @@ func (g *Guard) Figures() Figures {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f.Pressure = g.ladder.pressure
-	if l := g.ladder.book; l != nil {
-		f.Bans = l.n
+	for _, l := range []*set{g.ladder.book, g.ladder.fleet} {
+		if l != nil {
+			f.Bans += l.n
+		}
 	}
 	if l := g.ladder.imported; l != nil {
 		f.Imported = l.n

@@ -37,6 +37,7 @@ type ladder struct {
 	fresh    []Banned // not yet told
 	set      *set
 	book     *set
+	fleet    *set
 	imported *set
 	switched bool
 	attack   bool // found out

@@ -1,0 +1,374 @@
+package ddos
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/auditlog"
+)
+
+// A Broadcast reaches all nodes at once; [store.Shared] is one. It may lose messages:
+// what it carries is in the database, too.
+type Broadcast interface {
+	Publish(ctx context.Context, topic string, message []byte) error
+	Subscribe(ctx context.Context, topic string, f func(message []byte)) // f(nil): some may be missing
+}
+
+const (
+	topicBans  = "ddos.bans"
+	lookEvery  = 250 * time.Millisecond
+	lookLimit  = 2 * time.Second
+	messageMax = 1 << 20
+	mostFresh  = 1 << 14 // kept while the database is away
+)
+
+// KeepConfig says how a guard is kept.
+type KeepConfig struct {
+	Guard  *Guard
+	Node   string
+	Shared Broadcast // nil: the database alone
+	Log    *slog.Logger
+}
+
+// A keeper carries between a guard, the book and the other nodes.
+type keeper struct {
+	KeepConfig
+
+	book *Book
+
+	mu      sync.Mutex
+	version uint64 // of the database at the last look
+	seq     int64
+	attack  Attack
+	kept    []Entry
+	heard   map[netip.Prefix]Banned // of other nodes, until the database says so
+	fresh   []Banned                // not written down yet
+}
+
+// Keep lets the guard work until ctx ends: it looks at what was counted four times a
+// second, writes bans into the book and tells other nodes, and takes over what they
+// and operators have written. While the database is away the guard goes on with what
+// it knows, and writes down later what it finds out.
+func (b *Book) Keep(ctx context.Context, c KeepConfig) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	k := &keeper{KeepConfig: c, book: b, heard: map[netip.Prefix]Banned{}}
+	var both sync.WaitGroup
+	both.Go(func() { k.count(ctx) })
+	if c.Shared != nil {
+		both.Go(func() { c.Shared.Subscribe(ctx, topicBans, k.hear) })
+	}
+	k.run(ctx)
+	both.Wait()
+}
+
+// count is apart from what waits for the database or the network.
+func (k *keeper) count(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	attack := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			k.Guard.Tick(now)
+		}
+		if s := k.Guard.state.Load(); s.attack != attack {
+			attack = s.attack
+			k.noteAttack(ctx, s)
+		}
+	}
+}
+
+// noteAttack writes down that everyone is challenged from now on, or no longer.
+func (k *keeper) noteAttack(ctx context.Context, s *state) {
+	action := "ddos.attack.ended"
+	if s.attack {
+		action = "ddos.attack.began"
+	}
+	why := "found out"
+	if s.switched {
+		why = "switched on"
+	} else if s.settings.UnderAttack {
+		why = "config"
+	}
+	k.Log.Warn(action, slog.String("why", why))
+	err := k.book.log.Append(context.WithoutCancel(ctx), auditlog.Change{
+		Actor: "guard@" + k.Node, Action: action, Object: "gateway", Detail: map[string]string{"why": why},
+	})
+	if err != nil { // it is no change of an administrator's, and defence must not wait for a disk
+		k.Log.Error("it could not be written into the log of changes", slog.Any("error", err))
+	}
+}
+
+func (k *keeper) run(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	down := false
+	for {
+		k.tell(ctx)
+		look, cancel := context.WithTimeout(ctx, lookLimit)
+		err := errors.Join(k.write(look), k.refresh(look))
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if down != (err != nil) {
+			down = err != nil
+			if down {
+				k.Log.Error("the bans cannot be read or written; those known go on", slog.Any("error", err))
+			} else {
+				k.Log.Info("the bans can be read and written again")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// tell takes the guard's new bans and sends them to the other nodes.
+func (k *keeper) tell(ctx context.Context) {
+	found := k.Guard.Fresh()
+	if len(found) == 0 {
+		return
+	}
+	enforced := k.Guard.state.Load().settings.Mode == Enforce
+	for i := range found[:min(len(found), 10)] {
+		f := &found[i]
+		k.Log.Warn("banned", slog.String("network", f.Prefix.String()), slog.String("why", f.Why), slog.Time("until", f.Until), slog.Bool("enforced", enforced))
+	}
+	if len(found) > 10 {
+		k.Log.Warn("banned more", slog.Int("networks", len(found)-10), slog.Bool("enforced", enforced))
+	}
+	if !enforced {
+		return
+	}
+	k.mu.Lock()
+	k.fresh = append(k.fresh, found...)
+	k.fresh = k.fresh[max(0, len(k.fresh)-mostFresh):]
+	k.mu.Unlock()
+	if k.Shared == nil {
+		return
+	}
+	const each = 1000
+	for len(found) > 0 {
+		n := min(each, len(found))
+		if err := k.Shared.Publish(ctx, topicBans, encodeBans(k.Node, found[:n])); err != nil {
+			return // the database tells them
+		}
+		found = found[n:]
+	}
+}
+
+func (k *keeper) write(ctx context.Context) error {
+	k.mu.Lock()
+	found := k.fresh
+	k.mu.Unlock()
+	if len(found) == 0 {
+		return nil
+	}
+	if err := k.book.keep(ctx, k.Node, found); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fresh = k.fresh[min(len(found), len(k.fresh)):]
+	return nil
+}
+
+// refresh has the guard know what the database says.
+func (k *keeper) refresh(ctx context.Context) error {
+	version, err := k.book.db.Version(ctx) // before the rows: a commit in between is seen by the next look
+	if err != nil {
+		return fmt.Errorf("ddos: %w", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if version != k.version {
+		if err := k.load(ctx); err != nil {
+			return err
+		}
+		k.version = version
+	}
+	a := k.attack
+	k.Guard.Switch(a.On && (a.Until.IsZero() || time.Now().Before(a.Until)))
+	return nil
+}
+
+// load reads the book again when something in it is new; k.mu is held.
+func (k *keeper) load(ctx context.Context) error {
+	now := time.Now()
+	var attack Attack
+	var seq int64
+	var all, lifted []Entry
+	err := k.book.db.Read(ctx, func(tx *sql.Tx) (err error) {
+		if attack, seq, err = readAttack(ctx, tx); err != nil || seq == k.seq {
+			return err
+		}
+		if all, err = readBans(ctx, tx, `lifted = 0 AND (until = 0 OR until > $1)`, now.UnixMilli()); err != nil {
+			return err
+		}
+		lifted, err = readBans(ctx, tx, `lifted > $1`, now.Add(-time.Hour).UnixMilli())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("ddos: %w", err)
+	}
+	if seq == k.seq {
+		return nil
+	}
+	k.seq, k.attack, k.kept = seq, attack, all
+	for i := range all {
+		delete(k.heard, all[i].Prefix)
+	}
+	for i := range lifted {
+		delete(k.heard, lifted[i].Prefix)
+		k.Guard.Forgive(lifted[i].Prefix, lifted[i].Lifted)
+	}
+	k.stand(now)
+	return nil
+}
+
+// stand gives the guard the bans there are; k.mu is held.
+func (k *keeper) stand(now time.Time) {
+	bans := k.kept
+	if len(k.heard) > 0 {
+		bans = append([]Entry{}, bans...)
+		for p, b := range k.heard {
+			if !now.Before(b.Until) {
+				delete(k.heard, p)
+				continue
+			}
+			bans = append(bans, Entry{Prefix: p, Accept: b.Accept, Until: b.Until})
+		}
+	}
+	k.Guard.Stand(bans)
+}
+
+// hear takes over what another node has found out.
+func (k *keeper) hear(message []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if message == nil {
+		k.version = 0 // read all of it again
+		k.seq = 0
+		return
+	}
+	node, found, err := decodeBans(message)
+	if err != nil || node == k.Node {
+		return
+	}
+	now := time.Now()
+	for _, b := range found {
+		if b.Until.After(now) && len(k.heard) < mostFresh {
+			k.heard[b.Prefix] = b
+		}
+	}
+	k.stand(now)
+}
+
+type bansMessage struct {
+	Node string      `json:"node"`
+	Bans []banOnWire `json:"bans"`
+}
+
+type banOnWire struct {
+	Prefix netip.Prefix `json:"p"`
+	Until  int64        `json:"u"`
+	Accept bool         `json:"a"`
+}
+
+func encodeBans(node string, found []Banned) []byte {
+	m := bansMessage{Node: node}
+	for i := range found {
+		m.Bans = append(m.Bans, banOnWire{found[i].Prefix, found[i].Until.UnixMilli(), found[i].Accept})
+	}
+	b, _ := json.Marshal(&m) // strings and numbers only
+	return b
+}
+
+// longestHeard bounds what another node can ask for: its own ladder gives no more.
+const longestHeard = 30 * 24 * time.Hour
+
+// decodeBans reads what another node sent. A network that no ladder has is refused: a
+// message that shuts out half of the world is none of ours.
+func decodeBans(message []byte) (node string, found []Banned, err error) {
+	if len(message) > messageMax {
+		return "", nil, errors.New("ddos: the message of a node is too long")
+	}
+	var m bansMessage
+	d := json.NewDecoder(bytes.NewReader(message))
+	if err := d.Decode(&m); err != nil {
+		return "", nil, fmt.Errorf("ddos: the message of a node: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return "", nil, errors.New("ddos: the message of a node has more behind it")
+	}
+	limit := time.Now().Add(longestHeard)
+	for _, b := range m.Bans {
+		s, err := sourceOf(b.Prefix)
+		until := time.UnixMilli(b.Until)
+		if err != nil || s.v4 && s.bits < 24 || !s.v4 && s.bits < 48 || until.After(limit) {
+			return "", nil, errors.New("ddos: the message of a node has a ban that no guard gives")
+		}
+		found = append(found, Banned{Prefix: s.prefix(), Until: until, Accept: b.Accept})
+	}
+	return m.Node, found, nil
+}
+
+// Stand puts the bans of the book before requests, in place of those before.
+func (g *Guard) Stand(bans []Entry) {
+	hand, found := new(set), new(set)
+	for i := range bans {
+		if bans[i].Hand {
+			hand.ban(&bans[i])
+		} else {
+			found.ban(&bans[i])
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ladder.book, g.ladder.fleet = hand.orNil(), found.orNil()
+	g.renew()
+}
+
+// StandImported does the same with what others than operators and nodes say.
+func (g *Guard) StandImported(bans []Entry) {
+	s := new(set)
+	for i := range bans {
+		s.ban(&bans[i])
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ladder.imported = s.orNil()
+	g.renew()
+}
+
+func (s *set) ban(e *Entry) {
+	of, err := sourceOf(e.Prefix)
+	if err != nil {
+		return
+	}
+	r := &ruling{step: Ban, accept: e.Accept}
+	if !r.accept {
+		r.bucket = new(buckets)
+	}
+	if !e.Until.IsZero() {
+		r.until = e.Until.UnixMilli()
+	}
+	s.add(of, r)
+}

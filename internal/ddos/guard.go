@@ -139,6 +139,7 @@ func (s state) complete() *state {
 		s.attack, s.book, s.fleet, s.imported, s.ladder, s.rules = false, nil, nil, nil, nil, nil
 	}
 	s.quiet = !s.attack && s.book == nil && s.fleet == nil && s.imported == nil && s.ladder == nil && s.rules == nil
+	s.bits = min(mostBits, s.settings.Difficulty+boolInt(s.attack)*2)
 	list := s.settings.Thresholds.list()
 	for i := range s.floors { // a fourth of what stands out under attack
 		s.floors[i] = uint32(max(1, list[i]*window.Seconds()/16))
@@ -168,7 +169,6 @@ func (g *Guard) put(settings Settings, allow *set, r *rules) {
 	s := state{
 		settings: settings, allow: allow, book: l.book, fleet: l.fleet, imported: l.imported, ladder: l.set, rules: r, switched: l.switched, attack: l.attack,
 	}.complete()
-	s.bits = min(mostBits, s.settings.Difficulty+boolInt(s.attack)*2)
 	g.state.Store(s)
 }
 
@@ -365,7 +365,11 @@ type tally struct {
 	refused [Watch + 1]atomic.Uint64 // by step
 	solved  atomic.Uint64            // requests with a pass
 	full    atomic.Uint64            // sources the ladder had no room for
+	caps    atomic.Uint64            // connections refused because there were too many
 }
+
+// NoRoom tells that a connection was refused because there were too many.
+func (g *Guard) NoRoom() { g.tally.caps.Add(1) }
 
 // Figures are what there is to see of a guard.
 type Figures struct {

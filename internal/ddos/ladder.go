@@ -77,6 +77,7 @@ type crowd struct {
 	sampled             time.Time
 	sumRate, sumRefused float64
 	looks               int
+	caps                uint64
 	oddFor              time.Duration
 	until               time.Time // an attack lasts at least
 }
@@ -129,6 +130,11 @@ func (g *Guard) crowdLook(s *state, now time.Time, dt time.Duration) {
 	if g.cfg.Pressure != nil {
 		room = min(1, max(0, g.cfg.Pressure()))
 	}
+	caps := g.tally.caps.Load()
+	if caps > c.caps { // they are told of ten times a second at most
+		room = 1
+	}
+	c.caps = caps
 	harm := room >= 0.5 || faults
 	if surge && harm {
 		c.oddFor += dt

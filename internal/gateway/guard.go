@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -162,6 +163,9 @@ func faulty(status int) bool {
 // it. What a trusted hop sent is nobody's in particular.
 func (e *Entry) Refused(f http1.Refusal) string {
 	if ap, err := netip.ParseAddrPort(f.Address); err == nil && e.g.Guard != nil && !e.trust.Trusts(ap.Addr()) {
+		if errors.Is(f.Problem.Err, http1.ErrFull) {
+			e.g.Guard.NoRoom()
+		}
 		e.g.Guard.Observe(ap.Addr(), ddos.Outcome{Refused: true}, time.Now())
 	}
 	return e.g.Refused(f)

@@ -22,6 +22,10 @@ type listenTable struct {
 	skipped   int // refusals not told since the last that was
 }
 
+// ErrFull is in the [Refusal] of a connection when there are as many as there may be
+// in all.
+var ErrFull = errors.New("too many connections")
+
 // admit registers nc unless a cap is reached.
 func (t *listenTable) admit(nc net.Conn, cfg *Config) (*listenConn, error) {
 	c := &listenConn{Conn: nc, table: t, idle: cfg.WriteIdle, opened: time.Now()}
@@ -33,7 +37,7 @@ func (t *listenTable) admit(nc net.Conn, cfg *Config) (*listenConn, error) {
 	defer t.mu.Unlock()
 	switch {
 	case len(t.conns) >= cfg.MaxConns:
-		return nil, errors.New("too many connections")
+		return nil, ErrFull
 	case !c.exempt && t.byAddress[c.addr] >= cfg.MaxConnsPerAddress:
 		return nil, errors.New("too many connections from one address")
 	}

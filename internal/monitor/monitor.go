@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	gatehouse "github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 )
 
 const (
@@ -28,6 +29,7 @@ type Sources struct {
 	Overflow  func() uint64                    // requests a full table of limits counted together
 	LimitsErr func() error                     // why limits are divided among the nodes; nil when they are shared, or there is one
 	QuotasErr func() error                     // why calendar quotas cannot be counted
+	Guard     func() ddos.Figures              // who is challenged, throttled and banned
 }
 
 // An Upstream is one service and whether it is used.
@@ -295,6 +297,32 @@ func (c *sourceCollector) Collect(out chan<- prometheus.Metric) {
 	if c.from.Overflow != nil {
 		out <- prometheus.MustNewConstMetric(plainDesc("gatehouse_limit_overflow_total", "Requests counted together with others because the table of limits was full: a flood of fresh callers."),
 			prometheus.CounterValue, float64(c.from.Overflow()))
+	}
+	if c.from.Guard != nil {
+		c.guard(out, c.from.Guard())
+	}
+}
+
+// guard shows who is challenged, throttled and banned.
+func (*sourceCollector) guard(out chan<- prometheus.Metric, f ddos.Figures) {
+	number := func(kind prometheus.ValueType, name, help string, v float64) {
+		out <- prometheus.MustNewConstMetric(plainDesc(name, help), kind, v)
+	}
+	steps := func(kind prometheus.ValueType, name, help, step string, v float64) {
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, []string{"step"}, nil), kind, v, step)
+	}
+	number(prometheus.GaugeValue, "gatehouse_ddos_attack", "1 while every caller without credentials is challenged.", one(f.Attack))
+	number(prometheus.GaugeValue, "gatehouse_ddos_switched", "1 while an operator or the config says so.", one(f.Switched))
+	number(prometheus.GaugeValue, "gatehouse_ddos_pressure", "How short of room it is, 0 to 1; thresholds are as low as a fourth at 1.", f.Pressure)
+	number(prometheus.GaugeValue, "gatehouse_ddos_bans", "Bans of operators and of the fleet's guards.", float64(f.Bans))
+	number(prometheus.GaugeValue, "gatehouse_ddos_bans_imported", "Bans that others decided.", float64(f.Imported))
+	number(prometheus.CounterValue, "gatehouse_ddos_solved_total", "Requests that came with a solved challenge when one was asked for.", float64(f.Solved))
+	number(prometheus.CounterValue, "gatehouse_ddos_overflow_total", "Times an address stood out and there was no room to note it.", float64(f.Overflow))
+	for step, n := range f.Sources {
+		steps(prometheus.GaugeValue, "gatehouse_ddos_sources", "Addresses and networks that stand out, by what is done about them.", step, float64(n))
+	}
+	for step, n := range f.Refused {
+		steps(prometheus.CounterValue, "gatehouse_ddos_refused_total", "Connections and requests refused, by why.", step, float64(n))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 // Explain finds a decision in the record.
@@ -43,8 +44,10 @@ func EachEvent(ctx context.Context, path string, since time.Time, visit func(*ga
 type KeyRing struct {
 	*authn.Keys
 
-	file  *config.File
-	close func() error
+	file    *config.File
+	db      *store.DB
+	changes *auditlog.Changes
+	close   func() error
 }
 
 // OpenKeyRing opens the API keys. Close ends it.
@@ -68,7 +71,7 @@ func OpenKeyRing(ctx context.Context, path string) (*KeyRing, error) {
 		}
 		keys.Follow(ctx, owners{people})
 	}
-	return &KeyRing{keys, f, db.Close}, nil
+	return &KeyRing{keys, f, db, changes, db.Close}, nil
 }
 
 // Close closes the database.

@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/egress"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/monitor"
@@ -43,6 +44,8 @@ type House struct {
 	limiter *ratelimit.Limiter
 	meter   *monitor.Monitor
 	gate    *gateway.Gateway
+	book    *ddos.Book
+	guard   *ddos.Guard
 	close   []func() error
 
 	mu        sync.Mutex
@@ -120,8 +123,14 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 		return h, err
 	}
 	h.workers.Go(func() { h.limiter.Run(h.ctx) })
-	h.meter = monitor.New(monitor.Sources{Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err, Overflow: h.limiter.Overflowed, LimitsErr: h.limiter.SharedErr, QuotasErr: h.limiter.QuotaErr})
-	h.gate, err = gateway.New(gateway.Deps{Record: h.record, Meter: h.meter, Limiter: h.limiter, NewID: auditlog.NewID, Node: node})
+	if err = h.openGuard(ctx, node); err != nil {
+		return h, err
+	}
+	h.meter = monitor.New(monitor.Sources{
+		Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err, Overflow: h.limiter.Overflowed,
+		LimitsErr: h.limiter.SharedErr, QuotasErr: h.limiter.QuotaErr, Guard: h.guard.Figures,
+	})
+	h.gate, err = gateway.New(gateway.Deps{Record: h.record, Meter: h.meter, Limiter: h.limiter, Guard: h.guard, NewID: auditlog.NewID, Node: node})
 	return h, err
 }
 

@@ -189,6 +189,7 @@ func (r *runner) take(ctx context.Context, p *plan.Plan) error {
 		return err
 	}
 	r.meter.Configure(p.Digest, p.Operations())
+	r.guard.Configure(guardSettings(&p.File.DDoS, p.Snapshot.Networks))
 	if old := r.gate.Swap(p.Snapshot); old != nil {
 		release(old)
 	}
@@ -251,9 +252,10 @@ func (r *runner) listen(ctx context.Context) (bound []Bound, serve []func() erro
 			return nil, nil, fmt.Errorf("%s: %w", l.Place, err)
 		}
 		open = append(open, nl)
+		entry := r.gate.On(trust)
 		bounds := frontBounds(l)
-		bounds.Trusted, bounds.OnRefuse, bounds.Log = trust.Trusts, r.gate.Refused, r.log
-		front := http1.NewServer(bounds, r.gate.On(trust))
+		bounds.Trusted, bounds.Refuse, bounds.OnRefuse, bounds.Log = trust.Trusts, entry.Refuse(conf != nil), entry.Refused, r.log
+		front := http1.NewServer(bounds, entry)
 		r.servers = append(r.servers, front)
 		serve = append(serve, served(front, nl, conf))
 		b := Bound{URL: "http://" + nl.Addr().String()}

@@ -119,6 +119,10 @@ type Config struct {
 	SessionIdle       time.Duration // 0: 30 min
 	SessionLife       time.Duration // 0: 12 h
 	TokenLife         time.Duration // longest life of an access token: how long revocations are kept; 0: 1 h
+
+	// OnlyOne runs work if this process is the one of its fleet that does it, until it
+	// no more is; nil: it always is.
+	OnlyOne func(ctx context.Context, work func(context.Context) error) error
 }
 
 // A Mailer sends one text mail. Its error means that it was not accepted.

@@ -68,6 +68,9 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if cfg.HashSlots < 0 || cfg.SessionIdle < 0 || cfg.SessionLife < 0 || cfg.TokenLife < 0 {
 		return nil, errors.New("identity: slots and times must not be negative")
 	}
+	if cfg.OnlyOne == nil {
+		cfg.OnlyOne = func(ctx context.Context, work func(context.Context) error) error { return work(ctx) }
+	}
 	d := &Directory{cfg: cfg, host: issuer.Hostname(), start: time.Now(), wake: make(chan struct{}, 1)}
 	d.revocations.seq = -1
 	d.hashes.open(cfg.HashSlots)
@@ -102,7 +105,9 @@ func (d *Directory) Run(ctx context.Context, report func(error)) {
 	}
 	var all sync.WaitGroup
 	all.Go(func() { every(ctx, pollEvery, d.refresh, outages()) })
-	all.Go(func() { every(ctx, pruneEvery, d.prune, outages()) })
+	all.Go(func() {
+		every(ctx, pruneEvery, func(ctx context.Context) error { return d.cfg.OnlyOne(ctx, d.prune) }, outages())
+	})
 	if d.cfg.Mail != nil {
 		told := outages()
 		for range mailSenders {

@@ -55,10 +55,13 @@ type Config struct {
 	DetailTypes   []string                   // authorization_details types known (RFC 9396)
 	DetailSchemas map[string]json.RawMessage // JSON Schema of a type; without one any object of that type is taken
 	Pages         Look
-	SignIns       []SignIn         // where else people sign in
-	APIKeys       *authn.Keys      // that people may make on their account page; nil: none
-	Proofs        *token.Proofs    // DPoP proofs seen, kept over reloads, see ProofAlgorithms; nil: our own memory of them
-	Decrypter     *token.Decrypter // opens encrypted tokens whose one reader is this gateway; nil: introspection cannot
+	SignIns       []SignIn    // where else people sign in
+	APIKeys       *authn.Keys // that people may make on their account page; nil: none
+	// OnlyOne runs work if this process is the one of its fleet that does it, until it
+	// no more is; nil: it always is.
+	OnlyOne   func(ctx context.Context, work func(context.Context) error) error
+	Proofs    *token.Proofs    // DPoP proofs seen, kept over reloads, see ProofAlgorithms; nil: our own memory of them
+	Decrypter *token.Decrypter // opens encrypted tokens whose one reader is this gateway; nil: introspection cannot
 }
 
 // Look is what the pages show of their owner.

@@ -100,6 +100,9 @@ func newServer(cfg Config) (*Server, error) {
 	case cfg.CodeLife > 10*time.Minute:
 		return nil, fmt.Errorf("codes that live %v: at most 10 min (RFC 6749 §4.1.2)", cfg.CodeLife)
 	}
+	if cfg.OnlyOne == nil {
+		cfg.OnlyOne = func(ctx context.Context, work func(context.Context) error) error { return work(ctx) }
+	}
 	s := &Server{cfg: cfg, base: u.Path, resources: map[string]*resource{}, opened: token.NewCache[*token.Claims](8192)}
 	if err := s.openClients(); err != nil {
 		return nil, err
@@ -187,7 +190,8 @@ func (s *Server) Run(ctx context.Context, report func(error)) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := s.sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			sweep := func(ctx context.Context) error { return s.sweep(ctx, time.Now()) }
+			if err := s.cfg.OnlyOne(ctx, sweep); err != nil && ctx.Err() == nil {
 				report(fmt.Errorf("oauth: removing what has expired: %w", err))
 			}
 		}

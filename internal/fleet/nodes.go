@@ -331,7 +331,7 @@ func (n *Nodes) note(alive []Node, taken error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if taken != nil && n.err == nil {
-		n.cfg.Log.Error("this node takes no more requests", slog.Any("error", taken))
+		n.cfg.Log.Error("this node is not ready", slog.Any("error", taken))
 	}
 	n.alive, n.err = alive, taken
 	switch {

@@ -30,6 +30,7 @@ type Sources struct {
 	LimitsErr func() error                     // why limits are divided among the nodes; nil when they are shared, or there is one
 	QuotasErr func() error                     // why calendar quotas cannot be counted
 	Guard     func() ddos.Figures              // who is challenged, throttled and banned
+	Nodes     func() (alive int, differ bool)  // nodes of the fleet, and whether their configs have differed for long
 }
 
 // An Upstream is one service and whether it is used.
@@ -293,6 +294,11 @@ func (c *sourceCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	if c.from.QuotasErr != nil {
 		gauge(plainDesc("gatehouse_quotas_failed", "1 while calendar quotas cannot be counted in the database."), one(c.from.QuotasErr() != nil))
+	}
+	if c.from.Nodes != nil {
+		alive, differ := c.from.Nodes()
+		gauge(plainDesc("gatehouse_nodes", "Nodes of the fleet that are alive."), float64(alive))
+		gauge(plainDesc("gatehouse_nodes_configs_differ", "1 while the nodes have worked with different configs for over 30 seconds."), one(differ))
 	}
 	if c.from.Overflow != nil {
 		out <- prometheus.MustNewConstMetric(plainDesc("gatehouse_limit_overflow_total", "Requests counted together with others because the table of limits was full: a flood of fresh callers."),

@@ -86,7 +86,7 @@ func (h *House) build(ctx context.Context, p *plan.Plan, a *authority) error {
 	if err != nil {
 		return err
 	}
-	who.DB, who.Seal, who.Log = h.db, h.secrets.seal, h.changes
+	who.DB, who.Seal, who.Log, who.OnlyOne = h.db, h.secrets.seal, h.changes, h.onlyOne
 	if a.people, err = identity.Open(ctx, who); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (h *House) build(ctx context.Context, p *plan.Plan, a *authority) error {
 		return err
 	}
 	cfg.DB, cfg.Keys, cfg.Seal, cfg.People, cfg.Log = h.db, h.secrets.keys, h.secrets.seal, a.people, h.changes
-	cfg.Decrypter, cfg.Fetch, cfg.Post = h.secrets.decrypter, out, out
+	cfg.Decrypter, cfg.Fetch, cfg.Post, cfg.OnlyOne = h.secrets.decrypter, out, out, h.onlyOne
 	if cfg.Proofs, err = h.proofsFor(proofs{"token", f.OAuth.DPoP.Nonce, cfg.Profile}); err != nil {
 		return err
 	}
@@ -167,6 +167,9 @@ func (h *House) proofsFor(which proofs) (*token.Proofs, error) {
 	cfg := token.ProofsConfig{RequireNonce: which.nonce, Algorithms: oauth.ProofAlgorithms(which.rules), Before: before.proofs}
 	if h.secrets != nil {
 		cfg.Seal = h.secrets.seal
+	}
+	if h.nodes != nil {
+		cfg.Marks, cfg.Space = marks{h}, "dpop."+which.at
 	}
 	p, err := token.NewProofs(cfg)
 	if err == nil {

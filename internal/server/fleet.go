@@ -2,9 +2,12 @@ package server
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/config"
@@ -48,4 +51,93 @@ func keeperOf(ctx context.Context, f *config.File, db *store.DB, changes *auditl
 		log.Info("the keys of the data folder are in the database now; once it has a backup, remove these files", slog.Any("files", taken))
 	}
 	return keys, err
+}
+
+// join enters this node among those of its database, where the config says that it
+// is one of several, and finds out whether it leads.
+func (h *House) join(ctx context.Context, f *config.File, node string) (err error) {
+	if h.shared, err = store.OpenShared(ctx, store.SharedConfig{Node: node, Log: h.log}); err != nil {
+		return err
+	}
+	h.close = append(h.close, h.shared.Close)
+	h.leader = fleet.NewLeader(h.ctx, h.shared, h.log)
+	h.workers.Go(func() { h.leader.Run(h.ctx) })
+	if f.Fleet == nil {
+		return nil
+	}
+	h.nodes, err = fleet.Join(ctx, fleet.NodesConfig{DB: h.db, Name: node, Home: f.Data.Value, Shared: h.shared.Remote(), Log: h.log})
+	if err != nil {
+		return config.Errorf(f.Fleet.Place, "%v", err)
+	}
+	h.close = append(h.close, h.nodes.Leave)
+	h.workers.Go(func() { h.nodes.Run(h.ctx, h.about) })
+	h.workers.Go(func() { h.signer.Run(h.ctx, h.reporter("keys of internal tokens")) })
+	return nil
+}
+
+// about is what the other nodes are told of this one.
+func (h *House) about() fleet.Facts {
+	h.mu.Lock()
+	f := h.facts
+	h.mu.Unlock()
+	f.Leads, _ = h.leader.Leads()
+	if err := h.shared.Err(); err != nil {
+		f.Engine = err.Error()
+	}
+	return f
+}
+
+// describe sets what about says of the config.
+func (h *House) describe(version, digest string, refused error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.facts = fleet.Facts{Version: version, Config: digest}
+	if refused != nil {
+		h.facts.Refused = refused.Error()
+	}
+}
+
+// onlyOne runs what one node does for all; nobody does for a command line.
+func (h *House) onlyOne(ctx context.Context, work func(context.Context) error) error {
+	if h.leader == nil {
+		return nil
+	}
+	return h.leader.Do(ctx, work)
+}
+
+// alive is for the metrics; nil where there is no fleet.
+func (h *House) alive() func() (int, bool) {
+	if h.nodes == nil {
+		return nil
+	}
+	return func() (int, bool) { return len(h.nodes.Alive()), h.nodes.Differ() }
+}
+
+// fleetStatus writes who is alive, and returns why this node is not ready beside them.
+func (h *House) fleetStatus(w io.Writer) error {
+	if h.nodes == nil {
+		return nil
+	}
+	for _, n := range h.nodes.Alive() {
+		_, _ = fmt.Fprintf(w, "node %s: config %.12s, leads %t\n", n.Name, n.Config, n.Leads)
+	}
+	if h.nodes.Differ() {
+		_, _ = fmt.Fprintln(w, "fleet: the nodes work with different configs")
+	}
+	if err := h.nodes.Err(); err != nil {
+		return fmt.Errorf("fleet: %w", err)
+	}
+	return nil
+}
+
+// marks are those of all nodes. One that must not run beside another may not know
+// what that one has marked.
+type marks struct{ of *House }
+
+// Once is of [token.Marks].
+func (m marks) Once(ctx context.Context, space, key string, ttl time.Duration) (bool, error) {
+	if err := m.of.nodes.Err(); err != nil {
+		return false, err
+	}
+	return m.of.shared.Once(ctx, space, key, ttl)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/egress"
+	"github.com/gatehouse-api/gatehouse/internal/fleet"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/monitor"
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
@@ -40,6 +41,9 @@ type House struct {
 	changes *auditlog.Changes
 	signer  *token.Signer
 	keeper  token.Keeper // of the keys
+	shared  *store.Shared
+	leader  *fleet.Leader
+	nodes   *fleet.Nodes // nil: a node of its own
 	pools   *gateway.Pools
 	limiter *ratelimit.Limiter
 	meter   *monitor.Monitor
@@ -53,6 +57,7 @@ type House struct {
 	secrets   *secrets              // nil until there is an authorization server
 	authority *authority            // at work; nil: the config has none
 	proofs    map[string]remembered // DPoP proofs seen
+	facts     fleet.Facts           // for the other nodes
 }
 
 // A keyset is an issuer's keys and what keeps them fresh.
@@ -106,8 +111,8 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 	if h.signer, err = token.OpenSigner(h.keeper, internalKeys, token.ES256); err != nil {
 		return h, err
 	}
-	if f.Fleet != nil {
-		h.workers.Go(func() { h.signer.Run(h.ctx, h.reporter("keys of internal tokens")) })
+	if err := h.join(ctx, f, node); err != nil {
+		return h, err
 	}
 	h.workers.Go(h.rotateKeys)
 	mint, err := token.NewMinter(token.MinterConfig{Issuer: internalIssuer}, h.signer)
@@ -128,7 +133,7 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 	}
 	h.meter = monitor.New(monitor.Sources{
 		Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err, Overflow: h.limiter.Overflowed,
-		LimitsErr: h.limiter.SharedErr, QuotasErr: h.limiter.QuotaErr, Guard: h.guard.Figures,
+		LimitsErr: h.limiter.SharedErr, QuotasErr: h.limiter.QuotaErr, Guard: h.guard.Figures, Nodes: h.alive(),
 	})
 	h.gate, err = gateway.New(gateway.Deps{Record: h.record, Meter: h.meter, Limiter: h.limiter, Guard: h.guard, NewID: auditlog.NewID, Node: node})
 	return h, err
@@ -139,30 +144,32 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 const keyLife = 30 * 24 * time.Hour
 
 // rotateKeys gives the internal tokens a new key when the old one has signed for
-// long enough. Of several nodes that do at once one does: the keeper sees to it.
+// long enough, and the authorization server, if this node is the one that does.
 func (h *House) rotateKeys() {
-	daily := time.NewTicker(24 * time.Hour)
-	defer daily.Stop()
+	hourly := time.NewTicker(time.Hour)
+	defer hourly.Stop()
 	for {
-		rotated, err := h.signer.Rotate(keyLife)
-		switch {
-		case err != nil:
-			h.log.Error("the key of internal tokens could not be rotated; the one before signs on", slog.Any("error", err))
-		case rotated:
-			h.log.Info("internal tokens are signed by a new key")
-		}
-		h.mu.Lock()
-		s := h.secrets
-		h.mu.Unlock()
-		if s != nil {
-			if _, err := s.keys.Rotate(keyLife); err != nil {
-				h.log.Error("the keys of the authorization server could not be rotated; the ones before sign on", slog.Any("error", err))
+		err := h.leader.Do(h.ctx, func(context.Context) error {
+			rotated, err := h.signer.Rotate(keyLife)
+			if rotated {
+				h.log.Info("internal tokens are signed by a new key")
 			}
+			h.mu.Lock()
+			s := h.secrets
+			h.mu.Unlock()
+			if s != nil {
+				_, more := s.keys.Rotate(keyLife)
+				err = errors.Join(err, more)
+			}
+			return err
+		})
+		if err != nil {
+			h.log.Error("keys could not be rotated; the ones before sign on", slog.Any("error", err))
 		}
 		select {
 		case <-h.ctx.Done():
 			return
-		case <-daily.C:
+		case <-hourly.C:
 		}
 	}
 }
@@ -283,6 +290,9 @@ func (h *House) status(w io.Writer) error {
 		if err != nil {
 			_, _ = fmt.Fprintf(w, "limits: %v\n", err)
 		}
+	}
+	if err := h.fleetStatus(w); err != nil {
+		errs = append(errs, err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

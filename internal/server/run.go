@@ -190,6 +190,7 @@ func (r *runner) take(ctx context.Context, p *plan.Plan) error {
 	}
 	r.meter.Configure(p.Digest, p.Operations())
 	r.guard.Configure(guardSettings(&p.File.DDoS, p.Snapshot.Networks))
+	r.describe(r.o.Version, p.Digest, nil)
 	if old := r.gate.Swap(p.Snapshot); old != nil {
 		release(old)
 	}
@@ -219,6 +220,7 @@ func (r *runner) reload(ctx context.Context) {
 	r.lastErr, r.lastTime = err, time.Now()
 	r.meter.Reloaded(err == nil)
 	if err != nil {
+		r.describe(r.o.Version, r.plan.Digest, err)
 		r.log.Error("the config was refused; the one before stays at work", slog.Any("error", err))
 		return
 	}

@@ -223,13 +223,20 @@ func (n *Nodes) remove(ctx context.Context, o Node) error {
 }
 
 func (n *Nodes) others(ctx context.Context) ([]Node, error) {
-	all, err := List(ctx, n.cfg.DB)
+	all, err := list(ctx, n.cfg.DB)
 	return slices.DeleteFunc(all, func(o Node) bool { return o.instance == n.instance }), err
 }
 
 // List gives the processes on a database by name. Alive is by the clock of this
 // machine and that of each node.
-func List(ctx context.Context, db *store.DB) (all []Node, err error) {
+func List(ctx context.Context, db *store.DB) ([]Node, error) {
+	if err := db.Migrate(ctx, "fleet", sub(migrations)); err != nil {
+		return nil, fmt.Errorf("fleet: %w", err)
+	}
+	return list(ctx, db)
+}
+
+func list(ctx context.Context, db *store.DB) (all []Node, err error) {
 	err = db.Read(ctx, func(tx *sql.Tx) error {
 		all = nil
 		rows, err := tx.QueryContext(ctx, `SELECT instance, name, home, shared, joined, beat, started, seen, facts FROM fleet_nodes ORDER BY name, started`)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -140,4 +141,20 @@ func (m marks) Once(ctx context.Context, space, key string, ttl time.Duration) (
 		return false, err
 	}
 	return m.of.shared.Once(ctx, space, key, ttl)
+}
+
+// ErrNoFleet tells that a config is of a node of its own.
+var ErrNoFleet = errors.New("there is no fleet in it: this node is one of its own")
+
+// FleetNodes lists the nodes on the database of a config.
+func FleetNodes(ctx context.Context, file string) (_ []fleet.Node, err error) {
+	k, err := OpenKeyRing(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, k.Close()) }()
+	if k.file.Fleet == nil {
+		return nil, fmt.Errorf("%s: %w", file, ErrNoFleet)
+	}
+	return fleet.List(ctx, k.db)
 }

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/fleet"
+	"github.com/gatehouse-api/gatehouse/internal/server"
+)
+
+type fleetCmd struct {
+	Status fleetStatusCmd `cmd:"" help:"List the nodes: alive, with which config, who leads."`
+}
+
+type fleetStatusCmd struct{}
+
+func (fleetStatusCmd) Help() string {
+	return "It reads the database of the config, so that it works while a node does not. It ends with 1 when the nodes that are alive " +
+		"work with different configs, when one of them has refused its config or cannot ask the shared engine, and when none is alive.\n\nExample:\n  gatehouse fleet status"
+}
+
+// fleetStatus is the answer as JSON.
+type fleetStatus struct {
+	OK      bool         `json:"ok"`
+	Trouble []string     `json:"trouble"` // why not
+	Leader  string       `json:"leader,omitempty"`
+	Nodes   []fleet.Node `json:"nodes"`
+}
+
+// judge says what is wrong with nodes.
+func judge(nodes []fleet.Node) fleetStatus {
+	s := fleetStatus{Trouble: []string{}, Nodes: slices.Clip(nodes)}
+	if nodes == nil {
+		s.Nodes = []fleet.Node{}
+	}
+	config, alive := "", false
+	for _, n := range nodes {
+		if !n.Alive {
+			continue
+		}
+		if alive && n.Config != config && !slices.Contains(s.Trouble, "the nodes work with different configs") {
+			s.Trouble = append(s.Trouble, "the nodes work with different configs")
+		}
+		config, alive = n.Config, true
+		if n.Leads {
+			s.Leader = n.Name
+		}
+		if n.Refused != "" {
+			s.Trouble = append(s.Trouble, n.Name+" has refused a config: "+n.Refused)
+		}
+		if n.Engine != "" {
+			s.Trouble = append(s.Trouble, n.Name+" cannot ask the shared engine: "+n.Engine)
+		}
+	}
+	if !alive {
+		s.Trouble = append(s.Trouble, "no node is alive")
+	}
+	s.OK = len(s.Trouble) == 0
+	return s
+}
+
+// Run lists the nodes.
+func (fleetStatusCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
+	nodes, err := server.FleetNodes(ctx, cli.Config)
+	if errors.Is(err, server.ErrNoFleet) {
+		return &hintError{err, "fleet: {key: \"${file:fleet.key}\"} makes it one of several; see \"Several nodes\" in docs/operations.md"}
+	}
+	if err != nil {
+		return err
+	}
+	s := judge(nodes)
+	if cli.Output == "json" {
+		err = printJSON(std.out, s)
+	} else {
+		err = s.print(std)
+	}
+	if err == nil && !s.OK {
+		err = errFailed
+	}
+	return err
+}
+
+func (s *fleetStatus) print(std *stdio) error {
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "NODE\tSTATE\tVERSION\tCONFIG\tSTARTED\tSEEN")
+	for _, n := range s.Nodes {
+		state := "alive"
+		switch {
+		case !n.Alive:
+			state = "silent"
+		case n.Leads:
+			state = "leads"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%.12s\t%s\t%s\n", n.Name, state, n.Version, n.Config, ago(n.Started), ago(n.Seen))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, t := range s.Trouble {
+		say(std.out, "! %s\n", t)
+	}
+	return nil
+}
+
+func ago(t time.Time) string { return max(time.Since(t), 0).Round(time.Second).String() + " ago" }

@@ -43,6 +43,10 @@ type pace struct {
 	recall time.Duration // a refusal is remembered for at most so long
 	sweep  time.Duration // between two looks for idle ones
 	shy    time.Duration // for so long a new node lends nothing: it may not know the others yet, nor they it
+
+	// When the bank is back nothing is taken for so long: what the nodes spent
+	// meanwhile is to be charged first.
+	regroup time.Duration
 }
 
 // leases are what this node may give out without asking. A key's lease is spent
@@ -60,11 +64,13 @@ type leases struct {
 	waiting atomic.Int64
 	away    atomic.Pointer[error] // why the bank does not answer; nil: it does
 	outages atomic.Uint32         // how often it went away
+	crew    atomic.Int64          // how many nodes there were when it did
 	ended   atomic.Bool           // nothing more is kept in hand
 	pool    sync.Pool             // of waiters
 	shard   [shards]leaseShard
 
-	// Of the one goroutine that renews, to be used again.
+	// Of the one goroutine that renews.
+	charging bool // the bank is back, and is told what was spent without it
 	orders []order
 	asks   []store.Ask
 	grants []store.Grant
@@ -134,13 +140,23 @@ func newLeases(b bank, p pace, log *slog.Logger) *leases {
 	return f
 }
 
+// nodes is how many nodes there are. An engine that comes back empty does not know
+// them all at once: until it does, as many as there were.
+func (f *leases) nodes() int64 {
+	n := int64(f.bank.nodes())
+	if f.away.Load() != nil {
+		n = max(n, f.crew.Load())
+	}
+	return n
+}
+
 // budget is how many tokens of the limit this node may have in hand at once. It is
 // none of a small limit: then every request is asked for.
 func (f *leases) budget(limit *Limit, now int64) int64 {
 	if now < int64(f.pace.shy) {
 		return 0
 	}
-	return limit.burst / leased / int64(f.bank.nodes())
+	return limit.burst / leased / f.nodes()
 }
 
 // room is how large a lease may be. Of rates the other half of the budget is what
@@ -221,7 +237,7 @@ func (f *leases) charge(limit *Limit, key *Key, hash [2]uint64, p period, cost, 
 		e.tat = limit.charge(e.tat, now, cost)
 	}
 	if f.lost(e, now) && !f.quota {
-		e.ours = limit.charge(e.ours, now, min(limit.burst, cost*int64(f.bank.nodes())))
+		e.ours = limit.charge(e.ours, now, min(limit.burst, cost*f.nodes()))
 	}
 	f.want(s, e, limit.strict || limit.failures)
 }
@@ -259,7 +275,7 @@ func (f *leases) full(limit *Limit, cost, now int64) Result {
 	if f.quota || limit.strict {
 		return unavailable(limit)
 	}
-	n := int64(f.bank.nodes())
+	n := f.nodes()
 	return f.spill(limit, func(tat int64) (int64, Result) { return limit.share(tat, now, cost, n) })
 }
 
@@ -272,7 +288,7 @@ func (f *leases) share(s *leaseShard, e *lease, cost, now int64) Result {
 	if f.quota || e.limit.strict {
 		return unavailable(e.limit)
 	}
-	next, r := e.limit.share(e.ours, now, cost, int64(f.bank.nodes()))
+	next, r := e.limit.share(e.ours, now, cost, f.nodes())
 	if r.OK {
 		e.ours = next
 		e.spent += cost
@@ -286,7 +302,7 @@ func (f *leases) share(s *leaseShard, e *lease, cost, now int64) Result {
 // once a second.
 func (f *leases) peek(s *leaseShard, e *lease, cost, now int64) Result {
 	if f.lost(e, now) {
-		_, r := e.limit.share(e.ours, now, cost, int64(f.bank.nodes()))
+		_, r := e.limit.share(e.ours, now, cost, f.nodes())
 		return r
 	}
 	if now-e.heard > int64(f.pace.recall) {

@@ -256,6 +256,40 @@ func TestLeases(t *testing.T) {
 		}
 	})
 
+	inBubble("an engine that comes back empty is told what every node knows", func(t *testing.T) {
+		fleet := nodes(t, 2, &store.SharedMemory{}, 0)
+		lim, sharp := limit(t, "principal", "1/h", 5), strict(t, "1/h", 3)
+		var cords []*cord
+		for i, n := range fleet {
+			key := user(fmt.Sprint("of-node-", i))
+			for _, l := range []*ratelimit.Limit{lim, sharp} {
+				for n.Take(l, key, 1, n.Now()).OK {
+				}
+			}
+			k := &cord{engine: n.engine.Engine, fail: errCut}
+			n.engine.Engine = k
+			cords = append(cords, k)
+			n.Take(lim, user("x"), 1, n.Now()) // learns that the engine is away
+		}
+		fresh := &store.SharedMemory{}
+		for i, k := range cords {
+			s, err := store.OpenShared(t.Context(), store.SharedConfig{Memory: fresh, Node: fmt.Sprint(i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = s.Close() }()
+			k.set(s, false, nil)
+		}
+		<-time.After(4 * time.Second)
+		for i, n := range fleet {
+			for _, l := range []*ratelimit.Limit{lim, sharp} {
+				if r := n.Take(l, user(fmt.Sprint("of-node-", 1-i)), 1, n.Now()); r.OK || r.Unavailable {
+					t.Errorf("%s: what the other node knew is forgotten: %+v", l, r)
+				}
+			}
+		}
+	})
+
 	inBubble("a full table makes newcomers share a part, and asks nobody", func(t *testing.T) {
 		s, err := store.OpenShared(t.Context(), store.SharedConfig{Memory: &store.SharedMemory{}, Node: "a"})
 		if err != nil {

@@ -22,7 +22,7 @@ func (f *leases) run(ctx context.Context) {
 	tick, gap := time.NewTicker(f.pace.tick), time.NewTimer(f.pace.gap)
 	defer tick.Stop()
 	defer gap.Stop()
-	var swept, probed int64
+	var swept, probed, answered int64
 	for {
 		select {
 		case <-ctx.Done():
@@ -36,11 +36,22 @@ func (f *leases) run(ctx context.Context) {
 			swept = now
 			f.sweep(now)
 		}
-		if f.away.Load() == nil {
+		switch {
+		case f.away.Load() == nil:
 			f.round(ctx)
-		} else if now-probed >= int64(leaseWait) {
-			probed = now
-			f.settle(f.bank.probe(ctx))
+		case f.charging:
+			if f.round(ctx); f.charging && now-answered >= int64(f.pace.regroup) {
+				f.charging = false
+				f.settle(nil)
+			}
+		case now-probed >= int64(leaseWait):
+			probed, answered = now, now
+			err := f.bank.probe(ctx)
+			if f.charging = err == nil && f.pace.regroup > 0; f.charging {
+				f.remind(now)
+			} else {
+				f.settle(err)
+			}
 			f.round(ctx)
 		}
 		gap.Reset(f.pace.gap)
@@ -57,6 +68,7 @@ func (f *leases) settle(err error) {
 	switch {
 	case err != nil && was == nil:
 		f.outages.Add(1)
+		f.crew.Store(int64(f.bank.nodes()))
 		f.away.Store(&err)
 		f.log.Error("requests cannot be counted with the other nodes", slog.String("instead", f.instead()), slog.Any("error", err))
 	case err == nil && was != nil:
@@ -109,22 +121,25 @@ func (f *leases) gather(s *leaseShard, e *lease, orders []order, asks []store.As
 	e.due = false
 	queue := e.waiters
 	e.waiters, e.last = nil, nil
-	if f.lost(e, now) {
-		f.abandon(s, e, queue)
-		e.back = 0 // charged it stays: nobody was given what was paid for
-		if e.spent > 0 && !e.due {
-			e.due = true // to be charged when the bank is back
-			s.due = append(s.due, e)
-			s.any.Store(true)
-		}
-		return orders, asks
-	}
 	ask := store.Ask{Key: e.name, Interval: time.Duration(limit.interval), Burst: limit.burst, Spent: e.spent, Back: e.back}
 	if e.back > 0 {
 		ask.Held = time.Duration(now - e.from)
 	}
-	if o := f.outages.Load(); e.outage != o && e.tat > now {
+	if e.outage != f.outages.Load() && e.tat > now {
 		ask.Ahead = time.Duration(e.tat - now)
+	}
+	if f.lost(e, now) {
+		f.abandon(s, e, queue)
+		queue, ask.Spent = nil, e.spent
+		ask.Back, e.back = 0, 0 // charged it stays: whether it was given back already is not known
+		if !f.charging && e.spent > 0 && !e.due {
+			e.due = true // to be charged when the bank is back
+			s.due = append(s.due, e)
+			s.any.Store(true)
+		}
+		if !f.charging || e.spent == 0 && ask.Ahead == 0 {
+			return orders, asks
+		}
 	}
 	e.back = 0
 	var ones, rest *waiter
@@ -144,11 +159,11 @@ func (f *leases) gather(s *leaseShard, e *lease, orders []order, asks []store.As
 		}
 		w = next
 	}
-	if e.barred <= now {
+	if e.barred <= now && !f.charging {
 		ask.Want += e.short(f, ask.Want, now)
 	}
 	first := len(asks)
-	if ask.Want > 0 || ask.Spent > 0 || ask.Back > 0 || e.look && rest == nil {
+	if ask.Want > 0 || ask.Spent > 0 || ask.Back > 0 || (e.look || f.charging) && rest == nil {
 		orders = append(orders, order{s, e, limit, reversed(ones), f.outages.Load()})
 		asks = append(asks, ask)
 	}
@@ -194,7 +209,10 @@ func (f *leases) call(ctx context.Context, orders []order, asks []store.Ask, out
 	if err == nil && len(grants) != len(asks) {
 		err = errGrants
 	}
-	if ctx.Err() == nil { // who is told to stop does not say that the bank is away
+	if err != nil {
+		f.charging = false
+	}
+	if ctx.Err() == nil && !f.charging { // who is told to stop does not say that the bank is away
 		f.settle(err)
 	}
 	for i := range orders {
@@ -245,9 +263,11 @@ func (f *leases) apply(o *order, ask *store.Ask, g *store.Grant) {
 	e.spent -= min(e.spent, ask.Spent)
 	e.credit, e.outage, e.heard, e.alone = 0, o.outage, now, 0
 	e.tat, e.left = now+int64(g.Reset), g.Left
-	e.ours = e.tat + e.spent*o.limit.interval
+	if !f.charging { // until all nodes have charged what they spent, each goes on with its part
+		e.ours = e.tat + e.spent*o.limit.interval
+	}
 	if o.limit.failures {
-		e.tat = e.ours
+		e.tat += e.spent * o.limit.interval
 	}
 	tokens := g.Tokens
 	switch {
@@ -325,6 +345,21 @@ func (f *leases) sweep(now int64) {
 				f.surplus(s, e, now)
 			case idle && e.barred <= now && (f.quota || max(e.tat, e.ours) <= now):
 				delete(s.of, hash)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// remind has the bank told of every key what this node knows: one that has
+// forgotten would give each its whole burst again.
+func (f *leases) remind(now int64) {
+	for i := range f.shard {
+		s := &f.shard[i]
+		s.mu.Lock()
+		for _, e := range s.of {
+			if e.tat > now {
+				f.want(s, e, false)
 			}
 		}
 		s.mu.Unlock()

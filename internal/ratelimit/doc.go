@@ -30,10 +30,10 @@
 //
 // While the engine is away each node goes on from the schedule it last heard, by its
 // part of the rate and burst (at least one request); a key that only other nodes
-// had seen can have its burst once more. What was spent is charged when the engine
-// is back, and an engine that has forgotten is told again what the nodes know. A
-// node that never reached the engine since it started takes itself for alone. A
-// strict limit refuses instead (limit_unavailable, 503): what is strict is what
+// had seen can have its burst once more. When the engine is back each node goes on
+// so for two seconds, charges what it spent, and tells every schedule it knows, for
+// an engine that was started again empty has forgotten them. A node that never
+// reached the engine since it started takes itself for alone. A strict limit refuses instead (limit_unavailable, 503): what is strict is what
 // must not be guessed, sent or paid once too often, so that an hour without it
 // costs less than one time too much.
 //

@@ -71,9 +71,9 @@ type leases struct {
 
 	// Of the one goroutine that renews.
 	charging bool // the bank is back, and is told what was spent without it
-	orders []order
-	asks   []store.Ask
-	grants []store.Grant
+	orders   []order
+	asks     []store.Ask
+	grants   []store.Grant
 }
 
 type leaseShard struct {

@@ -258,7 +258,11 @@ func TestLeases(t *testing.T) {
 
 	inBubble("an engine that comes back empty is told what every node knows", func(t *testing.T) {
 		fleet := nodes(t, 2, &store.SharedMemory{}, 0)
-		lim, sharp := limit(t, "principal", "1/h", 5), strict(t, "1/h", 3)
+		lim := limit(t, "principal", "1/h", 5)
+		sharp, err := ratelimit.Compile(ratelimit.Spec{Name: "sharp", By: "principal", Rate: "1/h", Burst: 3, Strict: true})
+		if err != nil {
+			t.Fatal(err)
+		}
 		var cords []*cord
 		for i, n := range fleet {
 			key := user(fmt.Sprint("of-node-", i))

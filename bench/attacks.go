@@ -69,6 +69,7 @@ func (s *stage) attacked(ctx context.Context, a attack, rate int) (line string, 
 	h := &house{
 		home: filepath.Join(s.dir, strings.ReplaceAll(a.name, " ", "-")), kind: full, plain: free(), tls: free(), admin: free(), service: s.service, cert: s.cert, key: s.key,
 		idle: time.Minute, limits: "{}", each: "rate: 50/s, burst: 100",
+		top: "ddos: {allow: [192.0.2.0/24]}\n", // by default this machine's own addresses are not counted
 	}
 	token, err := h.furnish()
 	if err != nil {

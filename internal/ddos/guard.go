@@ -295,6 +295,7 @@ type Outcome struct {
 	Proven  bool          // its caller has valid credentials
 	Refused bool          // by us or the service: 400, 401, 403, 404, 429 and their like
 	Cost    time.Duration // of processor time, beyond the ordinary
+	Times   uint32        // how many requests it stands for; 0: one
 }
 
 // Observe counts a request that is over. Proven callers are the limits' business:
@@ -311,9 +312,10 @@ func (g *Guard) Observe(a netip.Addr, o Outcome, now time.Time) {
 		}
 		return
 	}
-	g.count(s, a, countRequests, 1)
+	times := max(1, o.Times)
+	g.count(s, a, countRequests, times)
 	if o.Refused {
-		g.count(s, a, countRefused, 1)
+		g.count(s, a, countRefused, times)
 	}
 	if ms := o.Cost.Milliseconds(); ms > 0 {
 		g.count(s, a, countCost, uint32(min(ms, 60_000)))

@@ -59,6 +59,9 @@ func (g *Gateway) judge(x *exchange) error {
 	if p == nil {
 		return nil
 	}
+	if x.verdict.Step == ddos.Ban && isPeer(x.r, x.facts.Address) {
+		x.w.Header()["Connection"] = []string{"close"} // the next one is turned away at the door; of HTTP/2, too, whose connection this ends
+	}
 	if p.Reason == reasonChallenge {
 		x.challenge = g.Guard.Challenge(x.facts.Address, x.verdict, x.start)
 	}
@@ -66,6 +69,17 @@ func (g *Gateway) judge(x *exchange) error {
 }
 
 const reasonChallenge = "challenge"
+
+// isPeer reports whether the connection is the caller's own, and not one on which a
+// proxy brings many.
+func isPeer(r *http.Request, caller netip.Addr) bool {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && ap.Addr().Unmap() == caller.Unmap()
+}
+
+// floodTimes is how many requests a connection that was closed for its frames stands
+// for: it took back hundreds, each of which cost a part of one.
+const floodTimes = 200
 
 // claimsSomeone reports whether the request carries what could prove somebody.
 func (x *exchange) claimsSomeone() bool {
@@ -166,7 +180,11 @@ func (e *Entry) Refused(f http1.Refusal) string {
 		if errors.Is(f.Problem.Err, http1.ErrFull) {
 			e.g.Guard.NoRoom()
 		}
-		e.g.Guard.Observe(ap.Addr(), ddos.Outcome{Refused: true}, time.Now())
+		o := ddos.Outcome{Refused: true}
+		if f.Problem.Reason == "http2_flood" {
+			o.Times = floodTimes
+		}
+		e.g.Guard.Observe(ap.Addr(), o, time.Now())
 	}
 	return e.g.Refused(f)
 }

@@ -153,3 +153,11 @@ func TestInReportModeWhatTheGuardWouldHaveDoneIsInTheRecord(t *testing.T) {
 		t.Errorf("reported: %+v", e.Reported)
 	}
 }
+
+func TestABanEndsTheConnectionOfWhoIsBannedAlone(t *testing.T) {
+	h, g := guarded(t, ddos.Settings{}, houseConfig{})
+	flood(t, g, tester)
+	if w := h.ask("GET", "/health", ""); w.Code != 429 || w.Header().Get("Connection") != "close" {
+		t.Errorf("its own connection: %d %v", w.Code, w.Header())
+	}
+}

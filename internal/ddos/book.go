@@ -204,15 +204,19 @@ func (b *Book) keep(ctx context.Context, node string, found []Banned) error {
 // Bans lists what stands now, the youngest first.
 func (b *Book) Bans(ctx context.Context) (list []Entry, err error) {
 	err = b.db.Read(ctx, func(tx *sql.Tx) error {
-		list, err = readBans(ctx, tx, `lifted = 0 AND (until = 0 OR until > $1)`, time.Now().UnixMilli())
+		list, err = readBans(ctx, tx, selectStanding, time.Now().UnixMilli())
 		return err
 	})
 	return list, err
 }
 
-func readBans(ctx context.Context, tx *sql.Tx, where string, arg int64) (list []Entry, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT prefix, origin, accept, reason, by_whom, since, until, lifted FROM ddos_bans WHERE `+where+
-		` ORDER BY since DESC, prefix LIMIT `+strconv.Itoa(mostBans), arg)
+const (
+	selectStanding = `SELECT prefix, origin, accept, reason, by_whom, since, until, lifted FROM ddos_bans WHERE lifted = 0 AND (until = 0 OR until > $1)`
+	selectLifted   = `SELECT prefix, origin, accept, reason, by_whom, since, until, lifted FROM ddos_bans WHERE lifted > $1`
+)
+
+func readBans(ctx context.Context, tx *sql.Tx, query string, arg int64) (list []Entry, err error) {
+	rows, err := tx.QueryContext(ctx, query+` ORDER BY since DESC, prefix LIMIT `+strconv.Itoa(mostBans), arg)
 	if err != nil {
 		return nil, err
 	}

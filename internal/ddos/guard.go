@@ -132,7 +132,7 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 }
 
 // complete works out what follows from the rest.
-func (s state) complete() *state {
+func (s *state) complete() *state {
 	s.settings = s.settings.withDefaults()
 	s.attack = s.attack || s.switched || s.settings.UnderAttack
 	if s.settings.Mode == Off {
@@ -144,7 +144,7 @@ func (s state) complete() *state {
 	for i := range s.floors { // a fourth of what stands out under attack
 		s.floors[i] = uint32(max(1, list[i]*window.Seconds()/16))
 	}
-	return &s
+	return s
 }
 
 // Configure puts new settings to work; what was counted and who is banned stays.
@@ -166,10 +166,10 @@ func (g *Guard) renew() {
 
 func (g *Guard) put(settings Settings, allow *set, r *rules) {
 	l := &g.ladder
-	s := state{
+	s := &state{
 		settings: settings, allow: allow, book: l.book, fleet: l.fleet, imported: l.imported, ladder: l.set, rules: r, switched: l.switched, attack: l.attack,
-	}.complete()
-	g.state.Store(s)
+	}
+	g.state.Store(s.complete())
 }
 
 func boolInt(b bool) int {

@@ -103,7 +103,7 @@ func (k *keeper) noteAttack(ctx context.Context, s *state) {
 	} else if s.settings.UnderAttack {
 		why = "config"
 	}
-	k.Log.Warn(action, slog.String("why", why))
+	k.Log.Warn("callers without credentials are challenged from now on, or no longer", slog.String("action", action), slog.String("why", why))
 	err := k.book.log.Append(context.WithoutCancel(ctx), auditlog.Change{
 		Actor: "guard@" + k.Node, Action: action, Object: "gateway", Detail: map[string]string{"why": why},
 	})
@@ -219,10 +219,10 @@ func (k *keeper) load(ctx context.Context) error {
 		if attack, seq, err = readAttack(ctx, tx); err != nil || seq == k.seq {
 			return err
 		}
-		if all, err = readBans(ctx, tx, `lifted = 0 AND (until = 0 OR until > $1)`, now.UnixMilli()); err != nil {
+		if all, err = readBans(ctx, tx, selectStanding, now.UnixMilli()); err != nil {
 			return err
 		}
-		lifted, err = readBans(ctx, tx, `lifted > $1`, now.Add(-time.Hour).UnixMilli())
+		lifted, err = readBans(ctx, tx, selectLifted, now.Add(-time.Hour).UnixMilli())
 		return err
 	})
 	if err != nil {

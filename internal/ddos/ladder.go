@@ -58,7 +58,6 @@ type rung struct {
 	times  float64   // it was banned, those of long ago forgotten
 	shared bool      // good callers come from there, too
 	why    string
-	rule   ruling
 	bucket buckets
 }
 

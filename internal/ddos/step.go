@@ -37,6 +37,7 @@ func (s Step) String() string {
 		return "watch"
 	case Pass:
 		return "pass"
+	case Deny:
 	}
 	return "deny"
 }

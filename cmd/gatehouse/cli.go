@@ -47,6 +47,7 @@ type cli struct {
 	Attack       attackCmd       `cmd:"" help:"Try real exploits on the bare API and through the gateway, and say what stopped them."`
 	Bench        benchCmd        `cmd:"" help:"Measure on this machine what a request costs, and what each check adds."`
 	BenchPart    benchPartCmd    `cmd:"" hidden:"" help:"A process of bench."`
+	DDoS         ddosCmd         `cmd:"" name:"ddos" help:"Who sends too much: challenges, bans, the switch for attacks."`
 	WAF          wafCmd          `cmd:"" name:"waf" help:"Learn from the record which rules for content meet what is harmless."`
 	Schema       schemaCmd       `cmd:"" help:"Print the JSON Schema of the config file, for editors."`
 	Completion   completionCmd   `cmd:"" help:"Print a completion script for bash, zsh or fish."`

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/posture/attack"
@@ -41,6 +42,8 @@ func hintFor(err error, config string) string {
 		return "say under which URL people and programs reach it: oauth: {issuer: \"https://…\"} in " + config
 	case errors.Is(err, identity.ErrChanged), errors.Is(err, oauth.ErrClientChanged):
 		return "somebody else was faster; look at it again and repeat"
+	case errors.Is(err, ddos.ErrNoBan):
+		return "an IPv6 address stands for its /64; a network is lifted as it was banned"
 	case errors.Is(err, identity.ErrLast):
 		return "give the user a password first: gatehouse users password NAME"
 	case errors.Is(err, fs.ErrNotExist) && path != nil && sameFile(path.Path, config):

@@ -102,6 +102,7 @@ func TestOutputIsJSONEverywhere(t *testing.T) {
 		{"keys", "create", "--owner", "robot"},
 		{"keys", "list"},
 		{"keys", "list", "--all"},
+		{"ddos", "status"},
 		{"schema"},
 		{"version"},
 	} {

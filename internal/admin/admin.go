@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 )
@@ -113,6 +114,11 @@ func (a *api) routes() map[string]operation {
 		"POST /revocations":         a.revoke,
 		"POST /signing-keys/rotate": a.rotateSigningKeys,
 		"GET /export":               a.export,
+
+		"GET /ddos":         a.getDDoS,
+		"PUT /ddos/attack":  a.switchAttack,
+		"POST /ddos/bans":   a.createBan,
+		"DELETE /ddos/bans": a.deleteBan,
 	}
 }
 
@@ -187,10 +193,10 @@ func problemOf(err error) *gatehouse.Problem {
 			gatehouse.Conflict, "object_state",
 		},
 		{
-			[]error{identity.ErrUnknown, identity.ErrSession, oauth.ErrClientUnknown, oauth.ErrSecretUnknown, oauth.ErrGrantUnknown, oauth.ErrTokenUnknown, authn.ErrKeyUnknown},
+			[]error{identity.ErrUnknown, identity.ErrSession, oauth.ErrClientUnknown, oauth.ErrSecretUnknown, oauth.ErrGrantUnknown, oauth.ErrTokenUnknown, authn.ErrKeyUnknown, ddos.ErrNoBan},
 			gatehouse.NotFound, "object_not_found",
 		},
-		{[]error{identity.ErrInvalid, identity.ErrPassword, oauth.ErrClient, authn.ErrKeyRequest}, gatehouse.Unprocessable, "object_refused"},
+		{[]error{identity.ErrInvalid, identity.ErrPassword, oauth.ErrClient, authn.ErrKeyRequest, ddos.ErrPrefix, ddos.ErrTooBig}, gatehouse.Unprocessable, "object_refused"},
 		{[]error{identity.ErrBusy}, gatehouse.Overloaded, "sign_in_busy"},
 	} {
 		for _, target := range c.is {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/token"
@@ -22,7 +23,7 @@ type ChangeLog interface {
 }
 
 // A Desk is what administrators work with, at the API and at the command line.
-// Its methods authorise nobody. All parts but Keys are required.
+// Its methods authorise nobody. All parts but Keys and Guard are required.
 type Desk struct {
 	People  *identity.Directory
 	OAuth   *oauth.Server
@@ -30,6 +31,7 @@ type Desk struct {
 	Keyring *token.Keyring
 	Seal    *token.Sealer // of opaque and refresh tokens and of cursors; rotates with Keyring
 	Log     ChangeLog
+	Guard   *ddos.Book // bans and the switch for attacks; nil at the command line, which has its own way
 }
 
 // ResetFactors takes the authenticator app, its recovery codes and the passkeys of

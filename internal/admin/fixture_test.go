@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/store"
@@ -65,6 +66,8 @@ func newHouse(t testing.TB) *house {
 	h.OAuth, err = oauth.New(ctx, oauth.Config{Issuer: "https://id.example", DB: h.db, Keys: h.Keyring, Seal: h.Seal, People: h.People, Log: h.changes})
 	ok(t, err)
 	h.Keys, err = authn.NewKeys(ctx, authn.KeysConfig{DB: h.db, Environment: "test", Log: h.changes})
+	ok(t, err)
+	h.Guard, err = ddos.OpenBook(ctx, h.db, h.changes)
 	ok(t, err)
 	roles, err := authz.NewRoles(map[string]authz.Role{
 		"helpdesk": {Grants: []string{"gatehouse.users:*"}}, "lead": {Inherits: []string{"helpdesk"}}, "billing": {Grants: []string{"bills:read"}},

@@ -118,19 +118,20 @@ func sourceOf(p netip.Prefix) (source, error) {
 	a, bits := p.Addr(), p.Bits()
 	if a.Is4In6() {
 		if bits < 96 {
-			return source{}, errPrefix
+			return source{}, ErrPrefix
 		}
 		bits -= 96
 	}
 	hi, v4, ok := split(a)
 	if !ok || bits < 0 {
-		return source{}, errPrefix
+		return source{}, ErrPrefix
 	}
 	bits = min(bits, 64)
 	return source{hi & mask(uint8(bits)), uint8(bits), v4}, nil
 }
 
-var errPrefix = errors.New("not an address or a network like 192.0.2.0/24")
+// ErrPrefix is in the error of text that is neither.
+var ErrPrefix = errors.New("not an address or a network like 192.0.2.0/24")
 
 // ParsePrefix reads an address or a network, as operators and other programs write
 // them. An IPv6 address stands for its /64, of which its owner has all.
@@ -139,7 +140,7 @@ func ParsePrefix(text string) (netip.Prefix, error) {
 	if err != nil {
 		a, err := netip.ParseAddr(text)
 		if err != nil || a.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("%q is %w", shorten(text), errPrefix)
+			return netip.Prefix{}, fmt.Errorf("%q is %w", shorten(text), ErrPrefix)
 		}
 		p = netip.PrefixFrom(a, a.BitLen())
 	}

@@ -27,6 +27,16 @@ func (r *runner) admin() http.Handler {
 		w.Header().Set("Cache-Control", "public, max-age=300")
 		_, _ = w.Write(r.signer.JWKS())
 	})
+	mux.HandleFunc("GET /ddos", func(w http.ResponseWriter, q *http.Request) {
+		if !r.operator(q) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="admin"`)
+			plain(w, http.StatusUnauthorized, "the admin token is needed\n")
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_ = json.NewEncoder(w).Encode(viewGuard(r.guard))
+	})
 	metrics := r.meter.Handler()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, q *http.Request) {
 		if !r.operator(q) {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
@@ -49,6 +50,43 @@ func namesOf(texts []config.Text) (n ddos.Names) {
 		}
 	}
 	return n
+}
+
+// A GuardView is what GET /ddos of the operator's listener says.
+type GuardView struct {
+	Mode     string       `json:"mode"`
+	Attack   bool         `json:"attack"`   // everyone without credentials is challenged
+	Switched bool         `json:"switched"` // by an operator or the config
+	Pressure float64      `json:"pressure"`
+	Bans     int          `json:"bans"`
+	Imported int          `json:"imported"`
+	Sources  []SourceView `json:"sources"` // who stands out, the worst first, at most 200
+}
+
+// A SourceView is an address or a network that stands out.
+type SourceView struct {
+	Network string    `json:"network"`
+	Step    string    `json:"step"`
+	Until   time.Time `json:"until,omitzero"`
+	Why     string    `json:"why,omitempty"`
+	Shared  bool      `json:"shared"` // good callers come from there, too
+}
+
+func viewGuard(g *ddos.Guard) GuardView {
+	f := g.Figures()
+	v := GuardView{Attack: f.Attack, Switched: f.Switched, Pressure: f.Pressure, Bans: f.Bans, Imported: f.Imported, Sources: []SourceView{}}
+	for name, mode := range guardModes {
+		if mode == f.Mode {
+			v.Mode = name
+		}
+	}
+	for _, s := range g.Standings(200) {
+		v.Sources = append(v.Sources, SourceView{s.Prefix.String(), s.Step.String(), s.Until.UTC(), s.Why, s.Shared})
+		if s.Step != ddos.Ban {
+			v.Sources[len(v.Sources)-1].Until = time.Time{}
+		}
+	}
+	return v
 }
 
 // A GuardBook is the bans and the switch of a config's database, for the command

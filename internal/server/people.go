@@ -23,7 +23,7 @@ var ErrNoOAuth = errors.New("there is no oauth in it, so there are no users, cli
 
 // desk is what administrators of a work with.
 func (h *House) desk(p *plan.Plan, a *authority) admin.Desk {
-	d := admin.Desk{People: a.people, OAuth: a.as, Keyring: h.secrets.keys, Seal: h.secrets.seal, Log: h.changes}
+	d := admin.Desk{People: a.people, OAuth: a.as, Keyring: h.secrets.keys, Seal: h.secrets.seal, Log: h.changes, Guard: h.book}
 	if p.File.APIKeys.Enabled {
 		d.Keys = h.keys
 	}

@@ -14,7 +14,8 @@ import (
 // is one.
 type Engine interface {
 	Take(ctx context.Context, asks []store.Ask, out []store.Grant) ([]store.Grant, error)
-	Count() int // nodes of the fleet; while the engine is away, as many as there last were
+	Count() int   // nodes of the fleet; while the engine is away, as many as there last were
+	Remote() bool // false: it is the memory of this process, and this node is alone
 }
 
 const (

@@ -320,6 +320,24 @@ func TestLeases(t *testing.T) {
 		}
 	})
 
+	inBubble("with the memory of its own process a node is alone, and strict is no more than a rate", func(t *testing.T) {
+		s, err := store.OpenShared(t.Context(), store.SharedConfig{Node: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close() }()
+		l, err := ratelimit.New(ratelimit.Config{Engine: s}) // and nobody runs it
+		if err != nil {
+			t.Fatal(err)
+		}
+		lim := strict(t, "10/s", 2)
+		for i := range 3 {
+			if r := l.Take(lim, user("u"), 1, 1); r.OK != (i < 2) || r.Unavailable {
+				t.Errorf("%d: %+v", i, r)
+			}
+		}
+	})
+
 	inBubble("without Run a strict limit refuses and another gives the node's part", func(t *testing.T) {
 		s, err := store.OpenShared(t.Context(), store.SharedConfig{Memory: &store.SharedMemory{}, Node: "a"})
 		if err != nil {

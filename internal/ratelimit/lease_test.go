@@ -254,6 +254,8 @@ func (c *cord) Count() int {
 	return engine.Count()
 }
 
+func (c *cord) Remote() bool { return true }
+
 func TestTheEngineGoesAndComesBack(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -22,7 +22,7 @@ type Config struct {
 	// Entries is how many keys are counted at once, 0 for 262,144. One takes 24
 	// bytes, and frees its place as soon as its caller has its whole burst back.
 	Entries int
-	Engine  Engine       // of the fleet; nil: this node counts alone
+	Engine  Engine       // of the fleet; nil, or one that is not remote: this node counts alone
 	Quotas  *Quotas      // nil: quotas are refused
 	Log     *slog.Logger // nil: none
 }

@@ -120,11 +120,11 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 		return h, err
 	}
 	h.pools = gateway.NewPools(mint)
-	quotas, err := ratelimit.OpenQuotas(ctx, h.db, nil)
+	quotas, err := ratelimit.OpenQuotas(ctx, h.db, h.shared.Count)
 	if err != nil {
 		return h, err
 	}
-	if h.limiter, err = ratelimit.New(ratelimit.Config{Quotas: quotas, Log: log}); err != nil {
+	if h.limiter, err = ratelimit.New(ratelimit.Config{Engine: h.shared, Quotas: quotas, Log: log}); err != nil {
 		return h, err
 	}
 	h.workers.Go(func() { h.limiter.Run(h.ctx) })

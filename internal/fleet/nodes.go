@@ -58,6 +58,7 @@ type NodesConfig struct {
 	Name   string
 	Home   string // the data folder, which no two processes serve from: who starts there again takes its own place
 	Shared bool   // it has the engine the nodes share. Without, it must be alone: marks and limits are its own
+	Peers  func(context.Context) ([]string, error) // names of the nodes at the shared engine; nil: nobody asks
 	Facts  Facts
 	Log    *slog.Logger
 	Beat   time.Duration // between two heartbeats; 0: 2 s
@@ -76,6 +77,7 @@ type Nodes struct {
 	alive  []Node           // at the last look
 	err    error
 	since  time.Time // the digests differ; zero: they do not
+	apart  time.Time // since when another one is not at our engine; zero: all are
 	told   bool
 }
 
@@ -328,8 +330,33 @@ func (n *Nodes) beat(ctx context.Context) error {
 		o.Alive = true
 		alive = append(alive, o)
 	}
+	if taken == nil && n.cfg.Peers != nil {
+		taken = n.missing(ctx, alive[1:])
+	}
 	n.note(alive, taken)
 	return nil
+}
+
+// missing tells that an older node of this database has not been at our shared
+// engine for some beats: it works with another one, and what is used at it is not
+// marked at ours. The younger goes, so that one wrong setting stops one node.
+func (n *Nodes) missing(ctx context.Context, others []Node) error {
+	at, err := n.cfg.Peers(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // while the engine is away there are no marks, and nothing is taken by them
+	}
+	older := slices.IndexFunc(others, func(o Node) bool { return o.joined && o.Started.Before(n.started) && !slices.Contains(at, o.Name) })
+	if older < 0 {
+		n.apart = time.Time{}
+		return nil
+	}
+	if n.apart.IsZero() {
+		n.apart = time.Now()
+	}
+	if time.Since(n.apart) <= lifeBeats*n.cfg.Beat {
+		return nil
+	}
+	return fmt.Errorf("%w: %q is alive on this database, and not at this node's shared engine; give all nodes the same `shared`", ErrTaken, others[older].Name)
 }
 
 // note keeps what a look has shown, and says it once when configs differ for long.

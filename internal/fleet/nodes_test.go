@@ -145,3 +145,25 @@ func TestNodesSeeEachOther(t *testing.T) {
 	dead()
 	until(t, "a is alone", 5*time.Second, func() bool { return len(a.Alive()) == 1 })
 }
+
+func TestANodeAtAnotherEngineIsNotReady(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "house.db")
+	peers := func(names ...string) func(context.Context) ([]string, error) {
+		return func(context.Context) ([]string, error) { return names, nil }
+	}
+	a, b := config(t, path, "a", true), config(t, path, "b", true)
+	a.Peers, b.Peers = peers("a"), peers("b")
+	older, _ := run(t, a, "1")
+	younger, _ := run(t, b, "1")
+	until(t, "the younger one sees it", 10*time.Second, func() bool { return errors.Is(younger.Err(), fleet.ErrTaken) })
+	if older.Err() != nil {
+		t.Errorf("the older one stops for it: %v", older.Err())
+	}
+	c := config(t, path, "c", true)
+	c.Peers = func(context.Context) ([]string, error) { return nil, errors.New("away") }
+	third, dead := run(t, c, "1")
+	until(t, "c sees all", 5*time.Second, func() bool { return len(third.Alive()) == 3 })
+	if dead(); third.Err() != nil {
+		t.Errorf("an engine that is away is taken for another one: %v", third.Err())
+	}
+}

@@ -66,7 +66,7 @@ func (h *House) join(ctx context.Context, f *config.File, node string) (err erro
 	if f.Fleet == nil {
 		return nil
 	}
-	h.nodes, err = fleet.Join(ctx, fleet.NodesConfig{DB: h.db, Name: node, Home: f.Data.Value, Shared: h.shared.Remote(), Log: h.log})
+	h.nodes, err = fleet.Join(ctx, fleet.NodesConfig{DB: h.db, Name: node, Home: f.Data.Value, Shared: h.shared.Remote(), Peers: h.peers, Log: h.log})
 	if err != nil {
 		return config.Errorf(f.Fleet.Place, "%v", err)
 	}
@@ -74,6 +74,15 @@ func (h *House) join(ctx context.Context, f *config.File, node string) (err erro
 	h.workers.Go(func() { h.nodes.Run(h.ctx, h.about) })
 	h.workers.Go(func() { h.signer.Run(h.ctx, h.reporter("keys of internal tokens")) })
 	return nil
+}
+
+// peers are the nodes at the shared engine.
+func (h *House) peers(ctx context.Context) (names []string, err error) {
+	nodes, err := h.shared.Nodes(ctx)
+	for _, n := range nodes {
+		names = append(names, n.Name)
+	}
+	return names, err
 }
 
 // about is what the other nodes are told of this one.

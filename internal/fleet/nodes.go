@@ -56,8 +56,8 @@ type Node struct {
 type NodesConfig struct {
 	DB     *store.DB
 	Name   string
-	Home   string // the data folder, which no two processes serve from: who starts there again takes its own place
-	Shared bool   // it has the engine the nodes share. Without, it must be alone: marks and limits are its own
+	Home   string                                  // the data folder, which no two processes serve from: who starts there again takes its own place
+	Shared bool                                    // it has the engine the nodes share. Without, it must be alone: marks and limits are its own
 	Peers  func(context.Context) ([]string, error) // names of the nodes at the shared engine; nil: nobody asks
 	Facts  Facts
 	Log    *slog.Logger

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"embed"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/store"
@@ -92,14 +94,19 @@ func (q *Quotas) take(ctx context.Context, orders []order, asks []store.Ask, out
 	ctx, cancel := context.WithTimeout(ctx, quotaCall)
 	defer cancel()
 	now := time.Now().UnixMilli()
+	order := make([]int, len(asks)) // two nodes that change the same rows do so in the same order, or they would wait for each other
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return bytes.Compare(asks[a].Key[:], asks[b].Key[:]) })
+	out = slices.Grow(out[:0], len(asks))[:len(asks)]
 	err := q.db.Write(ctx, func(tx *sql.Tx) error {
-		out = out[:0]
-		for i := range asks {
+		for _, i := range order {
 			g, err := takeQuota(ctx, tx, &orders[i], &asks[i], now)
 			if err != nil {
 				return fmt.Errorf("ratelimit: quota %s: %w", orders[i].limit.name, err)
 			}
-			out = append(out, g)
+			out[i] = g
 		}
 		return nil
 	})

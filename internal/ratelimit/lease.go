@@ -22,7 +22,7 @@ const (
 	leased     = 20                     // one of so many tokens of a burst may be in the hands of the nodes: 5 %
 	leaseTick  = 50 * time.Millisecond  // between two renewals that nobody waits for
 	leaseWait  = 250 * time.Millisecond // how long a request waits for its answer
-	maxWaiters = 4096                   // requests that wait on this node
+	maxWaiters = 4096                   // requests that wait on this node; what is more decides alone
 	maxAsks    = 512                    // in one call
 )
 
@@ -333,13 +333,11 @@ func (f *leases) want(s *leaseShard, e *lease, soon bool) {
 
 // wait has the bank asked for cost tokens and waits for the answer. It unlocks s.
 func (f *leases) wait(s *leaseShard, e *lease, cost int64) Result {
-	limit := e.limit
-	if f.waiting.Add(1) > maxWaiters {
-		f.waiting.Add(-1)
-		s.mu.Unlock()
-		return unavailable(limit)
-	}
 	defer f.waiting.Add(-1)
+	if f.waiting.Add(1) > maxWaiters { // as good as away
+		defer s.mu.Unlock()
+		return f.share(s, e, cost, f.clock())
+	}
 	w, _ := f.pool.Get().(*waiter)
 	w.cost, w.next, w.over, w.gone = cost, nil, false, false
 	if e.last == nil {

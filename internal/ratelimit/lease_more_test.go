@@ -338,6 +338,26 @@ func TestLeases(t *testing.T) {
 		}
 	})
 
+	inBubble("no more than some thousand requests wait, the others have the node's part", func(t *testing.T) {
+		fleet := nodes(t, 2, &store.SharedMemory{}, 240*time.Millisecond)
+		lim, n := limit(t, "principal", "1/h", 10), fleet[0]
+		var wg sync.WaitGroup
+		var all tally
+		for i := range 10_000 {
+			wg.Go(func() {
+				began := time.Now()
+				r := n.Take(lim, user(fmt.Sprint(i)), 1, n.Now())
+				if all.note(began, 1, r); r.OK && time.Since(began) == 0 {
+					all.note(began, 1, ratelimit.Result{}) // one that did not wait
+				}
+			})
+		}
+		wg.Wait()
+		if len(all.at) != 10_000 || all.refused != 10_000-4096 {
+			t.Errorf("%d let through, %d of them at once", len(all.at), all.refused)
+		}
+	})
+
 	inBubble("without Run a strict limit refuses and another gives the node's part", func(t *testing.T) {
 		s, err := store.OpenShared(t.Context(), store.SharedConfig{Memory: &store.SharedMemory{}, Node: "a"})
 		if err != nil {

@@ -35,7 +35,7 @@ type ddosStatus struct {
 	Bans     []ddosBan       `json:"bans"`
 	Gateway  json.RawMessage `json:"gateway,omitempty"` // what the running one says
 	Missing  string          `json:"gateway_error,omitempty"`
-	standing server.GuardView
+	standing ddos.View
 }
 
 type ddosAttack struct {

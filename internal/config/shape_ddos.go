@@ -19,7 +19,18 @@ type DDoS struct {
 	Ban         DDoSBan        `yaml:"ban" doc:"How long one is shut out who goes on under challenge and throttle."`
 	Challenge   DDoSChallenge  `yaml:"challenge" doc:"The proof of work that is asked of callers without credentials."`
 	Networks    DDoSNetworks   `yaml:"networks" doc:"What is done about callers of the networks under networks: by the name of a list, asn:64500 or country:XX. allow is asked first, then deny, then challenge."`
+	CrowdSec    *CrowdSec      `yaml:"crowdsec" doc:"A CrowdSec whose decisions are taken over, and that learns of our bans. Taken at the start only."`
 	Place       Place          `yaml:"-"`
+}
+
+// CrowdSec is a local API of CrowdSec.
+type CrowdSec struct {
+	URL      Text          `yaml:"url" required:"true" format:"upstream" doc:"Of its local API, like http://127.0.0.1:8080."`
+	Key      *Secret       `yaml:"key" required:"true" doc:"Key of a bouncer, as 'cscli bouncers add gatehouse' prints it."`
+	Every    time.Duration `yaml:"every" default:"10s" min:"1s" max:"1h" doc:"How often it is asked for what is new."`
+	Machine  string        `yaml:"machine" doc:"Name of a machine, as 'cscli machines add' makes it, that hands in our bans. Default: they are not."`
+	Password *Secret       `yaml:"password" doc:"Of the machine."`
+	Place    Place         `yaml:"-"`
 }
 
 // DDoSThresholds are rates of one address.
@@ -67,6 +78,9 @@ func (c *checker) ddos() {
 	if d.Ban.Longest < d.Ban.First {
 		c.errorf(d.Place, "ddos.ban: longest is shorter than first")
 	}
+	if cs := d.CrowdSec; cs != nil && (cs.Machine == "") != (cs.Password == nil) {
+		c.errorf(cs.Place, "ddos.crowdsec: machine and password go together")
+	}
 	for what, names := range map[string][]Text{"allow": d.Networks.Allow, "deny": d.Networks.Deny, "challenge": d.Networks.Challenge} {
 		for _, n := range names {
 			list, asn, country := NetworkName(n.Value)
@@ -80,4 +94,13 @@ func (c *checker) ddos() {
 			}
 		}
 	}
+}
+
+// sameCrowdSec compares all of two but where they are written.
+func sameCrowdSec(x, y *CrowdSec) bool {
+	if x == nil || y == nil {
+		return x == y
+	}
+	same := func(a, b *Secret) bool { return a == b || a != nil && b != nil && a.Equal(b.Reveal()) }
+	return x.URL.Value == y.URL.Value && x.Every == y.Every && x.Machine == y.Machine && same(x.Key, y.Key) && same(x.Password, y.Password)
 }

@@ -95,6 +95,8 @@ type Entry struct {
 	Since  time.Time
 	Until  time.Time // zero: for good
 	Lifted time.Time // zero: it stands
+
+	Challenge bool // not shut out, only asked: what others say of it
 }
 
 // Ban shuts a network out on all nodes, within a second: no connection of it is

@@ -3,7 +3,6 @@ package ddos
 import (
 	"errors"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +17,28 @@ const (
 	Report              // who would have been refused is in the record
 	Off                 // nothing is counted, nobody is refused
 )
+
+// String is the word of the config.
+func (m Mode) String() string {
+	switch m {
+	case Report:
+		return "report"
+	case Off:
+		return "off"
+	case Enforce:
+	}
+	return "enforce"
+}
+
+// ModeOf reads a word of the config; what is none enforces.
+func ModeOf(word string) Mode {
+	for _, m := range []Mode{Report, Off} {
+		if m.String() == word {
+			return m
+		}
+	}
+	return Enforce
+}
 
 // Settings are what a config says to the guard. They may change while it works.
 type Settings struct {
@@ -416,36 +437,4 @@ func (g *Guard) Figures() Figures {
 	}
 	delete(f.Sources, Pass.String())
 	return f
-}
-
-// A Standing is one source on the ladder.
-type Standing struct {
-	Prefix netip.Prefix
-	Step   Step
-	Until  time.Time // of a ban
-	Why    string    // what it did most of
-	Shared bool      // good callers come from there, too: it is not banned at accept
-}
-
-// Standings lists who is on the ladder, the worst first, at most so many.
-func (g *Guard) Standings(most int) []Standing {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var all []*rung
-	for _, r := range g.ladder.rungs {
-		if r.step < Pass {
-			all = append(all, r)
-		}
-	}
-	slices.SortFunc(all, func(a, b *rung) int {
-		if a.step != b.step {
-			return int(a.step) - int(b.step)
-		}
-		return int(b.heat*1000) - int(a.heat*1000)
-	})
-	var out []Standing
-	for _, r := range all[:min(most, len(all))] {
-		out = append(out, Standing{r.source.prefix(), r.step, r.until, r.why, r.shared})
-	}
-	return out
 }

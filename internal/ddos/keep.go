@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
+	"github.com/gatehouse-api/gatehouse/internal/ddos/crowdsec"
 )
 
 // A Broadcast reaches all nodes at once; [store.Shared] is one. It may lose messages:
@@ -36,7 +37,10 @@ type KeepConfig struct {
 	Guard  *Guard
 	Node   string
 	Shared Broadcast // nil: the database alone
-	Log    *slog.Logger
+
+	CrowdSec *crowdsec.Client // nil: none
+	Every    time.Duration    // it is asked
+	Log      *slog.Logger
 }
 
 // A keeper carries between a guard, the book and the other nodes.
@@ -52,6 +56,8 @@ type keeper struct {
 	kept    []Entry
 	heard   map[netip.Prefix]Banned // of other nodes, until the database says so
 	fresh   []Banned                // not written down yet
+
+	alerts chan []Banned // for CrowdSec
 }
 
 // Keep lets the guard work until ctx ends: it looks at what was counted four times a
@@ -62,8 +68,11 @@ func (b *Book) Keep(ctx context.Context, c KeepConfig) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	k := &keeper{KeepConfig: c, book: b, heard: map[netip.Prefix]Banned{}}
+	k := &keeper{KeepConfig: c, book: b, heard: map[netip.Prefix]Banned{}, alerts: make(chan []Banned, 16)}
 	var both sync.WaitGroup
+	if c.CrowdSec != nil {
+		both.Go(func() { k.follow(ctx) })
+	}
 	both.Go(func() { k.count(ctx) })
 	if c.Shared != nil {
 		both.Go(func() { c.Shared.Subscribe(ctx, topicBans, k.hear) })
@@ -161,6 +170,12 @@ func (k *keeper) tell(ctx context.Context) {
 	k.fresh = append(k.fresh, found...)
 	k.fresh = k.fresh[max(0, len(k.fresh)-mostFresh):]
 	k.mu.Unlock()
+	if k.CrowdSec != nil {
+		select {
+		case k.alerts <- found:
+		default: // it is away; ours stand without it
+		}
+	}
 	if k.Shared == nil {
 		return
 	}
@@ -188,6 +203,54 @@ func (k *keeper) write(ctx context.Context) error {
 	defer k.mu.Unlock()
 	k.fresh = k.fresh[min(len(found), len(k.fresh)):]
 	return nil
+}
+
+// follow takes over the decisions of CrowdSec, and hands ours in. While it is away
+// those known stand until they expire.
+func (k *keeper) follow(ctx context.Context) {
+	tick := time.NewTicker(max(time.Second, k.Every))
+	defer tick.Stop()
+	down := false
+	ask := func() error {
+		list, err := k.CrowdSec.Decisions(ctx)
+		if err != nil {
+			k.CrowdSec.Again() // what was said meanwhile may be lost
+			return err
+		}
+		bans := make([]Entry, 0, len(list))
+		for i := range list {
+			d := &list[i]
+			bans = append(bans, Entry{Prefix: d.Prefix, Accept: !d.Challenge, Challenge: d.Challenge, Until: d.Until, Reason: d.Scenario})
+		}
+		k.Guard.StandImported(bans)
+		return nil
+	}
+	err := ask()
+	for {
+		if ctx.Err() != nil {
+			return
+		}
+		if down != (err != nil) {
+			down = err != nil
+			if down {
+				k.Log.Error("CrowdSec cannot be asked; the decisions known go on until they expire", slog.Any("error", err))
+			} else {
+				k.Log.Info("CrowdSec can be asked again")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case found := <-k.alerts:
+			var list []crowdsec.Decision
+			for i := range found {
+				list = append(list, crowdsec.Decision{Prefix: found[i].Prefix, Until: found[i].Until, Scenario: "gatehouse/ddos"})
+			}
+			err = k.CrowdSec.Alert(ctx, list)
+		case <-tick.C:
+			err = ask()
+		}
+	}
 }
 
 // refresh has the guard know what the database says.
@@ -364,6 +427,9 @@ func (s *set) ban(e *Entry) {
 		return
 	}
 	r := &ruling{step: Ban, accept: e.Accept}
+	if e.Challenge {
+		r.step = Challenge
+	}
 	if !r.accept {
 		r.bucket = new(buckets)
 	}

@@ -35,7 +35,7 @@ func (r *runner) admin() http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(viewGuard(r.guard))
+		_ = json.NewEncoder(w).Encode(r.guard.View(200))
 	})
 	metrics := r.meter.Handler()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, q *http.Request) {

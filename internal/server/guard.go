@@ -3,30 +3,57 @@ package server
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
+	"github.com/gatehouse-api/gatehouse/internal/ddos/crowdsec"
+	"github.com/gatehouse-api/gatehouse/internal/egress"
 	"github.com/gatehouse-api/gatehouse/internal/networks"
 )
 
 // openGuard makes the guard and has it work until the house closes.
-func (h *House) openGuard(ctx context.Context, node string) (err error) {
+func (h *House) openGuard(ctx context.Context, d *config.DDoS, node string) (err error) {
 	if h.book, err = ddos.OpenBook(ctx, h.db, h.changes); err != nil {
 		return err
 	}
 	if h.guard, err = ddos.NewGuard(ddos.GuardConfig{Key: h.book.Key()}); err != nil {
 		return err
 	}
-	h.workers.Go(func() { h.book.Keep(h.ctx, ddos.KeepConfig{Guard: h.guard, Node: node, Log: h.log}) })
+	keep := ddos.KeepConfig{Guard: h.guard, Node: node, Log: h.log}
+	if h.shared != nil && h.shared.Remote() {
+		keep.Shared = h.shared
+	}
+	if cs := d.CrowdSec; cs != nil {
+		if err := h.openCrowdSec(cs, &keep); err != nil {
+			return config.Errorf(cs.Place, "ddos.crowdsec: %v", err)
+		}
+	}
+	h.workers.Go(func() { h.book.Keep(h.ctx, keep) })
 	return nil
 }
 
-var guardModes = map[string]ddos.Mode{"enforce": ddos.Enforce, "report": ddos.Report, "off": ddos.Off}
+func (h *House) openCrowdSec(cs *config.CrowdSec, keep *ddos.KeepConfig) error {
+	origin, err := egress.Origin(cs.URL.Value)
+	if err != nil {
+		return err
+	}
+	out, err := egress.New(egress.Config{Allow: []string{origin}, MaxBody: 64 << 20})
+	if err != nil {
+		return err
+	}
+	h.close = append(h.close, func() error { out.Close(); return nil })
+	c := crowdsec.Config{URL: cs.URL.Value, Key: cs.Key.Secret, Machine: cs.Machine, HTTP: out.HTTP()}
+	if cs.Password != nil {
+		c.Password = cs.Password.Secret
+	}
+	keep.Every = cs.Every
+	keep.CrowdSec, err = crowdsec.New(c)
+	return err
+}
 
 func guardSettings(d *config.DDoS, known *networks.Set) ddos.Settings {
 	return ddos.Settings{
-		Mode: guardModes[d.Mode], UnderAttack: d.UnderAttack, Allow: d.Allow,
+		Mode: ddos.ModeOf(d.Mode), UnderAttack: d.UnderAttack, Allow: d.Allow,
 		Thresholds: ddos.Thresholds{
 			Requests: float64(d.Thresholds.Requests), Refused: float64(d.Thresholds.Refused), Cost: d.Thresholds.Cost,
 			Connections: float64(d.Thresholds.Connections), Handshakes: float64(d.Thresholds.Handshakes),
@@ -50,43 +77,6 @@ func namesOf(texts []config.Text) (n ddos.Names) {
 		}
 	}
 	return n
-}
-
-// A GuardView is what GET /ddos of the operator's listener says.
-type GuardView struct {
-	Mode     string       `json:"mode"`
-	Attack   bool         `json:"attack"`   // everyone without credentials is challenged
-	Switched bool         `json:"switched"` // by an operator or the config
-	Pressure float64      `json:"pressure"`
-	Bans     int          `json:"bans"`
-	Imported int          `json:"imported"`
-	Sources  []SourceView `json:"sources"` // who stands out, the worst first, at most 200
-}
-
-// A SourceView is an address or a network that stands out.
-type SourceView struct {
-	Network string    `json:"network"`
-	Step    string    `json:"step"`
-	Until   time.Time `json:"until,omitzero"`
-	Why     string    `json:"why,omitempty"`
-	Shared  bool      `json:"shared"` // good callers come from there, too
-}
-
-func viewGuard(g *ddos.Guard) GuardView {
-	f := g.Figures()
-	v := GuardView{Attack: f.Attack, Switched: f.Switched, Pressure: f.Pressure, Bans: f.Bans, Imported: f.Imported, Sources: []SourceView{}}
-	for name, mode := range guardModes {
-		if mode == f.Mode {
-			v.Mode = name
-		}
-	}
-	for _, s := range g.Standings(200) {
-		v.Sources = append(v.Sources, SourceView{s.Prefix.String(), s.Step.String(), s.Until.UTC(), s.Why, s.Shared})
-		if s.Step != ddos.Ban {
-			v.Sources[len(v.Sources)-1].Until = time.Time{}
-		}
-	}
-	return v
 }
 
 // A GuardBook is the bans and the switch of a config's database, for the command

@@ -1,8 +1,11 @@
 package server_test
 
 import (
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,4 +62,26 @@ func reachable(t *testing.T, url string) bool {
 		_ = res.Body.Close()
 	}
 	return err == nil
+}
+
+func TestADecisionOfCrowdSecHoldsAtTheDoor(t *testing.T) {
+	var asked atomic.Pointer[http.Request]
+	lapi := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		asked.Store(q)
+		if q.URL.RawQuery == "startup=true" {
+			_, _ = io.WriteString(w, `{"new":[{"value":"127.0.0.1","scope":"Ip","type":"ban","duration":"1h","origin":"cscli"}],"deleted":null}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"new":null,"deleted":[{"value":"127.0.0.1","scope":"Ip","type":"ban","duration":"-1s","origin":"cscli"}]}`)
+	}))
+	defer lapi.Close()
+	s := newSite(t, nil)
+	s.write("crowdsec.key", "the-key")
+	s.write("gatehouse.yaml", s.config("ddos: {allow: [192.0.2.0/24], crowdsec: {url: \""+lapi.URL+"\", key: \"${file:./crowdsec.key}\", every: 1s}}\n"))
+	r := s.run(s.path())
+	until(t, "the ban", 5*time.Second, func() bool { return !reachable(t, r.url) })
+	if q := asked.Load(); q.Header.Get("X-Api-Key") != "the-key" || q.URL.Path != "/v1/decisions/stream" {
+		t.Errorf("asked %s %v", q.URL, q.Header)
+	}
+	until(t, "its end", 5*time.Second, func() bool { return reachable(t, r.url) })
 }

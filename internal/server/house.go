@@ -128,7 +128,7 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 		return h, err
 	}
 	h.workers.Go(func() { h.limiter.Run(h.ctx) })
-	if err = h.openGuard(ctx, node); err != nil {
+	if err = h.openGuard(ctx, &f.DDoS, node); err != nil {
 		return h, err
 	}
 	h.meter = monitor.New(monitor.Sources{

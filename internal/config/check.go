@@ -326,6 +326,22 @@ func (c *checker) limits(limits []Limit, at string) {
 			c.errorf(l.Place, "%s.limits: the id %s is already taken; give one of them another id", at, l.ID)
 		}
 		seen[l.ID] = true
+		c.amount(l, at)
+	}
+}
+
+// amount checks how much a limit lets through.
+func (c *checker) amount(l *Limit, at string) {
+	fail := func(place Place, text string) { c.errorf(place, "%s.limits: %s %s", at, l.ID, text) }
+	switch {
+	case l.Rate == nil && l.Quota == nil:
+		fail(l.Place, "needs rate: like 100/min, 10/s or 5000/h; or quota: like 10000/month")
+	case l.Rate != nil && l.Quota != nil:
+		fail(l.Quota.Place, "has a rate and a quota; make them two limits")
+	case l.Quota != nil && l.Burst != 0:
+		fail(l.Quota.Place, "has a quota, all of which may come at once: burst is for rates")
+	case l.Quota == nil && l.Timezone != "":
+		fail(l.Place, "has a timezone, which is for a quota")
 	}
 }
 

@@ -32,6 +32,7 @@ var formats = map[string]format{
 	"network":     {regexp.MustCompile(`^(asn:[1-9][0-9]{0,9}|country:[A-Z]{2}|[A-Za-z][A-Za-z0-9_-]{0,63})$`), "the name of a list under networks, asn:64500 or country:XX", nil},
 	"reason":      {regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`), "a reason like forbidden or token_expired", nil},
 	"rate":        {regexp.MustCompile(`^[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)$`), "a rate like 100/min, 10/s or 5000/h", nil},
+	"quota":       {regexp.MustCompile(`^[1-9][0-9]{0,12}/(day|week|month|year)$`), "a quota like 10000/month (day, week, month, year)", nil},
 	"base":        {regexp.MustCompile(`^/([A-Za-z0-9._~!$&'()*+,;=:@/-]*)$`), "a path like /v1", checkBase},
 	"host":        {regexp.MustCompile(`^[A-Za-z0-9.:_-]{1,253}$`), "a host name or an IP address, without port", checkHost},
 	"ip":          {regexp.MustCompile(`^[0-9A-Fa-f.:]{2,45}$`), "an IP address", checkIP},

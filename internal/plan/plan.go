@@ -552,8 +552,12 @@ func limits(of string, in []config.Limit) ([]*ratelimit.Limit, error) {
 	for i, l := range in {
 		id := orElse(l.ID, "per-"+strings.Join(config.Values(l.Per), "-"))
 		var err error
-		if out[i], err = ratelimit.NewLimit(limitName(of+"."+id), limitBy(l.Per), l.Rate.Value, l.Burst); err != nil {
-			return nil, config.Errorf(l.Rate.Place, "%v", err)
+		out[i], err = ratelimit.Compile(ratelimit.Spec{
+			Name: limitName(of + "." + id), By: limitBy(l.Per), Rate: textOf(l.Rate), Burst: l.Burst,
+			Quota: textOf(l.Quota), Timezone: l.Timezone, Strict: l.Strict,
+		})
+		if err != nil {
+			return nil, config.Errorf(placeOf(l.Place, l.Rate, l.Quota), "%v", err)
 		}
 	}
 	return out, nil

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -263,4 +264,25 @@ func BenchmarkRevoked(b *testing.B) {
 			b.Fatal("revoked")
 		}
 	}
+}
+
+func TestOnlyTheLeadingProcessRemovesWhatIsOver(t *testing.T) {
+	asked := make(chan bool, 1)
+	h := newHouse(t, func(c *identity.Config) {
+		c.OnlyOne = func(context.Context, func(context.Context) error) error {
+			select {
+			case asked <- true:
+			default:
+			}
+			return nil
+		}
+	})
+	h.exec(t, `INSERT INTO familiar (user_id, source, seen) VALUES ('over', '', 1)`)
+	run(t, h.Directory, nil)
+	<-asked
+	if h.count(t, `SELECT COUNT(*) FROM familiar`) != 1 {
+		t.Error("a process that does not lead removed a row")
+	}
+	run(t, h.open(t, nil), nil)
+	until(t, "one that leads removes it", 5*time.Second, func() bool { return h.count(t, `SELECT COUNT(*) FROM familiar`) == 0 })
 }

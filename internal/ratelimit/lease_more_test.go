@@ -138,7 +138,7 @@ func TestLeases(t *testing.T) {
 			}
 		}
 		fleet[0].leave()
-		fleet[1].engine.Engine = &cord{engine: fleet[1].engine.Engine, fail: errCut} // killed: nothing of it is heard any more
+		fleet[1].engine.cord(errCut) // killed: nothing of it is heard any more
 		got := 0
 		for r := (ratelimit.Result{OK: true}); r.OK; got++ {
 			r = fleet[2].Take(lim, user("u"), 1, fleet[2].Now())
@@ -270,9 +270,7 @@ func TestLeases(t *testing.T) {
 				for n.Take(l, key, 1, n.Now()).OK {
 				}
 			}
-			k := &cord{engine: n.engine.Engine, fail: errCut}
-			n.engine.Engine = k
-			cords = append(cords, k)
+			cords = append(cords, n.engine.cord(errCut))
 			n.Take(lim, user("x"), 1, n.Now()) // learns that the engine is away
 		}
 		fresh := &store.SharedMemory{}

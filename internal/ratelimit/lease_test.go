@@ -16,23 +16,47 @@ import (
 
 // A far engine takes its time, as one behind a network does.
 type far struct {
-	ratelimit.Engine
-
 	delay time.Duration
-	mu    sync.Mutex
-	calls int
+
+	mu     sync.Mutex
+	engine ratelimit.Engine
+	calls  int
+}
+
+// through puts something between the node and its engine.
+func (f *far) through(wrap func(ratelimit.Engine) ratelimit.Engine) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.engine = wrap(f.engine)
+}
+
+// cord makes what is between the node and its engine a cord, which fails with err.
+func (f *far) cord(err error) (k *cord) {
+	f.through(func(e ratelimit.Engine) ratelimit.Engine {
+		k = &cord{engine: e, fail: err}
+		return k
+	})
+	return k
+}
+
+func (f *far) at(calls int) ratelimit.Engine {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls += calls
+	return f.engine
 }
 
 func (f *far) Take(ctx context.Context, asks []store.Ask, out []store.Grant) ([]store.Grant, error) {
-	f.mu.Lock()
-	f.calls++
-	f.mu.Unlock()
+	engine := f.at(1)
 	if f.delay > 0 {
 		<-time.After(f.delay / 2)
 		defer func() { <-time.After(f.delay / 2) }()
 	}
-	return f.Engine.Take(ctx, asks, out)
+	return engine.Take(ctx, asks, out)
 }
+
+func (f *far) Count() int   { return f.at(0).Count() }
+func (f *far) Remote() bool { return f.at(0).Remote() }
 
 func (f *far) count() int {
 	f.mu.Lock()
@@ -54,7 +78,7 @@ func enter(t testing.TB, cfg store.SharedConfig, delay time.Duration) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := &far{Engine: s, delay: delay}
+	engine := &far{engine: s, delay: delay}
 	l, err := ratelimit.New(ratelimit.Config{Engine: engine})
 	if err != nil {
 		t.Fatal(err)
@@ -276,9 +300,7 @@ func TestTheEngineGoesAndComesBack(t *testing.T) {
 				fleet := nodes(t, 4, &store.SharedMemory{}, time.Millisecond)
 				var cords []*cord
 				for _, n := range fleet {
-					k := &cord{engine: n.engine.Engine}
-					n.engine.Engine = k
-					cords = append(cords, k)
+					cords = append(cords, n.engine.cord(nil))
 				}
 				const burst, perSecond = 400, 40
 				lim := limit(t, "principal", "40/s", burst)

@@ -15,3 +15,6 @@ func Same(l *Limiter, lim *Limit, a, b *Key) (node, fleet, known bool) {
 	g, ok2 := l.hash(lim, b)
 	return h == g, lim.digest(a) == lim.digest(b), ok1 && ok2
 }
+
+// Window is the window of a rate.
+func Window(l *Limit) time.Duration { return time.Duration(l.window) }

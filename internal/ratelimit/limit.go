@@ -111,7 +111,7 @@ func (s *Spec) limit() (*Limit, error) {
 	if s.Name == "" || len(s.Name) > 64 || strings.ContainsFunc(s.Name, func(r rune) bool {
 		return r != '_' && r != '.' && r != '-' && r != ':' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	}) {
-		return nil, fmt.Errorf("limit name %q: expected 1 to 64 letters, digits, _ . - :", s.Name)
+		return nil, fmt.Errorf("limit name %q: expected 1 to 64 letters, digits, _ . : -", s.Name)
 	}
 	if s.Burst < 0 || s.Burst > MaxCount {
 		return nil, fmt.Errorf("limit %q: burst %d is not between 0 and %d", s.Name, s.Burst, MaxCount)

@@ -36,14 +36,14 @@ func ParsePriority(s string) (Priority, error) {
 	return Sheddable, fmt.Errorf("priority %q is none of sheddable, default, critical", s)
 }
 
-// A Standing is what is known of who calls. The zero Standing goes first.
-type Standing uint8
+// A Claim is what is known of who calls. The zero Claim goes first.
+type Claim uint8
 
 // The standings.
 const (
-	Anonymous Standing = iota
-	Newcomer           // authenticated
-	Regular            // authenticated, and [Known]
+	Anonymous Claim = iota
+	Newcomer        // authenticated
+	Regular         // authenticated, and [Known]
 )
 
 var standingNames = [...]string{Anonymous: "anonymous", Newcomer: "new", Regular: "known"}
@@ -52,7 +52,7 @@ var standingNames = [...]string{Anonymous: "anonymous", Newcomer: "new", Regular
 type Request struct {
 	Who      Who
 	Priority Priority
-	Standing Standing
+	Claim    Claim
 	// Streamed says that the caller sends while the service reads: how long that
 	// takes is the caller's doing and tells nothing about the service.
 	Streamed bool
@@ -69,15 +69,15 @@ var ranks = [...][3]int{
 
 const levels = 9
 
-func (r *Request) level() int { return ranks[min(r.Priority, Critical)][min(r.Standing, Regular)] }
+func (r *Request) level() int { return ranks[min(r.Priority, Critical)][min(r.Claim, Regular)] }
 
-// unit is what r adds to a [counts].
+// unit is what r adds to a [places].
 func (r *Request) unit() uint64 {
 	u := uint64(1)
 	if r.Priority != Critical {
 		u |= 1 << plainShift
 	}
-	if r.Standing != Regular {
+	if r.Claim != Regular {
 		u |= 1 << strangeShift
 	}
 	return u
@@ -107,8 +107,8 @@ type Capacity struct {
 	cfg   CapacityConfig
 	start time.Time
 
-	waits  counts        // who waits for the head of an answer
-	open   counts        // and those whose answer is still under way
+	waits  places        // who waits for the head of an answer
+	open   places        // and those whose answer is still under way
 	limit  atomic.Uint64 // what waits may be: see caps
 	most   atomic.Uint64 // what open may be
 	queued atomic.Int64  // in the line
@@ -176,7 +176,7 @@ func (c *Capacity) Acquire(ctx context.Context, r Request) (Token, error) {
 	return c.wait(ctx, &r)
 }
 
-// enter counts r if there is room for it.
+// enter places r if there is room for it.
 func (c *Capacity) enter(r *Request) bool {
 	unit, place := r.unit(), &c.held[r.Who%heldPlaces]
 	most := c.most.Load()
@@ -221,20 +221,20 @@ func (c *Capacity) token(r *Request) Token {
 	return Token{in: c, unit: r.unit(), who: r.Who, waiting: !r.Streamed, timed: !r.Streamed}
 }
 
-// An Outcome is what a service did with a request, as far as it tells of its load.
-type Outcome uint8
+// Heard is what a service did with a request, as far as it tells of its load.
+type Heard uint8
 
-// The outcomes. The zero Outcome tells nothing.
+// The outcomes. The zero Heard tells nothing.
 const (
-	Untold   Outcome = iota // the caller left, or what went wrong was not the service's
-	Answered                // with whatever status but one that says it has too much to do
-	Dropped                 // no answer in time, none at all, or one that says so
+	Untold   Heard = iota // the caller left, or what went wrong was not the service's
+	Answered              // with whatever status but one that says it has too much to do
+	Dropped               // no answer in time, none at all, or one that says so
 )
 
 // Heard says what the service did, and how long after the request it was. From then
 // on the request, whose answer may be a stream without end, takes no room among
-// those the service works at. Only the first call counts.
-func (t *Token) Heard(o Outcome, took time.Duration) {
+// those the service works at. Only the first call places.
+func (t *Token) Heard(o Heard, took time.Duration) {
 	if t.in == nil || !t.waiting && !t.timed && o != Dropped {
 		return
 	}
@@ -290,7 +290,7 @@ type CapacityStatus struct {
 // A ShedCount tells how many requests of one class were refused.
 type ShedCount struct {
 	Priority string // sheddable, default, critical
-	Standing string // anonymous, new, known
+	Claim    string // anonymous, new, known
 	Requests uint64
 }
 
@@ -316,21 +316,21 @@ var (
 	errLower = errors.New("the service is at its limit, and the place in the line was given to a request that goes before")
 )
 
-// refuse counts a request that finds no room, and says so. Retry-After is drawn, and
+// refuse places a request that finds no room, and says so. Retry-After is drawn, and
 // longer for those who would be refused again.
 func (c *Capacity) refuse(r *Request, why error) error {
 	c.pace.refused.Store(true)
-	c.shed[min(r.Priority, Critical)][min(r.Standing, Regular)].Add(1)
+	c.shed[min(r.Priority, Critical)][min(r.Claim, Regular)].Add(1)
 	return &gatehouse.Problem{
 		Kind: gatehouse.Overloaded, Reason: "overloaded", Detail: "There is no room for this request at the moment.",
 		RetryAfter: later(time.Duration(levels-r.level()) * time.Second),
-		Err:        fmt.Errorf("%s operation, %s caller: %w", priorityNames[min(r.Priority, Critical)], standingNames[min(r.Standing, Regular)], why),
+		Err:        fmt.Errorf("%s operation, %s caller: %w", priorityNames[min(r.Priority, Critical)], standingNames[min(r.Claim, Regular)], why),
 	}
 }
 
-// A counts holds three numbers that change as one: requests in all, those that are
+// A places holds three numbers that change as one: requests in all, those that are
 // not critical, and those whose callers are not known.
-type counts struct{ atomic.Uint64 }
+type places struct{ atomic.Uint64 }
 
 const (
 	countBits    = 21
@@ -342,9 +342,9 @@ const (
 
 func total(v uint64) uint64 { return v & countMask }
 
-// add counts a unit unless a number it adds to would be above most's. It returns
+// add places a unit unless a number it adds to would be above most's. It returns
 // what was there before.
-func (n *counts) add(unit, most uint64) (before uint64, ok bool) {
+func (n *places) add(unit, most uint64) (before uint64, ok bool) {
 	for {
 		v := n.Load()
 		after := v + unit
@@ -360,9 +360,9 @@ func (n *counts) add(unit, most uint64) (before uint64, ok bool) {
 }
 
 // sub takes a unit off and returns what is left.
-func (n *counts) sub(unit uint64) uint64 { return n.Add(-unit) }
+func (n *places) sub(unit uint64) uint64 { return n.Add(-unit) }
 
-// caps is what a [counts] may be at a limit: a fifth of it is for critical
+// caps is what a [places] may be at a limit: a fifth of it is for critical
 // operations, where there are any, and a tenth for known callers, when some were
 // here lately. Both may be in use by requests that hold on for long: who goes first
 // in the line would not help.

@@ -60,7 +60,7 @@ func (p *pace) init(cfg *CapacityConfig) {
 }
 
 // note takes a sample. The clock is asked only now and then while answers are quick.
-func (c *Capacity) note(who Who, o Outcome, took time.Duration) {
+func (c *Capacity) note(who Who, o Heard, took time.Duration) {
 	p := &c.pace
 	part := who % paceParts
 	var n uint64
@@ -108,7 +108,7 @@ func (c *Capacity) settle(now time.Duration) {
 }
 
 // A window is what was seen in one.
-type window struct {
+type paceWindow struct {
 	latency   float64 // seconds; 0: no answers
 	spread    float64 // variance of the base 2 logarithms
 	dropShare float64
@@ -123,8 +123,8 @@ type window struct {
 }
 
 // window reads what was seen so far.
-func (p *pace) window() window {
-	w := window{peak: p.peak.Load(), pressed: p.pressed.Load(), refused: p.refused.Load()}
+func (p *pace) window() paceWindow {
+	w := paceWindow{peak: p.peak.Load(), pressed: p.pressed.Load(), refused: p.refused.Load()}
 	var logs, shares [paceParts]float64
 	answered, sum, squares := 0, 0.0, 0.0
 	for i := range p.parts {
@@ -181,7 +181,7 @@ func middle(v []float64) float64 {
 }
 
 // judge moves the limit by what was seen in a window.
-func (p *pace) judge(w *window, cfg *CapacityConfig) {
+func (p *pace) judge(w *paceWindow, cfg *CapacityConfig) {
 	defer func() {
 		p.shownFloor.Store(int64(p.floor * float64(time.Second)))
 		p.shownLatency.Store(int64(w.latency * float64(time.Second)))
@@ -219,7 +219,7 @@ func (p *pace) judge(w *window, cfg *CapacityConfig) {
 // few requests at once that the service cannot have been slow on their account: as the
 // limit falls to its least in an incident that is not ours, such windows come. While
 // the service is only as slow as we make it, none comes, however long that lasts.
-func (p *pace) learn(w *window, cfg *CapacityConfig) {
+func (p *pace) learn(w *paceWindow, cfg *CapacityConfig) {
 	if p.floor == 0 {
 		p.floor = w.latency
 		p.last = [3]float64{w.latency, w.latency, w.latency}
@@ -255,7 +255,7 @@ const (
 
 // try reports whether there is a trial. One begins now and then, while answers take
 // longer than they might and requests are refused: at other times it could only harm.
-func (p *pace) try(w *window, ratio float64, cfg *CapacityConfig) bool {
+func (p *pace) try(w *paceWindow, ratio float64, cfg *CapacityConfig) bool {
 	t := &p.trial
 	switch {
 	case t.before == 0 && (ratio <= raise || !w.refused || w.end < t.next || p.limit <= float64(cfg.Min)):
@@ -286,7 +286,7 @@ func (p *pace) fall(by float64, cfg *CapacityConfig) {
 
 // rise lets the limit grow while it is what keeps requests waiting, or lower than it
 // began: quickly where it has been before.
-func (p *pace) rise(w *window, cfg *CapacityConfig) {
+func (p *pace) rise(w *paceWindow, cfg *CapacityConfig) {
 	used := w.pressed || float64(w.peak)*2 >= p.limit
 	p.falls = false
 	switch {

@@ -30,7 +30,7 @@ func always(d time.Duration) func(ddos.Request) time.Duration {
 	return func(ddos.Request) time.Duration { return d }
 }
 
-func (m *model) ask(r ddos.Request) ddos.Outcome {
+func (m *model) ask(r ddos.Request) ddos.Heard {
 	m.most.Store(max(m.most.Load(), m.within.Add(1)))
 	defer m.within.Add(-1)
 	if m.down.Load() {
@@ -148,7 +148,7 @@ func (s *sim) done() {
 }
 
 func regular(n int) ddos.Request {
-	return ddos.Request{Who: ddos.Who(1_000_003 * (n%50 + 1)), Priority: ddos.Default, Standing: ddos.Regular}
+	return ddos.Request{Who: ddos.Who(1_000_003 * (n%50 + 1)), Priority: ddos.Default, Claim: ddos.Regular}
 }
 
 func stranger(n int) ddos.Request {
@@ -189,7 +189,7 @@ func TestOverload(t *testing.T) {
 		})
 		s.flow(3000, 15*time.Second, &flood, regular)
 		s.flow(1000, 15*time.Second, &sheddable, func(n int) ddos.Request {
-			return ddos.Request{Who: ddos.Who(n%50 + 1), Priority: ddos.Sheddable, Standing: ddos.Regular}
+			return ddos.Request{Who: ddos.Who(n%50 + 1), Priority: ddos.Sheddable, Claim: ddos.Regular}
 		})
 		s.done()
 		t.Logf("critical %.3f, flood %.3f, sheddable %.3f; %+v", critical.share(), flood.share(), sheddable.share(), s.room.Status())
@@ -228,7 +228,7 @@ func TestOverload(t *testing.T) {
 	inBubble("who asks a hundred times as often is not served more often", t, func(t *testing.T) {
 		s := newSim(t, newModel(8, always(20*time.Millisecond)), ddos.CapacityConfig{})
 		var greedy, modest tally
-		s.flow(4000, 15*time.Second, &greedy, func(int) ddos.Request { return ddos.Request{Who: 99, Priority: ddos.Default, Standing: ddos.Regular} })
+		s.flow(4000, 15*time.Second, &greedy, func(int) ddos.Request { return ddos.Request{Who: 99, Priority: ddos.Default, Claim: ddos.Regular} })
 		s.flow(100, 15*time.Second, &modest, regular)
 		s.done()
 		t.Logf("greedy %.3f, modest %.3f", greedy.share(), modest.share())
@@ -369,7 +369,7 @@ func TestIncidents(t *testing.T) {
 		s.flow(500, 45*time.Second, &good, regular)
 		<-time.After(5 * time.Second)
 		s.loop(200, 40*time.Second, &evil, func(int) ddos.Request {
-			return ddos.Request{Who: 4242, Priority: ddos.Default, Standing: ddos.Newcomer}
+			return ddos.Request{Who: 4242, Priority: ddos.Default, Claim: ddos.Newcomer}
 		})
 		least := 1000
 		for n := range 38 {

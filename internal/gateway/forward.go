@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 )
 
@@ -35,6 +36,8 @@ type Outbound struct {
 	ClientAddr netip.Addr // trusted hops resolved
 	Proto      string     // "http" or "https", as the caller used it
 	Host       string     // as the caller asked for it, checked
+
+	Room ddos.Request // who waits, where there is not room for all
 
 	Upgrade bool          // the operation permits WebSocket
 	Timeout time.Duration // until the answer's head has come; 0: the upstreams' own
@@ -75,6 +78,8 @@ type flight struct {
 	x   *Outbound
 	ctx context.Context //nolint:containedctx // it is the request's and dies with this call
 	res Result
+
+	room ddos.Token // at the service tried
 
 	own     []http1.Field // fields of ours the answer gets, and w's header does not hold yet
 	token   string        // the internal token
@@ -156,16 +161,10 @@ func (f *flight) prepare() error {
 // attempt tries e once. again says that the failure leaves it certain that
 // trying once more does no harm.
 func (f *flight) attempt(e *endpoint) (again bool, err error) {
-	if !e.slots.take(f.ctx, f.u.cfg.QueueWait) {
-		if f.ctx.Err() != nil {
-			return false, f.problem(f.ctx.Err())
-		}
-		return true, &gatehouse.Problem{
-			Kind: gatehouse.Overloaded, Reason: "upstream_busy", Detail: "The service has too much to do at the moment.",
-			RetryAfter: time.Second, Err: errors.New("max_in_flight reached, and the line is full or too slow"),
-		}
+	if f.room, err = e.room.Acquire(f.ctx, f.x.Room); err != nil {
+		return len(f.u.endpoints) > 1, f.problem(err) // another may have room
 	}
-	defer e.slots.give()
+	defer f.room.Release()
 	var heard bool // the service answered, whatever it was
 	if e.h2 || f.grpc {
 		again, heard, err = f.over2(e)
@@ -176,8 +175,19 @@ func (f *flight) attempt(e *endpoint) (again bool, err error) {
 		e.breaker.succeed()
 	} else if p := gatehouse.AsProblem(err); p.Kind == gatehouse.BadUpstream || p.Kind == gatehouse.UpstreamTimeout {
 		e.breaker.fail()
+		f.room.Heard(ddos.Dropped, 0)
 	}
 	return again, err
+}
+
+// heard notes that the head of the service's answer has come.
+func (f *flight) heard(status int, took time.Duration) {
+	f.res.Service = took
+	outcome := ddos.Answered
+	if status == http.StatusServiceUnavailable {
+		outcome = ddos.Dropped
+	}
+	f.room.Heard(outcome, took)
 }
 
 // repeatable reports whether the whole request can be sent again and may be:

@@ -50,7 +50,7 @@ func (f *flight) over1(e *endpoint) (again, heard bool, err error) {
 		if err == nil || n > 0 {
 			resp, rerr := f.readHead(c)
 			if rerr == nil {
-				f.res.Service = c.Took()
+				f.heard(resp.Status, c.Took())
 				err = f.answer1(c, resp)
 				c.Release()
 				return false, true, err
@@ -105,7 +105,7 @@ func (f *flight) stream(c *http1.Conn) (again, heard bool, err error) {
 	resp, err := f.readHead(c)
 	if err == nil {
 		heard = true
-		f.res.Service = c.Took()
+		f.heard(resp.Status, c.Took())
 		err = f.answer1(c, resp)
 	}
 	if err != nil {

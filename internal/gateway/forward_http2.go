@@ -170,7 +170,7 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 		return safe, false, f.problem(err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	f.res.Service = time.Since(start)
+	f.heard(res.StatusCode, time.Since(start))
 	b := &answer2{res: res, idle: f.u.cfg.BodyIdle, cancel: cancel}
 	defer b.end()
 	fields := fieldsOf(res.Header)

@@ -103,6 +103,7 @@ type Route struct {
 	Upgrade   bool          // WebSocket is permitted
 	Fields    []string      // members of the body the rules name; nil: all
 	Params    []bool        // the parameters the rules name; nil: all
+	Priority  ddos.Priority // where there is not room for all
 	Charge    time.Duration // work of the WAF that counts as one request more; 0: none does
 
 	ChargeFields int // fields of a GraphQL request that do; 0: none do

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
@@ -155,12 +156,35 @@ func (x *exchange) forward() error {
 		f.tell()
 		return x.forwardInside()
 	}
+	out.Room = x.claim()
 	err := route.Upstreams.carry(f)
+	if f.res.Status/100 == 2 && !x.who.Anonymous() {
+		route.Upstreams.known.Saw(out.Room.Who, x.start)
+	}
 	if cap(out.Seen) <= 8<<10 { // one large answer must not pin its room for ever
 		x.seen = out.Seen
 	}
 	x.note(&f.res)
 	return err
+}
+
+// claim says who wants room at the service, and how good a claim that is.
+func (x *exchange) claim() ddos.Request {
+	known := x.route.Upstreams.known
+	r := ddos.Request{Priority: x.route.Priority, Streamed: x.out.Stream != nil}
+	if x.who.Anonymous() {
+		r.Who = known.Address(x.facts.Address)
+		return r
+	}
+	name := x.who.Subject
+	if name == "" {
+		name = x.who.KeyID
+	}
+	r.Who, r.Claim = known.Principal(x.who.Issuer, name), ddos.Newcomer
+	if known.Is(r.Who, x.start) {
+		r.Claim = ddos.Regular
+	}
+	return r
 }
 
 // write gives out its strings, and returns the RateLimit field. They all are parts

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 )
 
@@ -43,8 +44,12 @@ type UpstreamConfig struct {
 	BodyIdle    time.Duration // silence within a body or an upgraded connection; 60 s
 	Idle        time.Duration // an unused connection is kept; 90 s
 	MaxIdle     int           // unused connections kept to one service; 128
-	MaxInFlight int           // requests at once to one service; 1000
-	MaxQueue    int           // requests waiting for one of those; as many as MaxInFlight, -1: none
+	MaxInFlight int           // requests at once to one service, answers under way included; 1000
+	MinLimit    int           // what is let to it at once, until its answers' heads, is never below; see ddos.CapacityConfig
+	MaxLimit    int           // nor above
+	FirstLimit  int           // and begins at
+	Critical    bool          // some operations are: a fifth is kept for them
+	MaxQueue    int           // requests waiting for room; as many as MaxInFlight, -1: none
 	QueueWait   time.Duration // for how long; 1 s
 	Retries     int           // of requests that are safe to repeat; 0
 	Failures    int           // in a row until a service is left alone; 5
@@ -84,6 +89,7 @@ type Minter interface {
 type Upstreams struct {
 	cfg       UpstreamConfig
 	minter    Minter
+	known     *ddos.Known
 	endpoints []*endpoint
 	budget    retryBudget
 	removed   map[string]bool // request fields that hold credentials
@@ -104,7 +110,7 @@ type endpoint struct {
 	h2      bool   // HTTP/2 only
 	pool    *http1.Pool
 	over2   *http.Transport
-	slots   slots
+	room    *ddos.Capacity
 	breaker breaker
 	unwell  atomic.Bool // by active checks
 }
@@ -112,6 +118,10 @@ type endpoint struct {
 // NewUpstreams checks cfg, reads its files and starts the health checks. Close
 // ends them. minter may be nil unless cfg wants internal tokens.
 func NewUpstreams(cfg UpstreamConfig, minter Minter) (*Upstreams, error) {
+	return newUpstreams(cfg, minter, ddos.NewKnown())
+}
+
+func newUpstreams(cfg UpstreamConfig, minter Minter, known *ddos.Known) (*Upstreams, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(minter); err != nil {
 		return nil, err
@@ -120,7 +130,7 @@ func NewUpstreams(cfg UpstreamConfig, minter Minter) (*Upstreams, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstreams{cfg: cfg, minter: minter, removed: map[string]bool{}}
+	u := &Upstreams{cfg: cfg, minter: minter, known: known, removed: map[string]bool{}}
 	u.budget.coins.Store(retryFull)
 	if cfg.Token != TokenPass {
 		for _, name := range append([]string{"Authorization", "Cookie", "Dpop"}, cfg.Credentials...) {
@@ -193,7 +203,7 @@ func (c *UpstreamConfig) check(minter Minter) error {
 	case len(c.URLs) == 0:
 		return errors.New("an API needs at least one upstream")
 	case min(c.Connect, c.Timeout, c.BodyIdle, c.Idle, c.QueueWait, c.Open) < 0 ||
-		min(c.MaxIdle, c.MaxInFlight, c.Retries, c.Failures) < 0:
+		min(c.MaxIdle, c.MaxInFlight, c.MinLimit, c.MaxLimit, c.FirstLimit, c.Retries, c.Failures) < 0:
 		return errors.New("upstream: a duration or count is negative")
 	case c.Token != TokenInternal && c.Token != TokenNone && c.Token != TokenPass:
 		return fmt.Errorf("upstream: token %q is none of internal, none, pass", c.Token)
@@ -282,7 +292,15 @@ func (u *Upstreams) newEndpoint(raw string, tc *tls.Config) (*endpoint, error) {
 		}
 		return t, nil
 	}
+	room, err := ddos.NewCapacity(ddos.CapacityConfig{
+		Ceiling: c.MaxInFlight, Min: c.MinLimit, Max: c.MaxLimit, Initial: c.FirstLimit,
+		Line: max(c.MaxQueue, 0), Wait: c.QueueWait, Reserve: c.Critical, Known: u.known,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("upstream %q: %w", raw, err)
+	}
 	e := &endpoint{
+		room: room,
 		name: at.Scheme + "://" + at.Host,
 		host: at.Host,
 		base: base,
@@ -291,7 +309,6 @@ func (u *Upstreams) newEndpoint(raw string, tc *tls.Config) (*endpoint, error) {
 			Dial:    func(ctx context.Context) (net.Conn, error) { return dial(ctx, false) },
 			MaxIdle: c.MaxIdle, IdleTimeout: c.Idle, HeadTimeout: c.Timeout, BodyTimeout: c.BodyIdle,
 		}),
-		slots:   slots{limit: int64(c.MaxInFlight), line: max(c.MaxQueue, 0)},
 		breaker: breaker{limit: int32(min(c.Failures, 1<<20)), pause: c.Open},
 	}
 	e.over2 = newTransport2(c, secure, func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, true) })
@@ -321,7 +338,7 @@ func (u *Upstreams) choose(tried *endpoint) *endpoint {
 		if e == best || e == tried || e.unwell.Load() || !e.breaker.usable() {
 			continue
 		}
-		if best == nil || e.slots.busy.Load() < best.slots.busy.Load() {
+		if best == nil || e.room.InFlight() < best.room.InFlight() {
 			best = e
 		}
 		if seen++; seen == 2 {
@@ -358,11 +375,12 @@ func (u *Upstreams) unavailable() *gatehouse.Problem {
 
 // UpstreamStatus is how one service looks from here.
 type UpstreamStatus struct {
-	Name     string // scheme://host
-	Healthy  bool   // by the active checks
-	Open     bool   // its breaker
-	InFlight int
-	Idle     int // HTTP/1.1 connections without work
+	Name    string // scheme://host
+	Healthy bool   // by the active checks
+	Open    bool   // its breaker
+	Idle    int    // HTTP/1.1 connections without work
+
+	ddos.CapacityStatus
 }
 
 // Status tells how the services are, for health and metrics.
@@ -371,7 +389,7 @@ func (u *Upstreams) Status() []UpstreamStatus {
 	for _, e := range u.endpoints {
 		out = append(out, UpstreamStatus{
 			Name: e.name, Healthy: !e.unwell.Load(), Open: e.breaker.openUntil.Load() != 0,
-			InFlight: int(e.slots.busy.Load()), Idle: e.pool.Idle(),
+			Idle: e.pool.Idle(), CapacityStatus: e.room.Status(),
 		})
 	}
 	return out
@@ -382,6 +400,7 @@ func (u *Upstreams) Status() []UpstreamStatus {
 // checks alone too, and a thousand reloads leave nothing behind.
 type Pools struct {
 	minter Minter
+	known  *ddos.Known
 	mu     sync.Mutex
 	byKey  map[string]*Upstreams
 }
@@ -389,7 +408,7 @@ type Pools struct {
 // NewPools makes an empty Pools whose Upstreams mint by minter, which may be nil
 // when no config wants internal tokens.
 func NewPools(minter Minter) *Pools {
-	return &Pools{minter: minter, byKey: map[string]*Upstreams{}}
+	return &Pools{minter: minter, known: ddos.NewKnown(), byKey: map[string]*Upstreams{}}
 }
 
 // Acquire gives the Upstreams for cfg, making them if nobody uses such a one. The
@@ -404,7 +423,7 @@ func (p *Pools) Acquire(cfg UpstreamConfig) (*Upstreams, error) {
 	defer p.mu.Unlock()
 	u := p.byKey[key]
 	if u == nil {
-		if u, err = NewUpstreams(cfg, p.minter); err != nil {
+		if u, err = newUpstreams(cfg, p.minter, p.known); err != nil {
 			return nil, err
 		}
 		u.pools, u.key = p, key

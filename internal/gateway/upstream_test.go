@@ -279,7 +279,7 @@ func TestInFlightIsBounded(t *testing.T) {
 			switch _, _, p := forward(t, u, "GET", ""); {
 			case p == nil:
 				ok.Add(1)
-			case p.Reason == "upstream_busy" && p.Kind.Status() == 503:
+			case p.Reason == "overloaded" && p.Kind.Status() == 503:
 				busy.Add(1)
 			}
 		})
@@ -516,7 +516,7 @@ func TestWaitingInLineHasAnEnd(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { forward(t, u, "GET", "") })
 	<-begun
-	if _, _, p := forward(t, u, "GET", ""); p == nil || p.Reason != "upstream_busy" {
+	if _, _, p := forward(t, u, "GET", ""); p == nil || p.Reason != "overloaded" {
 		t.Errorf("got %v", p)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
@@ -367,7 +368,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	if ways.KeyHeader, err = p.keyHeader(op); err != nil {
 		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
 	}
-	route := &gateway.Route{Op: checks, Policy: policy, Fields: policy.BodyFields(), Params: policy.Params(), Audience: orElse(api.cfg.Upstream.Audience, api.name), Raw: api.raw, Service: api.service}
+	route := &gateway.Route{Op: checks, Policy: policy, Fields: policy.BodyFields(), Params: policy.Params(), Audience: orElse(api.cfg.Upstream.Audience, api.name), Raw: api.raw, Service: api.service, Priority: ddos.Default}
 	if api.fsys == nil {
 		route.Charge = p.File.WAF.Charge
 	}

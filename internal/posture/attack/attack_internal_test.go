@@ -189,7 +189,7 @@ paths:
 
 // What decides nothing must not count as protection.
 func TestADeadServiceIsNoProtection(t *testing.T) {
-	for _, reason := range []string{"upstream_failed", "upstream_timeout", "upstream_busy", "starting", "internal", "record_unavailable", "policy_unavailable", "tokens_unavailable", "too_many_bodies"} {
+	for _, reason := range []string{"upstream_failed", "upstream_timeout", "overloaded", "starting", "internal", "record_unavailable", "policy_unavailable", "tokens_unavailable", "too_many_bodies"} {
 		if p := practiceOf(reason); p != "" {
 			t.Errorf("%s counts as %s", reason, p)
 		}

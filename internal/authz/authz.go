@@ -12,6 +12,7 @@ import (
 	"cel.dev/cel-go/cel"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/networks"
 )
 
 // A Phase is the moment at which a rule has everything it names.
@@ -73,6 +74,7 @@ type Input struct {
 	Path      string               // as received
 	Host      string               // authority, lower case, without port
 	Address   netip.Addr           // the caller's, trusted hops resolved
+	Networks  *networks.Set        // where addresses are; nil: nobody knows
 	TLS       bool
 	Time      time.Time
 	Params    []any // aligned with [gatehouse.Operation.Params]
@@ -112,7 +114,7 @@ func New(cfg Config) (*Compiler, error) {
 	// again for each of ten thousand operations.
 	var errs []error
 	for _, r := range slices.Concat(cfg.Guardrails.Require, cfg.Guardrails.Deny) {
-		if _, err := c.compileRule(&opEnv{c: c}, r); err != nil && !errors.Is(err, errNeedsOperation) {
+		if _, err := c.compileRule(&opEnv{c: c}, r); err != nil && !errors.Is(err, ErrNeedsOperation) {
 			errs = append(errs, err)
 		}
 	}
@@ -225,8 +227,8 @@ func isChain(s string) bool {
 	return s != ""
 }
 
-// errNeedsOperation says that a rule names what only an operation has.
-var errNeedsOperation = errors.New("needs an operation")
+// ErrNeedsOperation says that a rule names what only an operation has.
+var ErrNeedsOperation = errors.New("needs an operation")
 
 // opEnv makes the environment of one operation, and only if a rule asks for it.
 type opEnv struct {
@@ -237,7 +239,7 @@ type opEnv struct {
 
 func (o *opEnv) get() (*typeEnv, error) {
 	if o.op == nil {
-		return nil, errNeedsOperation
+		return nil, ErrNeedsOperation
 	}
 	if o.env == nil {
 		env, err := o.c.typeEnv(o.op)

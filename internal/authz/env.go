@@ -167,20 +167,28 @@ func (e *typeEnv) parse(r Rule) (*cel.Ast, error) {
 	return parsed, nil
 }
 
-func (e *typeEnv) compile(r Rule, parsed *cel.Ast, phase Phase) (*program, error) {
+// check types an expression and refuses what a caller could make expensive.
+func (e *typeEnv) check(r Rule, parsed *cel.Ast) (checked *cel.Ast, err error) {
 	clear(e.table.missing)
-	var checked *cel.Ast
 	var iss *cel.Issues
 	e.with(func(env *cel.Env) { checked, iss = env.Check(parsed) })
 	if err := e.translate(r, iss); err != nil {
 		return nil, err
 	}
+	if err := refuseUnbounded(checked); err != nil {
+		return nil, fmt.Errorf("%s: rule %q: %w", orElse(r.Place, "config"), r.ID, err)
+	}
+	return checked, nil
+}
+
+func (e *typeEnv) compile(r Rule, parsed *cel.Ast, phase Phase) (*program, error) {
+	checked, err := e.check(r, parsed)
+	if err != nil {
+		return nil, err
+	}
 	place := orElse(r.Place, "config")
 	if !checked.OutputType().IsExactType(cel.BoolType) {
 		return nil, fmt.Errorf("%s: rule %q gives %s, not true or false", place, r.ID, checked.OutputType())
-	}
-	if err := refuseUnbounded(checked); err != nil {
-		return nil, fmt.Errorf("%s: rule %q: %w", place, r.ID, err)
 	}
 	prog, err := e.plan(checked, cel.OptOptimize)
 	if err != nil {

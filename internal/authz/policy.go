@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 
@@ -98,13 +99,25 @@ func (p *Policy) Params() []bool {
 	out := make([]bool, len(p.op.Params))
 	for _, rules := range p.rules {
 		for _, r := range rules {
-			for _, in := range [...]string{"path", "query", "header", "cookie"} {
-				named, whole := fieldsOf(r.ast, in)
-				for i, param := range p.op.Params {
-					out[i] = out[i] || param.In == in &&
-						(whole || slices.ContainsFunc(named, func(field string) bool { return sameParam(param, field) }))
-				}
+			for i, named := range paramsOf(r.ast, p.op) {
+				out[i] = out[i] || named
 			}
+		}
+	}
+	return out
+}
+
+// paramsOf says of each parameter of op whether an expression names it.
+func paramsOf(a *cel.Ast, op *gatehouse.Operation) []bool {
+	if op == nil {
+		return nil
+	}
+	out := make([]bool, len(op.Params))
+	for _, in := range [...]string{"path", "query", "header", "cookie"} {
+		named, whole := fieldsOf(a, in)
+		for i, param := range op.Params {
+			out[i] = out[i] || param.In == in &&
+				(whole || slices.ContainsFunc(named, func(field string) bool { return sameParam(param, field) }))
 		}
 	}
 	return out

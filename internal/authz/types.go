@@ -493,8 +493,17 @@ var requestFields = map[string]member{
 	"path":    textOf(func(in *activation) (string, bool) { return in.Path, in.Path != "" }),
 	"host":    textOf(func(in *activation) (string, bool) { return in.Host, in.Host != "" }),
 	"address": textOf(func(in *activation) (string, bool) { return in.Address.String(), in.Address.IsValid() }),
-	"tls":     onInput(boolShape, func(in *activation) (any, bool) { return in.TLS, true }),
-	"time":    onInput(&gatehouse.Shape{}, func(in *activation) (any, bool) { return in.Time, !in.Time.IsZero() }),
+	"network": textOf(func(in *activation) (string, bool) { of := in.Networks.Of(in.Address); return of.List, of.List != "" }),
+	"country": textOf(func(in *activation) (string, bool) {
+		of := in.Networks.Of(in.Address)
+		return of.Country, of.Country != ""
+	}),
+	"asn": onInput(&gatehouse.Shape{Kind: gatehouse.IntegerShape}, func(in *activation) (any, bool) {
+		of := in.Networks.Of(in.Address)
+		return int64(of.ASN), of.ASN != 0
+	}),
+	"tls":  onInput(boolShape, func(in *activation) (any, bool) { return in.TLS, true }),
+	"time": onInput(&gatehouse.Shape{}, func(in *activation) (any, bool) { return in.Time, !in.Time.IsZero() }),
 }
 
 // An activation is an Input seen by the evaluator: each variable is the Input,

@@ -29,6 +29,7 @@ func (f *File) check() []*Error {
 	c.admin()
 	c.networks()
 	c.ddos()
+	c.wholeLimits()
 	c.oauth()
 	c.issuers()
 	c.roles()
@@ -312,36 +313,6 @@ func (c *checker) rules(require, deny Rules, at string) {
 		if slices.ContainsFunc(require, func(q Rule) bool { return q.ID == r.ID }) {
 			c.errorf(r.Expr.Place, "%s: the id %s is in both require and deny", at, r.ID)
 		}
-	}
-}
-
-func (c *checker) limits(limits []Limit, at string) {
-	seen := map[string]bool{}
-	for i := range limits {
-		l := &limits[i]
-		if l.ID == "" {
-			l.ID = "per-" + strings.Join(Values(l.Per), "-")
-		}
-		if seen[l.ID] && l.ID != "" {
-			c.errorf(l.Place, "%s.limits: the id %s is already taken; give one of them another id", at, l.ID)
-		}
-		seen[l.ID] = true
-		c.amount(l, at)
-	}
-}
-
-// amount checks how much a limit lets through.
-func (c *checker) amount(l *Limit, at string) {
-	fail := func(place Place, text string) { c.errorf(place, "%s.limits: %s %s", at, l.ID, text) }
-	switch {
-	case l.Rate == nil && l.Quota == nil:
-		fail(l.Place, "needs rate: like 100/min, 10/s or 5000/h; or quota: like 10000/month")
-	case l.Rate != nil && l.Quota != nil:
-		fail(l.Quota.Place, "has a rate and a quota; make them two limits")
-	case l.Quota != nil && l.Burst != 0:
-		fail(l.Quota.Place, "has a quota, all of which may come at once: burst is for rates")
-	case l.Quota == nil && l.Timezone != "":
-		fail(l.Place, "has a timezone, which is for a quota")
 	}
 }
 

@@ -70,19 +70,6 @@ type Breaker struct {
 	Open     time.Duration `yaml:"open" default:"10s" min:"100ms" max:"10m" doc:"Until one request may try again."`
 }
 
-// A Limit is a rate (GCRA) and what is counted together.
-type Limit struct {
-	ID    string    `yaml:"id" format:"name" doc:"Name in headers and events. Default: per- and what it is per, like per-address."`
-	Per   OneOrMany `yaml:"per" required:"true" min:"1" enum:"address principal client key tenant operation api" doc:"Whose requests are counted together; several: each combination."`
-	Rate  *Text     `yaml:"rate" format:"rate" doc:"Like 100/min, 10/s or 5000/h."`
-	Burst int       `yaml:"burst" min:"0" max:"1000000" doc:"How many may come at once. Default: the rate's number."`
-	Place Place     `yaml:"-"`
-
-	Quota    *Text  `yaml:"quota" format:"quota" doc:"In the place of rate: so many in each day, week (from Monday), month or year of the calendar, like 10000/month. Counted in the database, for all nodes that have the same one."`
-	Timezone string `yaml:"timezone" doc:"Whose calendar quota goes by: a name of the IANA database, like Europe/Berlin. Default: UTC."`
-	Strict   bool   `yaml:"strict" doc:"Of several nodes, each request is counted with the others before it is let through: never one too many, and what cannot be counted is refused (503). For sign-in, one-time codes and money. Without it, all nodes together let through at most 5 % of the burst too much."`
-}
-
 // An Operation is who may call one operation, and how. One without access (grant,
 // require, own or the document's own security), not public and not closed, does
 // not load.

@@ -20,7 +20,6 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
-	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
 
@@ -118,7 +117,7 @@ func TestAServiceInsideSeesWhatOneElsewhereWould(t *testing.T) {
 func TestChecksComeBeforeAServiceInside(t *testing.T) {
 	s := &seen{}
 	h := newInside(t, s.ServeHTTP, func(c *houseConfig) {
-		c.limits = map[string][]*ratelimit.Limit{"listOrders": {limit(t, "burst", "address", "1/h", 1)}}
+		c.limits = map[string][]gateway.Limit{"listOrders": {limit(t, "burst", "address", "1/h", 1)}}
 	})
 	ann := h.token("ann")
 	for _, c := range []struct {

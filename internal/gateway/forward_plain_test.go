@@ -13,7 +13,6 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
-	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 )
 
 // headRecorder takes heads without a map, as http1's own lane does.
@@ -72,7 +71,7 @@ func TestAPlainAnswerIsTheSameWithoutAMap(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t, houseConfig{
 				service: rawUpstream(t, sayAndClose(c.says)), document: strings.Replace(houseDocument, "  /health:\n    get:", "  /health:\n    head: {operationId: head, security: [], responses: {\"200\": {description: ok}}}\n    get:", 1),
-				limits: map[string][]*ratelimit.Limit{"health": {limit(t, "burst", "address", "10/s", 10)}},
+				limits: map[string][]gateway.Limit{"health": {limit(t, "burst", "address", "10/s", 10)}},
 				access: func(a map[string]authz.Access) { a["head"] = a["health"] },
 			})
 			mapped, plain := &headRecorder{ResponseRecorder: httptest.NewRecorder()}, &headRecorder{ResponseRecorder: httptest.NewRecorder()}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,7 +84,9 @@ type Snapshot struct {
 
 	Networks *networks.Set // what is known about addresses
 
-	held []Held
+	limits limiting // of all requests: see SetLimits
+	tell   Telling
+	held   []Held
 }
 
 // A Route is the gateway's way from one operation to its service.
@@ -108,32 +109,8 @@ type Route struct {
 
 	ChargeFields int // fields of a GraphQL request that do; 0: none do
 
-	before, after []*ratelimit.Limit // those that need no caller, and those that count by who calls
-	policy        []string           // the RateLimit-Policy field of them all
+	limits limiting
 }
-
-// SetLimits gives the route its limits. Those that need no caller are taken
-// before anything else costs.
-func (r *Route) SetLimits(limits []*ratelimit.Limit) {
-	r.before, r.after, r.policy = nil, nil, nil
-	for _, l := range limits {
-		if l.NeedsPrincipal() {
-			r.after = append(r.after, l)
-		} else {
-			r.before = append(r.before, l)
-		}
-	}
-	var policy []byte
-	for _, l := range r.Limits() {
-		policy = ratelimit.AppendPolicy(policy, l)
-	}
-	if len(policy) > 0 {
-		r.policy = []string{string(policy)}
-	}
-}
-
-// Limits lists the route's limits in the order in which they are taken.
-func (r *Route) Limits() []*ratelimit.Limit { return slices.Concat(r.before, r.after) }
 
 // An Entry is one listener's way into the gateway.
 type Entry struct {
@@ -173,14 +150,20 @@ type exchange struct {
 	head   validate.Head
 	body   validate.Body
 	found  validate.Inspection
-	read   *counted // nil: no body was looked at
-	limits []byte   // the RateLimit field so far
-	hold   hold     // what the body, once it comes, is counted by
+	read   *counted         // nil: no body was looked at
+	limits []byte           // the RateLimit field so far
+	took   []took           // the limits asked so far
+	tight  ratelimit.Result // the one told that is nearest to its end
+	varied bool             // which limits are told is not what the route says
+	hold   hold             // what the body, once it comes, is counted by
 	out    Outbound
 	flight flight // of out
 	result Result
 	answer heldAnswer // of a service inside
 	start  time.Time
+	gate   *Gateway // nil: a snapshot is only tried
+
+	reported []gatehouse.FieldError // by limits, for the record
 
 	verdict   ddos.Verdict // of the guard
 	claims    bool         // the verdict is one that makes it matter, and there are credentials
@@ -189,7 +172,7 @@ type exchange struct {
 	check, watch answerCheck    // checkAnswer and watchAnswer, made once
 	seen         []byte         // room for what watch gets
 	text         []byte         // room for what becomes out's strings
-	own          [3]http1.Field // room for flight.own
+	own          [6]http1.Field // room for flight.own
 }
 
 // Try asks a snapshot what it would do with r from who, without limits,

@@ -21,11 +21,16 @@ type problemBody struct {
 	Reason   string                 `json:"reason"`
 	Decision string                 `json:"decision,omitempty"`
 	Errors   []gatehouse.FieldError `json:"errors,omitempty"`
+	Violated []string               `json:"violated-policies,omitempty"` // draft-ietf-httpapi-ratelimit-headers §6
 }
 
 // typeBase names problem types: stable, and the same in every installation.
 // docs/problems.md has a line for each.
 const typeBase = "urn:gatehouse:problem:"
+
+// quotaExceeded is the type of a refusal by a limit, whose violated-policies are
+// those of the RateLimit-Policy field (draft-ietf-httpapi-ratelimit-headers).
+const quotaExceeded = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 const headerDecision = "Gatehouse-Decision"
 
@@ -36,6 +41,9 @@ func renderProblem(p *gatehouse.Problem, decision string) []byte {
 	body := problemBody{
 		Type: typeBase + p.Reason, Title: http.StatusText(status), Status: status,
 		Detail: p.Detail, Reason: p.Reason, Decision: decision, Errors: p.Fields,
+	}
+	if p.Kind == gatehouse.RateLimited && len(p.Policies) > 0 {
+		body.Type, body.Title, body.Violated = quotaExceeded, "Request cannot be satisfied as assigned quota has been exceeded", p.Policies
 	}
 	if p.Kind == gatehouse.Internal {
 		body.Type, body.Reason, body.Detail, body.Errors = typeBase+"internal", "internal", "", nil
@@ -49,7 +57,9 @@ func renderProblem(p *gatehouse.Problem, decision string) []byte {
 
 // keptOnProblems are fields set for the caller before the walk ended; anything
 // else was meant for the service's answer and has no business on ours.
-var keptOnProblems = map[string]bool{"Ratelimit": true, "Ratelimit-Policy": true, "Connection": true, "Date": true}
+var keptOnProblems = map[string]bool{
+	"Ratelimit": true, "Ratelimit-Policy": true, legacyLimit: true, legacyRemaining: true, legacyReset: true, "Connection": true, "Date": true,
+}
 
 // sendProblem answers with the body renderProblem gave, or with another, which own
 // are the fields of.

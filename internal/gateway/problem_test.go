@@ -7,7 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
+	"github.com/gatehouse-api/gatehouse/internal/gateway"
+
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
 
@@ -110,7 +111,7 @@ func TestAWithheldAnswerTakesItsFieldsAlong(t *testing.T) {
 	})
 	h := newHouse(t, houseConfig{
 		service: url, responses: validate.Enforce,
-		limits: map[string][]*ratelimit.Limit{"listOrders": {limit(t, "burst", "address", "10/s", 10), limit(t, "user", "principal", "5/min", 5)}},
+		limits: map[string][]gateway.Limit{"listOrders": {limit(t, "burst", "address", "10/s", 10), limit(t, "user", "principal", "5/min", 5)}},
 	})
 	w := h.ask("GET", "/orders", "", "Authorization", h.token("ann"))
 	if p := problemOf(t, w); w.Code != 502 || p.Reason != "bad_response" || p.Errors != nil {
@@ -134,7 +135,7 @@ func TestAWithheldAnswerTakesItsFieldsAlong(t *testing.T) {
 }
 
 func TestALimitSaysWhenToComeBack(t *testing.T) {
-	h := newHouse(t, houseConfig{limits: map[string][]*ratelimit.Limit{"health": {limit(t, "slow", "address", "1/min", 1)}}})
+	h := newHouse(t, houseConfig{limits: map[string][]gateway.Limit{"health": {limit(t, "slow", "address", "1/min", 1)}}})
 	h.ask("GET", "/health", "")
 	w := h.ask("GET", "/health", "")
 	p := problemOf(t, w)

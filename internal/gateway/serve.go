@@ -8,19 +8,23 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
-	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 )
 
 // serve takes x through every check in order; the first error ends the walk.
 // The order is the policy: cheap before costly, who before what, what before how.
 func (g *Gateway) serve(ctx context.Context, x *exchange) error {
 	if err := g.ready(x); err != nil { // 7: what cannot be recorded does not happen
+		return err
+	}
+	if err := g.limit(x, x.snap.limits.at[early]); err != nil { // 9: by address, whatever is asked for
+		x.event.Path = cutPath(x.path())
 		return err
 	}
 	if err := http1.CheckRequest(x.r); err != nil { // 8: one reading of the head
@@ -33,7 +37,7 @@ func (g *Gateway) serve(ctx context.Context, x *exchange) error {
 	if err != nil { // 5, 12: no operation, no way
 		return err
 	}
-	if err := g.limit(x, x.route.before); err != nil { // 9: by address, before anything costs
+	if err := g.limit(x, x.route.limits.at[before]); err != nil { // 9: by address and operation, before anything costs
 		return err
 	}
 	if err := x.authenticate(ctx); err != nil { // 1
@@ -42,7 +46,7 @@ func (g *Gateway) serve(ctx context.Context, x *exchange) error {
 	if err := g.guardCaller(x); err != nil { // 10: credentials that prove nobody
 		return err
 	}
-	if err := g.limit(x, x.route.after); err != nil { // 9: by who calls
+	if err := g.limit(x, x.route.limits.at[after]); err != nil { // 9: by who calls
 		return err
 	}
 	err = x.decide() // 2, 8, 12
@@ -65,6 +69,9 @@ func (x *exchange) decide() error {
 	if err := x.checkHead(); err != nil {
 		return err
 	}
+	if err := x.late(); err != nil { // 9: by what is asked for
+		return err
+	}
 	if err := x.authorize(authz.Head); err != nil {
 		return err
 	}
@@ -81,7 +88,7 @@ func (x *exchange) decide() error {
 func (g *Gateway) open(w http.ResponseWriter, r *http.Request, trust *Trust) *exchange {
 	g.Meter.Begin()
 	x := g.pool.Get().(*exchange)
-	x.w, x.r, x.start = w, r, time.Now()
+	x.w, x.r, x.start, x.gate = w, r, time.Now(), g
 	x.snap = g.snapshot.Load()
 	e := &x.event
 	x.facts.Address, e.Address, x.proto = trust.caller(r)
@@ -139,6 +146,12 @@ func (g *Gateway) close(x *exchange, err error) {
 			}
 		}
 	}
+	if len(x.took) > 0 {
+		g.chargeFailure(x)
+	}
+	if len(x.reported) > 0 {
+		e.Reported = slices.Concat(e.Reported, x.reported)
+	}
 	e.Duration = time.Since(x.start)
 	if x.read != nil {
 		e.In = x.read.n.Load()
@@ -177,10 +190,11 @@ func (g *Gateway) retire(x *exchange) {
 	}
 	clear(x.vals)
 	x.found.Reset()
-	vals, head, body, found, limits, text := x.vals[:0], x.head.Reset(), x.body.Reset(), x.found, x.limits[:0], x.text[:0]
+	clear(x.took)
+	vals, head, body, found, limits, text, took := x.vals[:0], x.head.Reset(), x.body.Reset(), x.found, x.limits[:0], x.text[:0], x.took[:0]
 	check, watch, seen, buf, fields := x.check, x.watch, x.seen, x.flight.spare(), x.flight.fields[:0]
 	*x = exchange{} // in place: a literal with what stays would be made elsewhere and copied
-	x.vals, x.head, x.body, x.found, x.limits, x.text = vals, head, body, found, limits, text
+	x.vals, x.head, x.body, x.found, x.limits, x.text, x.took = vals, head, body, found, limits, text, took
 	x.check, x.watch, x.seen, x.flight.buf, x.flight.fields = check, watch, seen, buf, fields
 	g.pool.Put(x)
 }
@@ -205,13 +219,7 @@ func unrecorded(err error) *gatehouse.Problem {
 
 // matchRoute finds the operation. What the documents do not name is not there.
 func (x *exchange) matchRoute() error {
-	path := x.r.URL.EscapedPath()
-	if x.r.RequestURI != "" { // as received; URL.Path would be decoded and encoded again
-		path, _, _ = strings.Cut(x.r.RequestURI, "?")
-		if !strings.HasPrefix(path, "/") {
-			path = x.r.URL.EscapedPath() // absolute-form, its authority checked already
-		}
-	}
+	path := x.path()
 	x.event.Path = cutPath(path)
 	n, params, err := x.snap.Router.Match(x.r.Host, x.r.Method, path, x.match[:0])
 	if err != nil {
@@ -224,58 +232,26 @@ func (x *exchange) matchRoute() error {
 	return nil
 }
 
-// limit takes one token of each limit; all are told to the caller.
-func (g *Gateway) limit(x *exchange, limits []*ratelimit.Limit) error {
-	if len(limits) == 0 {
-		return nil
-	}
-	key := ratelimit.KeyOf(x.facts.Address, x.who, x.route.Op.Op())
-	now := g.Limiter.At(x.start)
-	refused := ratelimit.Result{OK: true}
-	for _, l := range limits {
-		r := g.Limiter.Take(l, key, 1, now)
-		x.limits = ratelimit.AppendResult(x.limits, r)
-		if !r.OK && (refused.OK || r.RetryAfter > refused.RetryAfter) { // the one that keeps the caller longest
-			refused = r
+// path is the path as received; URL.Path would be decoded and encoded again.
+func (x *exchange) path() string {
+	path := x.r.URL.EscapedPath()
+	if x.r.RequestURI != "" {
+		path, _, _ = strings.Cut(x.r.RequestURI, "?")
+		if !strings.HasPrefix(path, "/") {
+			path = x.r.URL.EscapedPath() // absolute-form, its authority checked already
 		}
 	}
-	if !refused.OK {
-		return ratelimit.Problem(refused)
-	}
-	return nil
+	return path
 }
 
-// charge counts what a body turned out to cost against the limits that were
-// taken: who sends what is costly to look through, or asks for much at once, may
-// do so less often.
-func (g *Gateway) charge(x *exchange) {
-	var cost int64
-	if step := x.route.Charge; step > 0 {
-		cost = max(0, int64(x.found.Cost/step)-1)
+// introduce gives the rules what needs no reading.
+func (x *exchange) introduce() {
+	in := &x.facts
+	in.Principal, in.Method, in.Host = x.who, x.r.Method, hostOnly(x.r.Host)
+	in.TLS, in.Time, in.Networks = x.r.TLS != nil, x.start, x.snap.Networks
+	if in.Path == "" {
+		in.Path = x.path()
 	}
-	if step := x.route.ChargeFields; step > 0 {
-		cost += max(0, int64(x.body.Cost/step)-1)
-	}
-	if cost == 0 {
-		return
-	}
-	key := ratelimit.KeyOf(x.facts.Address, x.who, x.route.Op.Op())
-	now := g.Limiter.Now()
-	for _, limits := range [2][]*ratelimit.Limit{x.route.before, x.route.after} {
-		for _, l := range limits {
-			g.Limiter.Charge(l, key, cost, now)
-		}
-	}
-}
-
-// tellLimits puts the limits taken into the answer's fields.
-func (x *exchange) tellLimits() {
-	if len(x.limits) == 0 {
-		return
-	}
-	h := x.w.Header()
-	h["Ratelimit-Policy"] = x.route.policy
-	h["Ratelimit"] = []string{string(x.limits)}
 }
 
 // authenticate finds out who calls.
@@ -300,8 +276,7 @@ func (x *exchange) authorize(phase authz.Phase) error {
 	}
 	in := &x.facts
 	if phase == authz.Caller {
-		in.Principal, in.Method, in.Host = x.who, x.r.Method, hostOnly(x.r.Host)
-		in.TLS, in.Time = x.r.TLS != nil, x.start
+		x.introduce()
 	}
 	if d := policy.Decide(phase, in); !d.Allow {
 		p := policy.Problem(d, x.who)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
+	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/monitor"
-	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 )
 
 // busyHouse is what a busy gateway does for each request, with its real record
@@ -21,7 +21,7 @@ func busyHouse(tb testing.TB, service string) *house {
 	meter := monitor.New(monitor.Sources{})
 	h := newHouse(tb, houseConfig{
 		service: service, record: record, meter: meter,
-		limits: map[string][]*ratelimit.Limit{
+		limits: map[string][]gateway.Limit{
 			"listOrders": {limit(tb, "burst", "address", "1000000/s", 1000000), limit(tb, "user", "principal", "1000000/s", 1000000)},
 			"refund":     {limit(tb, "burst", "address", "1000000/s", 1000000), limit(tb, "user", "principal", "1000000/s", 1000000)},
 		},

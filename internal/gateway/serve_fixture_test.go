@@ -179,7 +179,7 @@ type houseConfig struct {
 	prepare   func(*gateway.Snapshot)            // the last word
 	meter     gateway.Meter                      // nil: a counter
 	settings  map[string]validate.Settings       // of operations
-	limits    map[string][]*ratelimit.Limit      // of operations, in order
+	limits    map[string][]gateway.Limit         // of operations, in order
 	minter    func(*token.Signer) gateway.Minter // nil: a real one
 	guard     *ddos.Guard                        // nil: none
 	waf       *validate.WAF                      // nil: no rules
@@ -252,7 +252,7 @@ func newHouse(t testing.TB, c houseConfig) *house {
 			c.ways(op.ID, &ways)
 		}
 		r := &gateway.Route{Op: checks, Policy: policy, Accept: must[*authn.Accept](t)(h.snap.Authn.Accept(ways)), Upstreams: service, Audience: "orders"}
-		r.SetLimits(c.limits[op.ID])
+		r.SetLimits(h.snap, c.limits[op.ID])
 		h.routes[op.ID] = r
 		h.snap.Routes = append(h.snap.Routes, r)
 		if err := h.snap.Router.Add("", op.Method, op.Path, n); err != nil {
@@ -281,9 +281,9 @@ func newHouse(t testing.TB, c houseConfig) *house {
 	return h
 }
 
-func limit(t testing.TB, name, by, rate string, burst int) *ratelimit.Limit {
+func limit(t testing.TB, name, by, rate string, burst int) gateway.Limit {
 	t.Helper()
-	return must[*ratelimit.Limit](t)(ratelimit.NewLimit(name, by, rate, burst))
+	return gateway.Limit{Limit: must[*ratelimit.Limit](t)(ratelimit.NewLimit(name, by, rate, burst))}
 }
 
 // token gives the Authorization header of a caller; claims come in pairs.
@@ -352,6 +352,7 @@ type problemAnswer struct {
 	Type, Title, Detail, Reason, Decision string
 	Status                                int
 	Errors                                []gatehouse.FieldError
+	Violated                              []string `json:"violated-policies"`
 }
 
 func problemOf(t testing.TB, w *httptest.ResponseRecorder) problemAnswer {

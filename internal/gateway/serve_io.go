@@ -149,7 +149,11 @@ func (x *exchange) forward() error {
 	f := &x.flight
 	f.w, f.x, f.own = x.w, out, x.own[:0]
 	if limits != "" {
-		f.own = append(f.own, http1.Field{Name: "Ratelimit-Policy", Value: route.policy[0]}, http1.Field{Name: "Ratelimit", Value: limits})
+		f.own = append(f.own, http1.Field{Name: "Ratelimit-Policy", Value: x.policies()[0]}, http1.Field{Name: "Ratelimit", Value: limits})
+		if x.snap.tell == TellBoth {
+			limit, remaining, reset := x.legacy()
+			f.own = append(f.own, http1.Field{Name: legacyLimit, Value: limit}, http1.Field{Name: legacyRemaining, Value: remaining}, http1.Field{Name: legacyReset, Value: reset})
+		}
 	}
 	f.own = append(f.own, http1.Field{Name: headerDecision, Value: e.ID})
 	if route.Service != nil {

@@ -48,7 +48,7 @@ func TestTheOrderOfChecksIsThePolicy(t *testing.T) {
 	}
 	for first := range steps {
 		t.Run(steps[first].name, func(t *testing.T) {
-			h := newHouse(t, houseConfig{limits: map[string][]*ratelimit.Limit{"refund": {
+			h := newHouse(t, houseConfig{limits: map[string][]gateway.Limit{"refund": {
 				limit(t, "address", "address", "1/h", 1), limit(t, "user", "principal", "1/h", 1),
 			}}})
 			send := func(c call) (reason string) {
@@ -159,7 +159,9 @@ func TestEveryPartFailsClosed(t *testing.T) {
 		{"a policy nobody compiled", 503, "policy_unavailable", onRoute(func(r *gateway.Route) { r.Policy = zeroPolicy() })},
 		{"nobody is accepted", 500, "internal", onRoute(func(r *gateway.Route) { r.Accept = nil })},
 		{"no authenticator", 500, "internal", func(c *houseConfig) { c.prepare = func(s *gateway.Snapshot) { s.Authn = nil } }},
-		{"a limit nobody made", 429, "rate_limited", onRoute(func(r *gateway.Route) { r.SetLimits([]*ratelimit.Limit{new(ratelimit.Limit)}) })},
+		{"a limit nobody made", 429, "rate_limited", onRoute(func(r *gateway.Route) {
+			r.SetLimits(new(gateway.Snapshot), []gateway.Limit{{Limit: new(ratelimit.Limit)}})
+		})},
 		{"no services", 500, "internal", onRoute(func(r *gateway.Route) { r.Upstreams = nil })},
 		{"a router that knows nothing", 404, "operation_not_found", func(c *houseConfig) { c.prepare = func(s *gateway.Snapshot) { *s.Router = emptyRouter() } }},
 		{"a router that knows too much", 500, "internal", func(c *houseConfig) { c.prepare = func(s *gateway.Snapshot) { s.Routes = s.Routes[:0] } }},

@@ -11,7 +11,6 @@ import (
 
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
-	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
 
@@ -78,7 +77,7 @@ func TestWhatIsCostlyToLookThroughCountsAgainstTheLimit(t *testing.T) {
 	url, _ := listening(t, nil)
 	h := newHouse(t, houseConfig{
 		service: url, waf: coreRules(t), settings: map[string]validate.Settings{"refund": {Rules: validate.Enforce}},
-		limits: map[string][]*ratelimit.Limit{"refund": {limit(t, "l", "principal", "1/h", 1000)}},
+		limits: map[string][]gateway.Limit{"refund": {limit(t, "l", "principal", "1/h", 1000)}},
 		routes: func(r map[string]*gateway.Route) { r["refund"].Charge = time.Nanosecond },
 	})
 	ask := func() int {

@@ -138,18 +138,3 @@ func typeName(s *gatehouse.Shape) string {
 	}
 	return "any"
 }
-
-// limitBy writes what a limit counts by in ratelimit's words: parts joined by +.
-func limitBy(per []config.Text) string {
-	parts := config.Values(per)
-	for i, p := range parts {
-		if p == "api" { // one count for all callers of the API: its name is in the limit's
-			parts = slices.Delete(parts, i, i+1)
-			break
-		}
-	}
-	if len(parts) == 0 {
-		return "all"
-	}
-	return strings.Join(parts, "+")
-}

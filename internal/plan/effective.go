@@ -8,6 +8,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
 
@@ -73,11 +74,14 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 	add := func(step, layer, id, place, text string, args ...any) {
 		out.Lines = append(out.Lines, Line{step, layer, id, fmt.Sprintf(text, args...), place})
 	}
-	for _, l := range route.Limits() {
-		if !l.NeedsPrincipal() {
-			add("limit", "", l.Name(), "", "%s", l)
+	limits := func(now func(gateway.Limit) bool) {
+		for _, l := range route.Limits() {
+			if now(l) {
+				describeLimit(l, func(id, text string) { add("limit", "", id, l.Place, "%s", text) })
+			}
 		}
 	}
+	limits(func(l gateway.Limit) bool { return !l.NeedsCaller() })
 	for _, w := range a.Ways.Any {
 		add("authenticate", "", "", "", "%s", describeWay(w))
 	}
@@ -85,11 +89,7 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 		add("authenticate", "", "", "", "nobody: credentials are not needed")
 	}
 	wishes(a.Ways, add)
-	for _, l := range route.Limits() {
-		if l.NeedsPrincipal() {
-			add("limit", "", l.Name(), "", "%s", l)
-		}
-	}
+	limits(func(l gateway.Limit) bool { return l.NeedsCaller() && !l.NeedsParams() })
 	lines := route.Policy.Effective()
 	rulesOf := func(phase authz.Phase) {
 		for _, l := range lines {
@@ -117,6 +117,7 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 		}
 		add("validate", "document", q.In+"."+q.Name, "", "%s %s", need, typeName(q.Shape))
 	}
+	limits(gateway.Limit.NeedsParams)
 	rulesOf(authz.Head)
 	if a.op.Body != nil {
 		add("validate", "document", "body", "", "%s by its schema, at most %s", typeName(a.op.Body), bodyLimit(a))

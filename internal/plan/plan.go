@@ -21,7 +21,6 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
-	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 	"github.com/gatehouse-api/gatehouse/internal/validate"
 )
 
@@ -40,6 +39,7 @@ type Plan struct {
 	access    []Access      // by route
 	resources []Resource
 	warned    map[Finding]bool
+	whole     sharedLimits // of all APIs together
 }
 
 // Access is what wiring a route needs beside what is in it.
@@ -70,7 +70,7 @@ type planAPI struct {
 	serve   map[string]authn.Scheme       // who serves the document's security schemes
 	methods map[string][]gatehouse.Method // and how callers then prove who they are
 	all     authn.Scheme                  // everything there is to authenticate with
-	limits  []*ratelimit.Limit            // of every operation
+	limits  sharedLimits                  // of every operation
 	unmet   map[string][]string           // operations whose security nothing configured meets, by why
 
 	resource string // indicator (RFC 8707), "" for none
@@ -244,7 +244,7 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 	api.serve, api.methods = schemes(cfg)
 	api.all = everything(p.File)
 	var errs []error
-	if api.limits, err = limits(api.name, cfg.Limits); err != nil {
+	if api.limits, err = p.shareLimits(c, api.name, cfg.Limits); err != nil {
 		errs = append(errs, err)
 	}
 	if api.fsys == nil || api.grants {
@@ -372,9 +372,17 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	if api.fsys == nil {
 		route.Charge = p.File.WAF.Charge
 	}
-	taken := api.limits
+	taken, err := p.limitsOf(c, op, p.whole)
+	if err != nil {
+		return err
+	}
+	more, err := p.limitsOf(c, op, api.limits)
+	if err != nil {
+		return err
+	}
+	taken = slices.Concat(taken, more)
 	if cfg != nil {
-		own, err := limits(api.name+"."+strings.ReplaceAll(op.ID, " ", "."), cfg.Limits)
+		own, err := p.limits(c, op, api.name+"."+strings.ReplaceAll(op.ID, " ", "."), cfg.Limits)
 		if err != nil {
 			return err
 		}
@@ -387,7 +395,7 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 			route.Timeout = *cfg.Timeout
 		}
 	}
-	route.SetLimits(taken)
+	route.SetLimits(p.Snapshot, taken)
 	if api.cfg.Base != "" && api.fsys == nil { // the house's own services know where they are
 		route.Strip, route.Prefix = len(api.doc.Base()), serverPath(api.doc)
 	}
@@ -544,39 +552,6 @@ func (p *Plan) unusedGrants() {
 			}
 		}
 	}
-}
-
-// limits compiles the limits of an API or of one operation. The name of whose
-// they are is in theirs, and so in what they count: two APIs share nothing.
-func limits(of string, in []config.Limit) ([]*ratelimit.Limit, error) {
-	out := make([]*ratelimit.Limit, len(in))
-	for i, l := range in {
-		id := orElse(l.ID, "per-"+strings.Join(config.Values(l.Per), "-"))
-		var err error
-		out[i], err = ratelimit.Compile(ratelimit.Spec{
-			Name: limitName(of + "." + id), By: limitBy(l.Per), Rate: textOf(l.Rate), Burst: l.Burst,
-			Quota: textOf(l.Quota), Timezone: l.Timezone, Strict: l.Strict,
-		})
-		if err != nil {
-			return nil, config.Errorf(placeOf(l.Place, l.Rate, l.Quota), "%v", err)
-		}
-	}
-	return out, nil
-}
-
-// limitName keeps a limit's name to what a header may hold, and unique.
-func limitName(id string) string {
-	name := strings.Map(func(r rune) rune {
-		if r == '_' || r == '.' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
-			return r
-		}
-		return '-'
-	}, id)
-	if len(name) > 64 {
-		sum := sha256.Sum256([]byte(id))
-		name = name[:55] + "-" + hex.EncodeToString(sum[:4])
-	}
-	return name
 }
 
 func orElse(s, other string) string {

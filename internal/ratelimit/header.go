@@ -30,11 +30,21 @@ func AppendResult(dst []byte, r Result) []byte {
 	dst = append(dst, ";r="...)
 	dst = strconv.AppendInt(dst, r.Remaining, 10)
 	dst = append(dst, ";t="...)
-	t := r.Reset
-	if !r.OK {
-		t = r.RetryAfter
+	_, _, t := Told(r)
+	return strconv.AppendInt(dst, t, 10)
+}
+
+// Told is what callers are told of a limit: its quota, what is left of it, and the
+// seconds until the whole burst is back, or of a refusal until it is worth trying
+// again.
+func Told(r Result) (quota, remaining, wait int64) {
+	if r.Limit != nil {
+		quota = r.Limit.count
 	}
-	return strconv.AppendInt(dst, seconds(t), 10)
+	if !r.OK {
+		return quota, r.Remaining, seconds(r.RetryAfter)
+	}
+	return quota, r.Remaining, seconds(r.Reset)
 }
 
 // Problem is what a caller that was refused sees: rate_limited (429), of the

@@ -177,7 +177,7 @@ func (w *walk) take(context.Context) error {
 	now := w.g.limiter.Now() // not when w came: buckets that nothing is added to run dry
 	w.limits = w.limits[:0]
 	for _, l := range w.route.Limits() {
-		w.limits = ratelimit.AppendResult(w.limits, w.g.limiter.Take(l, key, 1, now))
+		w.limits = ratelimit.AppendResult(w.limits, w.g.limiter.Take(l.Limit, key, l.Cost(), now))
 	}
 	return nil
 }

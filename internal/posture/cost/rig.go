@@ -138,7 +138,7 @@ func newRig(ctx context.Context, g *rig) (err error) {
 				r.Accept = anybody
 			}
 			if left >= 4 {
-				r.SetLimits(nil)
+				r.SetLimits(new(gateway.Snapshot), nil)
 			}
 			r.Raw = r.Raw || left >= 7
 			s.Routes = append(s.Routes, &r)
@@ -205,6 +205,7 @@ func (g *rig) edit(without bool) func(*config.File) {
 		api.Upstreams, u.Health, u.CA, u.Certificate, u.Key = []config.Text{{Value: "http://" + g.service}}, nil, nil, nil, nil
 		api.Responses = "off" // the answers are not the API's
 		if !g.sample {
+			unlimited(f.Limits)
 			unlimited(api.Limits)
 		}
 		for _, op := range api.Operations {
@@ -226,6 +227,11 @@ func (g *rig) edit(without bool) func(*config.File) {
 func unlimited(limits []config.Limit) {
 	for i := range limits {
 		limits[i].Rate.Value, limits[i].Burst = "1000000/s", 1000000
+		if t := limits[i].Tiers; t != nil {
+			for k := range t.Each {
+				t.Each[k].Rate.Value, t.Each[k].Burst = "1000000/s", 1000000
+			}
+		}
 	}
 }
 

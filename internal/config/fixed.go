@@ -32,6 +32,9 @@ func (f *File) Fixed(b *File) string {
 	if f.Drain != b.Drain {
 		out = append(out, "drain")
 	}
+	if f.DDoS.NFTables != b.DDoS.NFTables {
+		out = append(out, "ddos.nftables")
+	}
 	if !sameCrowdSec(f.DDoS.CrowdSec, b.DDoS.CrowdSec) {
 		out = append(out, "ddos.crowdsec")
 	}

@@ -3,12 +3,17 @@ package server
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"sync"
 
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/ddos/crowdsec"
+	"github.com/gatehouse-api/gatehouse/internal/ddos/nft"
 	"github.com/gatehouse-api/gatehouse/internal/egress"
-	"github.com/gatehouse-api/gatehouse/internal/networks"
 )
 
 // openGuard makes the guard and has it work until the house closes.
@@ -51,32 +56,39 @@ func (h *House) openCrowdSec(cs *config.CrowdSec, keep *ddos.KeepConfig) error {
 	return err
 }
 
-func guardSettings(d *config.DDoS, known *networks.Set) ddos.Settings {
-	return ddos.Settings{
-		Mode: ddos.ModeOf(d.Mode), UnderAttack: d.UnderAttack, Allow: d.Allow,
-		Thresholds: ddos.Thresholds{
-			Requests: float64(d.Thresholds.Requests), Refused: float64(d.Thresholds.Refused), Cost: d.Thresholds.Cost,
-			Connections: float64(d.Thresholds.Connections), Handshakes: float64(d.Thresholds.Handshakes),
-		},
-		HalfLife: d.HalfLife, FirstBan: d.Ban.First, LongestBan: d.Ban.Longest, Difficulty: d.Challenge.Difficulty, PassLife: d.Challenge.Valid,
-		Networks: ddos.NetworkRules{
-			Of: known, Allow: namesOf(d.Networks.Allow), Deny: namesOf(d.Networks.Deny), Challenge: namesOf(d.Networks.Challenge),
-		},
+// openKernel has the kernel drop what banned networks send, if the config says so
+// and it may, until end is called.
+func (r *runner) openKernel(ctx context.Context, bound []Bound) (end func()) {
+	f := r.plan.File
+	if !f.DDoS.NFTables {
+		return func() {}
 	}
-}
-
-func namesOf(texts []config.Text) (n ddos.Names) {
-	for _, t := range texts {
-		switch list, asn, country := config.NetworkName(t.Value); {
-		case asn != 0:
-			n.ASNs = append(n.ASNs, asn)
-		case country != "":
-			n.Countries = append(n.Countries, country)
-		default:
-			n.Lists = append(n.Lists, list)
+	var ports []uint16
+	for _, b := range bound {
+		if u, err := url.Parse(b.URL); err == nil {
+			n, _ := strconv.ParseUint(u.Port(), 10, 16)
+			ports = append(ports, uint16(n))
 		}
 	}
-	return n
+	table, err := nft.Open(r.o.Node, ports)
+	if err != nil {
+		r.log.Error("ddos.nftables: bans hold where connections are accepted, not in the kernel", slog.Any("error", err))
+		return func() {}
+	}
+	var hops []netip.Prefix // who speaks for many callers
+	for i := range f.Listeners {
+		hops = append(hops, f.Listeners[i].TrustedHops...)
+	}
+	var done sync.WaitGroup
+	ctx, stop := context.WithCancel(ctx)
+	done.Go(func() { r.guard.Drop(ctx, table, hops, r.log) })
+	return func() {
+		stop()
+		done.Wait()
+		if err := table.Close(); err != nil {
+			r.log.Error("the kernel's table of bans is left behind; its entries end within ten minutes", slog.Any("error", err))
+		}
+	}
 }
 
 // A GuardBook is the bans and the switch of a config's database, for the command

@@ -111,6 +111,7 @@ func (r *runner) run(ctx context.Context) error {
 		})
 	}
 	r.announce(bound)
+	defer r.openKernel(serving, bound)()
 	r.tell("READY=1")
 	done.Go(func() { r.watch(serving) })
 	done.Go(func() { r.beat(serving) })
@@ -189,7 +190,7 @@ func (r *runner) take(ctx context.Context, p *plan.Plan) error {
 		return err
 	}
 	r.meter.Configure(p.Digest, p.Operations())
-	r.guard.Configure(guardSettings(&p.File.DDoS, p.Snapshot.Networks))
+	r.guard.Configure(p.Guard())
 	r.describe(r.o.Version, p.Digest, nil)
 	if old := r.gate.Swap(p.Snapshot); old != nil {
 		release(old)

@@ -63,6 +63,12 @@ if [ ! -x "$deps/helm/helm" ] && ! command -v helm >/dev/null 2>&1; then
 	GOBIN=$PWD/$deps/helm go install helm.sh/helm/v3/cmd/helm@v3.22.0 >/dev/null 2>&1 ||
 		echo "tools/test.sh: helm not available (go install helm.sh/helm/v3/cmd/helm): the chart is not rendered"
 fi
+# What a fleet shares, on real servers.
+if ! { command -v redis-server && command -v redis-sentinel; } >/dev/null 2>&1; then
+	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends redis-server redis-sentinel || { apt-get update -q && apt-get install -y -q --no-install-recommends redis-server redis-sentinel; }; } >/dev/null 2>&1; }; then
+		echo "tools/test.sh: redis-server or redis-sentinel not available (apt-get install redis-server redis-sentinel): the tests with them are left out"
+	fi
+fi
 # What drives a browser through the sign-in pages, and looks for faults in them. The browser is the machine's: Chromium.
 if [ ! -e "$deps/node_modules/axe-core" ] || [ ! -e "$deps/node_modules/playwright-core" ]; then
 	command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps" playwright-core@1.65.1 axe-core@4.14.1 >/dev/null 2>&1 ||

@@ -22,7 +22,7 @@ import (
 
 // SharedConfig says where a fleet keeps what it shares for a short time.
 type SharedConfig struct {
-	URL     gatehouse.Secret // of Valkey or Redis; "": a memory of this process
+	URL     gatehouse.Secret // of Valkey or Redis, as [SharedURLForm] says; "": a memory of this process
 	CA      string           // PEM file of who signs the servers' certificates; "": the system's
 	Prefix  string           // of all keys and channels; "": gatehouse:
 	Node    string           // the name of this node
@@ -114,7 +114,11 @@ func OpenShared(ctx context.Context, cfg SharedConfig) (*Shared, error) {
 	s.count.Store(1)
 	switch {
 	case !cfg.URL.Empty():
-		return nil, errors.New("store: shared: no server is known yet")
+		r, err := openServers(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		s.engine = r
 	case cfg.Memory != nil:
 		s.engine = cfg.Memory
 	default:
@@ -165,7 +169,7 @@ func (s *Shared) begin(ctx context.Context) (context.Context, context.CancelFunc
 	if ctx.Err() != nil {
 		return nil, nil, fmt.Errorf("store: shared: %w", context.Cause(ctx))
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, ErrAway) // only then the engine is to blame
 	return ctx, cancel, nil
 }
 
@@ -379,10 +383,14 @@ func (s *Shared) live() {
 			s.log.Info("the shared engine is back")
 		}
 		away = err != nil
+		again := tick.C
+		if away {
+			again = time.After(s.timeout)
+		}
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-tick.C:
+		case <-again:
 		case <-s.told:
 		}
 	}

@@ -1,0 +1,33 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	gatehouse "github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
+)
+
+// bound is what every call ends within: the Timeout, and some for a busy machine.
+const bound = 250*time.Millisecond + 250*time.Millisecond
+
+func shareAt(t testing.TB, url, node string) *store.Shared {
+	t.Helper()
+	return share(t, store.SharedConfig{URL: gatehouse.NewSecret(url), Node: node})
+}
+
+func TestSharedRedis(t *testing.T) {
+	url, _ := storetest.Redis(t)
+	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return shareAt(t, url, node) })
+}
+
+func TestSharedRedisCluster(t *testing.T) {
+	url, _ := storetest.RedisCluster(t)
+	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return shareAt(t, url, node) })
+}
+
+func TestSharedRedisSentinel(t *testing.T) {
+	url, _, _, _ := storetest.RedisSentinel(t)
+	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return shareAt(t, url, node) })
+}

@@ -56,8 +56,8 @@ func keeperOf(ctx context.Context, f *config.File, db *store.DB, changes *auditl
 
 // join enters this node among those of its database, where the config says that it
 // is one of several, and finds out whether it leads.
-func (h *House) join(ctx context.Context, f *config.File, node string) (err error) {
-	if h.shared, err = store.OpenShared(ctx, store.SharedConfig{Node: node, Log: h.log}); err != nil {
+func (h *House) join(ctx context.Context, f *config.File, engine store.SharedConfig) (err error) {
+	if h.shared, err = store.OpenShared(ctx, engine); err != nil {
 		return err
 	}
 	h.close = append(h.close, h.shared.Close)
@@ -66,7 +66,7 @@ func (h *House) join(ctx context.Context, f *config.File, node string) (err erro
 	if f.Fleet == nil {
 		return nil
 	}
-	h.nodes, err = fleet.Join(ctx, fleet.NodesConfig{DB: h.db, Name: node, Home: f.Data.Value, Shared: h.shared.Remote(), Peers: h.peers, Log: h.log})
+	h.nodes, err = fleet.Join(ctx, fleet.NodesConfig{DB: h.db, Name: engine.Node, Home: f.Data.Value, Shared: h.shared.Remote(), Peers: h.peers, Log: h.log})
 	if err != nil {
 		return config.Errorf(f.Fleet.Place, "%v", err)
 	}

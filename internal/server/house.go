@@ -72,7 +72,12 @@ const internalIssuer = "gatehouse"
 
 // OpenHouse opens what the config's data folder holds. What it opened before an
 // error it has closed again.
-func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logger) (h *House, err error) {
+func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logger) (*House, error) {
+	return openHouse(ctx, f, store.SharedConfig{Node: node, Log: log})
+}
+
+func openHouse(ctx context.Context, f *config.File, engine store.SharedConfig) (h *House, err error) {
+	node, log := engine.Node, engine.Log
 	h = &House{log: log, keysets: map[string]*keyset{}, proofs: map[string]remembered{}}
 	h.ctx, h.stop = context.WithCancel(ctx)
 	defer func() {
@@ -111,7 +116,7 @@ func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logge
 	if h.signer, err = token.OpenSigner(h.keeper, internalKeys, token.ES256); err != nil {
 		return h, err
 	}
-	if err := h.join(ctx, f, node); err != nil {
+	if err := h.join(ctx, f, engine); err != nil {
 		return h, err
 	}
 	h.workers.Go(h.rotateKeys)

@@ -25,6 +25,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 	"github.com/gatehouse-api/gatehouse/internal/pki"
 	"github.com/gatehouse-api/gatehouse/internal/plan"
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 // Options say what to run.
@@ -35,6 +36,8 @@ type Options struct {
 	Log     *slog.Logger  // required
 	Out     io.Writer     // where people read how to reach it; nil: nowhere
 	Ready   func([]Bound) // called once every listener accepts; may be nil
+
+	memory *store.SharedMemory // where nodes of one process are a fleet; nil: elsewhere
 
 	// Supervisor is told what becomes of the gateway in the words of sd_notify(3);
 	// may be nil. Watchdog is how often it wants to hear that all is well, 0: never.
@@ -65,7 +68,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 	}
 	// What is under way when ctx ends still needs the house.
-	h, err := OpenHouse(context.WithoutCancel(ctx), first.File, o.Node, o.Log)
+	h, err := openHouse(context.WithoutCancel(ctx), first.File, store.SharedConfig{Node: o.Node, Log: o.Log, Memory: o.memory})
 	if err != nil {
 		return err
 	}

@@ -357,7 +357,7 @@ func (r *servers) group(asks []Ask) (calls []call, index [][]int) {
 	}
 	for tag, all := range of {
 		for some := range slices.Chunk(all, keysInScript) {
-			c := call{part: tag, keys: make([]string, 0, len(some)), args: make([]string, 0, 7*len(some))}
+			c := call{part: tag, keys: make([]string, 0, len(some)), args: make([]string, 0, 8*len(some))}
 			for _, i := range some {
 				a := &asks[i]
 				whole := "0"
@@ -366,7 +366,7 @@ func (r *servers) group(asks []Ask) (calls []call, index [][]int) {
 				}
 				c.keys = append(c.keys, hexKey(r.prefix, "rate:", a.Key))
 				c.args = append(c.args, number(int64(a.Interval)), number(a.Burst), number(min(a.Want, a.Burst+1)), whole,
-					number(min(a.Back, a.Burst)), number(int64(a.Held/time.Microsecond)), number(min(a.Spent, 2*a.Burst)))
+					number(min(a.Back, a.Burst)), number(int64(a.Held/time.Microsecond)), number(min(a.Spent, 2*a.Burst)), number(int64(a.Ahead/time.Microsecond)))
 			}
 			calls, index = append(calls, c), append(index, some)
 		}

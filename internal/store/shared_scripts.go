@@ -15,17 +15,17 @@ now = now[1] * 1000000 + now[2]
 local function text(n) return string.format('%.0f', n) end
 `
 
-// takeScript is [Ask.advance] for each of KEYS, with seven ARGV for each; see there.
+// takeScript is [Ask.advance] for each of KEYS, with eight ARGV for each; see there.
 const takeScript = clockLua + `
 local out = {}
 local function micros(ns) return math.floor((ns + 999) / 1000) end
 for i, key in ipairs(KEYS) do
-	local at = (i - 1) * 7
+	local at = (i - 1) * 8
 	local t, burst, want = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-	local back, held, spent = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+	local back, held, spent, ahead = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
 	local whole = micros(burst * t)
 	local was = tonumber(redis.call('GET', key) or '0') - now
-	local backlog = math.min(math.max(was, 0), 2 * whole)
+	local backlog = math.min(math.max(was, math.min(ahead, whole), 0), 2 * whole)
 	backlog = math.min(backlog + micros(spent * t), 2 * whole)
 	local less = math.floor(back * t / 1000) - held
 	if less > 0 then backlog = math.max(0, backlog - less) end

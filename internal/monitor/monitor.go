@@ -14,6 +14,7 @@ import (
 
 	gatehouse "github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
+	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 )
 
 const (
@@ -27,6 +28,7 @@ type Sources struct {
 	Record    func() (waiting, capacity int64) // bytes in the ring of the event log
 	RecordErr func() error                     // why events cannot be written; nil when they can
 	Overflow  func() uint64                    // requests a full table of limits counted together
+	Refusals  func() []ratelimit.Refusals      // what limits refused
 	LimitsErr func() error                     // why limits are divided among the nodes; nil when they are shared, or there is one
 	QuotasErr func() error                     // why calendar quotas cannot be counted
 	Guard     func() ddos.Figures              // who is challenged, throttled and banned
@@ -300,6 +302,7 @@ func (c *sourceCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(plainDesc("gatehouse_nodes", "Nodes of the fleet that are alive."), float64(alive))
 		gauge(plainDesc("gatehouse_nodes_configs_differ", "1 while the nodes have worked with different configs for over 30 seconds."), one(differ))
 	}
+	c.refusals(out)
 	if c.from.Overflow != nil {
 		out <- prometheus.MustNewConstMetric(plainDesc("gatehouse_limit_overflow_total", "Requests counted together with others because the table of limits was full: a flood of fresh callers."),
 			prometheus.CounterValue, float64(c.from.Overflow()))
@@ -329,6 +332,21 @@ func (*sourceCollector) guard(out chan<- prometheus.Metric, f ddos.Figures) {
 	}
 	for step, n := range f.Refused {
 		steps(prometheus.CounterValue, "gatehouse_ddos_refused_total", "Connections and requests refused, by why.", step, float64(n))
+	}
+}
+
+// refusals tells what limits refused, or would have if they were no shadows.
+func (c *sourceCollector) refusals(out chan<- prometheus.Metric) {
+	if c.from.Refusals == nil {
+		return
+	}
+	desc := prometheus.NewDesc("gatehouse_limit_refused_total", "Requests that a limit refused, or in mode shadow would have.", []string{"limit", "mode"}, nil)
+	for _, r := range c.from.Refusals() {
+		mode := "enforce"
+		if r.Shadow {
+			mode = "shadow"
+		}
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(r.Number), r.Limit, mode)
 	}
 }
 

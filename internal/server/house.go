@@ -137,7 +137,7 @@ func openHouse(ctx context.Context, f *config.File, engine store.SharedConfig) (
 		return h, err
 	}
 	h.meter = monitor.New(monitor.Sources{
-		Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err, Overflow: h.limiter.Overflowed,
+		Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err, Overflow: h.limiter.Overflowed, Refusals: h.limiter.Refusals,
 		LimitsErr: h.limiter.SharedErr, QuotasErr: h.limiter.QuotaErr, Guard: h.guard.Figures, Nodes: h.alive(),
 	})
 	h.gate, err = gateway.New(gateway.Deps{Record: h.record, Meter: h.meter, Limiter: h.limiter, Guard: h.guard, NewID: auditlog.NewID, Node: node})

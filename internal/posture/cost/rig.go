@@ -226,7 +226,7 @@ func (g *rig) edit(without bool) func(*config.File) {
 // unlimited lets the load through limits, which cost what they cost at any rate.
 func unlimited(limits []config.Limit) {
 	for i := range limits {
-		limits[i].Rate.Value, limits[i].Burst = "1000000/s", 1000000
+		limits[i].Rate, limits[i].Burst, limits[i].Quota, limits[i].Timezone = &config.Text{Value: "1000000/s"}, 1000000, nil, ""
 		if t := limits[i].Tiers; t != nil {
 			for k := range t.Each {
 				t.Each[k].Rate.Value, t.Each[k].Burst = "1000000/s", 1000000

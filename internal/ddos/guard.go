@@ -316,6 +316,7 @@ type Outcome struct {
 	Proven  bool          // its caller has valid credentials
 	Refused bool          // by us or the service: 400, 401, 403, 404, 429 and their like
 	Cost    time.Duration // of processor time, beyond the ordinary
+	Shed    bool          // it was refused because the service has no room
 	Times   uint32        // how many requests it stands for; 0: one
 }
 
@@ -327,6 +328,9 @@ func (g *Guard) Observe(a netip.Addr, o Outcome, now time.Time) {
 		return
 	}
 	g.total(a, o.Refused)
+	if o.Shed {
+		g.tally.shed.Add(1)
+	}
 	if o.Proven {
 		if !o.Refused {
 			g.vouch(a, now)
@@ -388,6 +392,7 @@ type tally struct {
 	refused [Watch + 1]atomic.Uint64 // by step
 	solved  atomic.Uint64            // requests with a pass
 	full    atomic.Uint64            // sources the ladder had no room for
+	shed    atomic.Uint64            // requests a service had no room for
 	caps    atomic.Uint64            // connections refused because there were too many
 }
 

@@ -295,3 +295,36 @@ func TestAnAttackOfManyAddressesDoesNotPushTheLoudestOut(t *testing.T) {
 		t.Errorf("the loudest among half a million addresses: %s, want ban", got)
 	}
 }
+
+func TestAFloodForWhichServicesHaveNoRoomIsFoundOutWithoutBeingTold(t *testing.T) {
+	g := must[*ddos.Guard](t)(ddos.NewGuard(ddos.GuardConfig{Key: someKey}))
+	now := time.UnixMilli(1_800_000_000_000)
+	second := func(n int, shed bool) {
+		for i := range n {
+			g.Observe(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}), ddos.Outcome{Shed: shed && i%4 == 0}, now)
+		}
+		now = now.Add(time.Second)
+		g.Tick(now)
+	}
+	for range 120 {
+		second(300, false)
+	}
+	for range 10 {
+		second(5000, false)
+	}
+	if f := g.Figures(); f.Attack {
+		t.Error("a crowd for which there is room is taken for an attack")
+	}
+	for range 5 {
+		second(5000, true)
+	}
+	if f := g.Figures(); !f.Attack || f.Pressure != 1 {
+		t.Errorf("a fourth is refused for want of room: %+v", f)
+	}
+	for range 90 {
+		second(300, false)
+	}
+	if f := g.Figures(); f.Attack || f.Pressure > 0 {
+		t.Errorf("when it is over: %+v", f)
+	}
+}

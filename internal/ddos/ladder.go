@@ -76,7 +76,7 @@ type crowd struct {
 	sampled             time.Time
 	sumRate, sumRefused float64
 	looks               int
-	caps                uint64
+	caps, shed          uint64 // likewise
 	oddFor              time.Duration
 	until               time.Time // an attack lasts at least
 }
@@ -129,6 +129,9 @@ func (g *Guard) crowdLook(s *state, now time.Time, dt time.Duration) {
 	if g.cfg.Pressure != nil {
 		room = min(1, max(0, g.cfg.Pressure()))
 	}
+	shed := g.tally.shed.Load()
+	room = max(room, min(1, 10*float64(shed-c.shed)/max(1, rate*dt.Seconds()))) // a tenth of all is an outage
+	c.shed = shed
 	caps := g.tally.caps.Load()
 	if caps > c.caps { // they are told of ten times a second at most
 		room = 1

@@ -160,7 +160,7 @@ func (g *Gateway) guardObserve(x *exchange, refused bool) {
 		return
 	}
 	g.Guard.Observe(x.facts.Address, ddos.Outcome{
-		Proven: !x.who.Anonymous(), Refused: refused || faulty(x.event.Status), Cost: x.found.Cost,
+		Proven: !x.who.Anonymous(), Refused: refused || faulty(x.event.Status), Cost: x.found.Cost, Shed: x.event.Reason == "overloaded",
 	}, x.start)
 }
 

@@ -3,15 +3,16 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -19,6 +20,8 @@ const (
 	Longest = 10 * time.Minute
 
 	mostEntries = 100_000
+	protocolV4  = 2 // NFPROTO_IPV4 of linux/netfilter.h
+	protocolV6  = 10
 	priority    = -150 // before the filters of others, after connection tracking could have been
 )
 
@@ -121,9 +124,7 @@ func (t *Table) Ban(list []Entry) error {
 	if err := t.conn.Flush(); err != nil {
 		return fmt.Errorf("nft: %w", err)
 	}
-	for k, s := range made {
-		t.sets[k] = s
-	}
+	maps.Copy(t.sets, made)
 	t.count += len(list)
 	return nil
 }
@@ -139,7 +140,7 @@ func (t *Table) Lift(list []netip.Prefix) error {
 		if err := t.conn.SetDeleteElements(s, []nftables.SetElement{{Key: p.Masked().Addr().AsSlice()}}); err != nil {
 			return fmt.Errorf("nft: %w", err)
 		}
-		if err := t.conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := t.conn.Flush(); err != nil && !errors.Is(err, syscall.ENOENT) {
 			return fmt.Errorf("nft: %w", err)
 		}
 	}
@@ -161,10 +162,10 @@ func kindOf(p netip.Prefix) kind { return kind{p.Bits(), p.Addr().Is4()} }
 // add makes the set of a kind, and the rule that asks it.
 func (t *Table) add(k kind) (*nftables.Set, error) {
 	s := &nftables.Set{Table: t.table, Name: "v6-" + strconv.Itoa(k.bits), KeyType: nftables.TypeIP6Addr, HasTimeout: true, Dynamic: false}
-	family, offset, size := byte(unix.NFPROTO_IPV6), uint32(8), uint32(16)
+	family, offset, size := byte(protocolV6), uint32(8), uint32(16)
 	if k.v4 {
 		s.Name, s.KeyType = "v4-"+strconv.Itoa(k.bits), nftables.TypeIPAddr
-		family, offset, size = unix.NFPROTO_IPV4, 12, 4
+		family, offset, size = protocolV4, 12, 4
 	}
 	if err := t.conn.AddSet(s, nil); err != nil {
 		return nil, fmt.Errorf("nft: %w", err)
@@ -177,7 +178,7 @@ func (t *Table) add(k kind) (*nftables.Set, error) {
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{syscall.IPPROTO_TCP}},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 		&expr.Lookup{SourceRegister: 1, SetName: t.ports.Name, SetID: t.ports.ID},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},

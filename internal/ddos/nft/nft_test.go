@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,10 +23,8 @@ import (
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	const inside = "GATEHOUSE_TEST_NETNS"
-	for _, v := range os.Environ() {
-		if v == inside+"=1" {
-			return true
-		}
+	if slices.Contains(os.Environ(), inside+"=1") {
+		return true
 	}
 	for _, name := range []string{"nft", "ip"} {
 		if _, err := exec.LookPath(name); err != nil {

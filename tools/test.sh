@@ -46,6 +46,12 @@ if [ ! -x /usr/sbin/slapd ]; then
 		echo "tools/test.sh: slapd not available (apt-get install slapd): the tests against it are left out"
 	fi
 fi
+# Servers of a test's own. The package may start a cluster: no test looks at it.
+if ! { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then
+	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends postgresql || { apt-get update -q && apt-get install -y -q --no-install-recommends postgresql; }; } >/dev/null 2>&1; }; then
+		echo "tools/test.sh: PostgreSQL not available (apt-get install postgresql): the tests with it are left out"
+	fi
+fi
 # The tool that takes a database through an injection, for the demo's.
 if ! command -v sqlmap >/dev/null 2>&1; then
 	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends sqlmap || { apt-get update -q && apt-get install -y -q --no-install-recommends sqlmap; }; } >/dev/null 2>&1; }; then

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"strings"
+	"unicode/utf8"
 )
 
 // Points at which [Config].Fault is asked besides the statements.
@@ -153,6 +154,23 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	return &keptRows{rows, s}, nil
 }
 
+// CheckNamedValue lets only text through that every engine keeps.
+func (c *conn) CheckNamedValue(v *driver.NamedValue) (err error) {
+	if v.Value, err = driver.DefaultParameterConverter.ConvertValue(v.Value); err != nil {
+		return err
+	}
+	return checkText(v.Value)
+}
+
+// checkText refuses what PostgreSQL can not keep, on every engine, so that no room
+// grows used to it.
+func checkText(value driver.Value) error {
+	if text, ok := value.(string); ok && (!utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0) {
+		return ErrText
+	}
+	return nil
+}
+
 // Close closes the statements, too.
 func (c *conn) Close() error {
 	var errs []error
@@ -177,29 +195,35 @@ func (r *keptRows) Close() error {
 
 // faultyConn asks before everything whether it shall fail.
 type faultyConn struct {
-	*conn
+	checkedConn
 	fault func(string) error
+}
+
+// checkedConn is a connection of either engine.
+type checkedConn interface {
+	plainConn
+	driver.NamedValueChecker
 }
 
 func (c *faultyConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	if err := c.fault(query); err != nil {
 		return nil, err
 	}
-	return c.conn.ExecContext(ctx, query, args)
+	return c.checkedConn.ExecContext(ctx, query, args)
 }
 
 func (c *faultyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	if err := c.fault(query); err != nil {
 		return nil, err
 	}
-	return c.conn.QueryContext(ctx, query, args)
+	return c.checkedConn.QueryContext(ctx, query, args)
 }
 
 func (c *faultyConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	if err := c.fault(PointBegin); err != nil {
 		return nil, err
 	}
-	tx, err := c.conn.BeginTx(ctx, opts)
+	tx, err := c.checkedConn.BeginTx(ctx, opts)
 	if err != nil || opts.ReadOnly {
 		return tx, err
 	}

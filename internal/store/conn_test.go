@@ -210,16 +210,22 @@ func TestManyAtOnceShareStatements(t *testing.T) {
 }
 
 func TestAFaultAtEachPointOfAWrite(t *testing.T) {
+	faultPoints(t, store.Config{Path: filepath.Join(t.TempDir(), "a.db")})
+}
+
+func faultPoints(t *testing.T, cfg store.Config) {
+	t.Helper()
 	var countdown atomic.Int64
 	full := errors.New("the disk is full")
 	var points []string
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "a.db"), Fault: func(point string) error {
+	cfg.Fault = func(point string) error {
 		points = append(points, point)
 		if countdown.Add(-1) == 0 {
 			return full
 		}
 		return nil
-	}})
+	}
+	db, err := store.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,12 @@
 // Package store keeps what Gatehouse must remember: the ground under practices
 // 1, 4, 6, 7 and 11.
 //
-// It owns the database file, its connections and the record of migrations, and
-// hides which engine it is (today SQLite, without cgo). Rooms bring their own
+// It owns the database, its connections and the record of migrations, and hides
+// which engine it is: SQLite (a file, without cgo) or PostgreSQL (a URL). Rooms bring their own
 // tables as numbered .sql files and speak plain SQL in $1 style, portable to
-// PostgreSQL: times are BIGINT Unix milliseconds, digests are hex TEXT, no
-// dialect words.
+// both: times are BIGINT Unix milliseconds, digests are hex TEXT, no dialect
+// words, no NUL in text, one query at a time in a transaction, and after a
+// statement that failed the transaction is over.
 //
 // It trusts the folder: who can write there can forge every key, user and
 // setting, and who can read there sees them (secrets are stored only hashed or

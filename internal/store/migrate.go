@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -22,9 +23,21 @@ const migrationsTable = `CREATE TABLE IF NOT EXISTS schema_migrations (
 	PRIMARY KEY (room, version)
 )`
 
+// Which of them leave alone what an older Gatehouse works with.
+const additiveTable = `CREATE TABLE IF NOT EXISTS schema_additive (
+	room    TEXT   NOT NULL,
+	version BIGINT NOT NULL,
+	PRIMARY KEY (room, version)
+)`
+
 var (
 	migrationName = regexp.MustCompile(`^([0-9]{4})_[a-z0-9_]+\.sql$`)
 	roomName      = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+	// The first line of a migration that is additive, and what may stand in one.
+	additiveLine = regexp.MustCompile(`^-- additive: [^\n]+\n`)
+	additiveText = regexp.MustCompile(`(?i)^(CREATE TABLE|CREATE INDEX|INSERT INTO|ALTER TABLE \w+ ADD COLUMN \w+ (TEXT|BIGINT) NOT NULL DEFAULT)\s`)
+	comment      = regexp.MustCompile(`--[^\n]*`)
 
 	// ErrNewer tells that a newer Gatehouse has written this database. Its
 	// tables may mean something else now, so an older one does not touch it.
@@ -34,8 +47,43 @@ var (
 	ErrMigrationChanged = errors.New("an applied migration was edited; restore its text and add a new migration instead")
 )
 
+// migrationWait bounds a room's migrations: new indexes of large tables take their time.
+const migrationWait = 10 * time.Minute
+
 type migration struct {
 	name, text, sum string
+	additive        bool
+}
+
+// prepareMigrations makes the tables about migrations. A process that may not make
+// tables works in a database where another one has.
+func (db *DB) prepareMigrations(ctx context.Context) error {
+	have := 0
+	err := db.Read(ctx, func(tx *sql.Tx) error {
+		have = 0
+		for _, name := range []string{"schema_migrations", "schema_additive"} {
+			n, err := db.hasTable(ctx, tx, name)
+			if err != nil {
+				return err
+			}
+			have += n
+		}
+		return nil
+	})
+	if err != nil || have == 2 {
+		return err
+	}
+	return db.write(ctx, db.migrating(), func(tx *sql.Tx) error {
+		if err := db.lockMigrations(ctx, tx); err != nil {
+			return err
+		}
+		for _, table := range []string{migrationsTable, additiveTable} {
+			if _, err := tx.ExecContext(ctx, table); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Migrate brings room's tables up to date. The .sql files at the root of
@@ -43,6 +91,11 @@ type migration struct {
 // yet applied run in that order, all in one transaction with their record, so
 // that a half-migrated room can not exist. It fails with [ErrNewer] and
 // [ErrMigrationChanged], and changes nothing then.
+//
+// A migration whose first line is "-- additive: why" is one beside which the
+// Gatehouse before it goes on working: new tables, new columns with a default, new
+// indexes, and nothing else may stand in it. Migrations that are not known here are
+// no reason for [ErrNewer] when all of them are additive.
 func (db *DB) Migrate(ctx context.Context, room string, migrations fs.FS) error {
 	if !roomName.MatchString(room) {
 		return fmt.Errorf("store: migrate: %q is no room name (lower-case letters, digits, _)", room)
@@ -58,7 +111,14 @@ func (db *DB) Migrate(ctx context.Context, room string, migrations fs.FS) error 
 		return err
 	})
 	if err == nil && have < len(list) {
-		err = db.Write(ctx, func(tx *sql.Tx) error { return migrate(ctx, tx, room, list) })
+		ctx, cancel := bounded(ctx, migrationWait)
+		defer cancel()
+		err = db.write(ctx, db.migrating(), func(tx *sql.Tx) error {
+			if err := db.lockMigrations(ctx, tx); err != nil {
+				return err
+			}
+			return migrate(ctx, tx, room, list)
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("store: migrate %s: %w", room, err)
@@ -85,27 +145,40 @@ func readMigrations(fsys fs.FS) ([]migration, error) {
 			return nil, err
 		}
 		sum := sha256.Sum256(text)
-		list = append(list, migration{e.Name(), string(text), hex.EncodeToString(sum[:])})
+		additive := additiveLine.Match(text)
+		if additive {
+			for part := range strings.SplitSeq(comment.ReplaceAllString(string(text), ""), ";") {
+				if part = strings.TrimSpace(part); part != "" && !additiveText.MatchString(part) {
+					return nil, fmt.Errorf("%s says it is additive, but an older Gatehouse may not work beside %.60q", e.Name(), part)
+				}
+			}
+		}
+		list = append(list, migration{e.Name(), string(text), hex.EncodeToString(sum[:]), additive})
 	}
 	return list, nil
 }
 
-// applied returns how many of list are in the database, after checking that they are the same.
+// applied returns how many of list are in the database, after checking that they
+// are the same and that what is there besides can be worked beside.
 func applied(ctx context.Context, tx *sql.Tx, room string, list []migration) (int, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT version, sha256 FROM schema_migrations WHERE room = $1 ORDER BY version`, room)
+	rows, err := tx.QueryContext(ctx, `SELECT m.version, m.sha256, (SELECT COUNT(*) FROM schema_additive a WHERE a.room = m.room AND a.version = m.version)
+		FROM schema_migrations m WHERE m.room = $1 ORDER BY m.version`, room)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = rows.Close() }()
 	n := 0
 	for rows.Next() {
-		var version int
+		var version, additive int
 		var sum string
-		if err := rows.Scan(&version, &sum); err != nil {
+		if err := rows.Scan(&version, &sum, &additive); err != nil {
 			return 0, err
 		}
 		if version > len(list) {
-			return 0, fmt.Errorf("migration %04d is unknown here, the last one known is %04d: %w", version, len(list), ErrNewer)
+			if additive == 0 {
+				return 0, fmt.Errorf("migration %04d is unknown here, the last one known is %04d: %w", version, len(list), ErrNewer)
+			}
+			continue
 		}
 		if n++; version != n {
 			return 0, fmt.Errorf("migration %04d is missing from the record", n)
@@ -128,6 +201,9 @@ func migrate(ctx context.Context, tx *sql.Tx, room string, list []migration) err
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO schema_migrations (room, version, name, sha256, applied) VALUES ($1, $2, $3, $4, $5)`,
 			room, have+i+1, m.name, m.sum, time.Now().UnixMilli())
+		if err == nil && m.additive {
+			_, err = tx.ExecContext(ctx, `INSERT INTO schema_additive (room, version) VALUES ($1, $2)`, room, have+i+1)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}

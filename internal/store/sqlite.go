@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -8,12 +9,49 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-const versionQuery = `PRAGMA data_version`
+// sqliteFile is the database in a file.
+type sqliteFile struct {
+	path string
+	file os.FileInfo // which inode was opened
+}
+
+func (f *sqliteFile) String() string { return f.path }
+
+// here: at the path is still the file that was opened.
+func (f *sqliteFile) here() error {
+	if now, err := os.Stat(f.path); err != nil || !os.SameFile(now, f.file) {
+		return ErrReplaced
+	}
+	return nil
+}
+
+// seen is a number that other connections' commits change; it means something to
+// one connection only.
+func (f *sqliteFile) seen(ctx context.Context, c *sql.Conn) (string, error) {
+	var v uint32
+	err := c.QueryRowContext(ctx, `PRAGMA data_version`).Scan(&v)
+	return strconv.FormatUint(uint64(v), 10), err
+}
+
+func (f *sqliteFile) again(err error) bool { return isBusy(err) }
+
+func (f *sqliteFile) reading() *sql.TxOptions   { return &sql.TxOptions{ReadOnly: true} }
+func (f *sqliteFile) writing() *sql.TxOptions   { return nil }
+func (f *sqliteFile) migrating() *sql.TxOptions { return nil }
+
+// lockMigrations has nothing to do: the transaction holds the lock.
+func (f *sqliteFile) lockMigrations(context.Context, *sql.Tx) error { return nil }
+
+func (f *sqliteFile) hasTable(ctx context.Context, tx *sql.Tx, name string) (n int, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1`, name).Scan(&n)
+	return n, err
+}
 
 // prepare makes the folder and the file, with modes that keep strangers out
 // before the first byte is written. SQLite gives -wal and -shm the mode of the file.

@@ -24,6 +24,9 @@ func Run(t *testing.T, open func(t *testing.T, name string) *store.DB) {
 		test func(*testing.T, func() *store.DB)
 	}{
 		{"what is written is read by another handle", testWriteRead},
+		{"text that not every engine keeps is refused", testText},
+		{"numbers and truth come back as they went", testValues},
+		{"a change that failed and was not told is no success", testSwallowed},
 		{"a failed write changes nothing", testRollback},
 		{"a panic in a write changes nothing and frees the lock", testPanic},
 		{"a write in Read is refused", testReadOnly},
@@ -38,6 +41,8 @@ func Run(t *testing.T, open func(t *testing.T, name string) *store.DB) {
 		{"a migration that fails leaves nothing behind", testMigrateFails},
 		{"an edited migration is refused", testMigrateEdited},
 		{"a database of a newer version is refused", testMigrateNewer},
+		{"what is newer and additive is worked beside", testMigrateAdditive},
+		{"a migration that says it is additive and is not is refused", testMigrateNotAdditive},
 		{"rooms have migrations of their own", testMigrateRooms},
 		{"badly named migrations are refused", testMigrateNames},
 		{"after Close everything is an error", testClosed},
@@ -64,7 +69,7 @@ func migrated(t *testing.T, open func() *store.DB) *store.DB {
 	return db
 }
 
-func exec(ctx context.Context, db *store.DB, query string, args ...any) error {
+func execute(ctx context.Context, db *store.DB, query string, args ...any) error {
 	return db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, query, args...)
 		return err
@@ -73,7 +78,7 @@ func exec(ctx context.Context, db *store.DB, query string, args ...any) error {
 
 func mustExec(t *testing.T, db *store.DB, query string, args ...any) {
 	t.Helper()
-	if err := exec(t.Context(), db, query, args...); err != nil {
+	if err := execute(t.Context(), db, query, args...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -101,8 +106,8 @@ const countParents = `SELECT COUNT(*) FROM parents`
 
 func testWriteRead(t *testing.T, open func() *store.DB) {
 	a := migrated(t, open)
-	mustExec(t, a, `INSERT INTO parents (id, name) VALUES ($1, $2)`, 1, "Zoë \x00 end")
-	want(t, "the name", text(t, open(), `SELECT name FROM parents WHERE id = $1`, 1), "Zoë \x00 end")
+	mustExec(t, a, `INSERT INTO parents (id, name) VALUES ($1, $2)`, 1, "Zoë \t\U0001f511 end")
+	want(t, "the name", text(t, open(), `SELECT name FROM parents WHERE id = $1`, 1), "Zoë \t\U0001f511 end")
 }
 
 func testRollback(t *testing.T, open func() *store.DB) {
@@ -179,7 +184,7 @@ func testForeignKeys(t *testing.T, open func() *store.DB) {
 		"a child without a parent": `INSERT INTO children (id, parent) VALUES (2, 99)`,
 		"a parent taken away":      `DELETE FROM parents WHERE id = 1`,
 	} {
-		if exec(t.Context(), open(), query) == nil {
+		if execute(t.Context(), open(), query) == nil {
 			t.Errorf("%s was accepted", what)
 		}
 	}
@@ -215,12 +220,61 @@ func testIncrements(t *testing.T, open func() *store.DB) {
 	want(t, "the counter", text(t, db, `SELECT name FROM parents WHERE id = 0`), fmt.Sprint(handles*2*each))
 }
 
+func testText(t *testing.T, open func() *store.DB) {
+	db := migrated(t, open)
+	for _, bad := range []string{"a\x00b", "\x00", "caf\xe9", "\xff"} {
+		if err := execute(t.Context(), db, `INSERT INTO parents (id, name) VALUES (1, $1)`, bad); !errors.Is(err, store.ErrText) {
+			t.Errorf("%q: error %v, want ErrText", bad, err)
+		}
+	}
+	want(t, "the count", text(t, db, countParents), "0")
+}
+
+func testValues(t *testing.T, open func() *store.DB) {
+	db := migrated(t, open)
+	mustExec(t, db, `INSERT INTO parents (id, name) VALUES ($1, $2)`, int64(1)<<62, "")
+	mustExec(t, db, `INSERT INTO parents (id, name) VALUES ($1, $2)`, true, "t")
+	mustExec(t, db, `INSERT INTO parents (id, name) VALUES ($1, $2)`, -5, "x")
+	var n, small, there int64
+	var found bool
+	err := db.Read(t.Context(), func(tx *sql.Tx) error {
+		return errors.Join(
+			tx.QueryRowContext(t.Context(), `SELECT MAX(id), MIN(id) FROM parents`).Scan(&n, &small),
+			tx.QueryRowContext(t.Context(), `SELECT EXISTS (SELECT 1 FROM parents WHERE id = $1)`, true).Scan(&found),
+			tx.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM parents WHERE name = ''`).Scan(&there),
+		)
+	})
+	if err != nil || n != 1<<62 || small != -5 || !found || there != 1 {
+		t.Errorf("%d %d %t %d %v", n, small, found, there, err)
+	}
+}
+
+func testSwallowed(t *testing.T, open func() *store.DB) {
+	db := migrated(t, open)
+	mustExec(t, db, `INSERT INTO parents (id, name) VALUES (1, 'a')`)
+	err := db.Write(t.Context(), func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(t.Context(), `INSERT INTO parents (id, name) VALUES (2, 'b')`); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(t.Context(), `INSERT INTO parents (id, name) VALUES (1, 'c')`); err == nil {
+			t.Error("the same key twice")
+		}
+		return nil
+	})
+	if n := text(t, db, countParents); err == nil && n != "2" || err != nil && n != "1" {
+		t.Errorf("%s rows, and the error is %v", n, err)
+	}
+}
+
 func testCancel(t *testing.T, open func() *store.DB) {
 	db, other := migrated(t, open), open()
-	err := db.Write(t.Context(), func(*sql.Tx) error {
+	err := db.Write(t.Context(), func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(t.Context(), `INSERT INTO parents (id, name) VALUES (1, 'a')`); err != nil {
+			return err
+		}
 		for what, h := range map[string]*store.DB{"another handle": other, "the same handle": db} {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			err := exec(ctx, h, `INSERT INTO parents (id, name) VALUES (1, 'a')`)
+			err := execute(ctx, h, `INSERT INTO parents (id, name) VALUES (1, 'b')`)
 			cancel()
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s: error %v, want the deadline", what, err)
@@ -231,7 +285,7 @@ func testCancel(t *testing.T, open func() *store.DB) {
 	if err != nil {
 		t.Error(err)
 	}
-	mustExec(t, other, `INSERT INTO parents (id, name) VALUES (1, 'a')`)
+	mustExec(t, other, `INSERT INTO parents (id, name) VALUES (2, 'a')`)
 }
 
 func testVersion(t *testing.T, open func() *store.DB) {
@@ -330,6 +384,48 @@ func testMigrateNewer(t *testing.T, open func() *store.DB) {
 	}
 	if err := db.Migrate(t.Context(), "steps", migrations(step1)); !errors.Is(err, store.ErrNewer) {
 		t.Errorf("error %v, want ErrNewer", err)
+	}
+}
+
+const additive = "-- additive: the suite says so\n"
+
+func testMigrateAdditive(t *testing.T, open func() *store.DB) {
+	db := open()
+	more := additive + "ALTER TABLE steps ADD COLUMN note TEXT NOT NULL DEFAULT 'x'; CREATE TABLE others (n BIGINT PRIMARY KEY); -- new\nCREATE INDEX steps_note ON steps (note);"
+	if err := db.Migrate(t.Context(), "steps", migrations(step1, step2, more, additive+step3)); err != nil {
+		t.Fatal(err)
+	}
+	older := open()
+	for range 2 {
+		if err := older.Migrate(t.Context(), "steps", migrations(step1, step2)); err != nil {
+			t.Fatalf("the version before does not go on: %v", err)
+		}
+	}
+	mustExec(t, older, `INSERT INTO steps (n) VALUES (10)`)
+	want(t, "the sum", text(t, db, `SELECT SUM(n) FROM steps WHERE note = 'x'`), "19")
+	if err := older.Migrate(t.Context(), "steps", migrations(step1, step2+" ")); !errors.Is(err, store.ErrMigrationChanged) {
+		t.Errorf("error %v, want ErrMigrationChanged", err)
+	}
+	if err := db.Migrate(t.Context(), "steps", migrations(step1, step2, more, additive+step3, `DROP TABLE others`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := older.Migrate(t.Context(), "steps", migrations(step1, step2)); !errors.Is(err, store.ErrNewer) {
+		t.Errorf("error %v, want ErrNewer", err)
+	}
+}
+
+func testMigrateNotAdditive(t *testing.T, open func() *store.DB) {
+	db := open()
+	for _, text := range []string{
+		`DROP TABLE steps`, `CREATE UNIQUE INDEX a ON steps (n)`, `ALTER TABLE steps ADD COLUMN a TEXT`, `ALTER TABLE steps RENAME TO stairs`,
+		`CREATE TABLE a (n BIGINT); DELETE FROM steps`, `UPDATE steps SET n = 1`,
+	} {
+		if err := db.Migrate(t.Context(), "steps", migrations(step1, additive+text)); err == nil {
+			t.Errorf("%s was accepted", text)
+		}
+	}
+	if err := db.Migrate(t.Context(), "steps", migrations(step1)); err != nil {
+		t.Error(err)
 	}
 }
 

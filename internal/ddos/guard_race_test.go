@@ -1,0 +1,5 @@
+//go:build race
+
+package ddos_test
+
+const underRace = true

@@ -37,6 +37,7 @@ type File struct {
 	Identity           Identity           `yaml:"identity" doc:"The people who sign in at the OAuth server."`
 	Guardrails         []Guardrail        `yaml:"guardrails" max:"256" doc:"Rules which every operation of every API must satisfy, public ones included."`
 	WAF                WAF                `yaml:"waf" doc:"Rules that look for attacks in the content of requests and answers: the OWASP Core Rule Set and your own."`
+	Shared             *Shared            `yaml:"shared" doc:"Where the nodes of a fleet count limits together, remember what was used once and tell one another. Default: memory of this process."`
 	Fleet              *Fleet             `yaml:"fleet" doc:"Several nodes over one database that are one house. Default: a node of its own, with its keys in the data folder."`
 	Limits             []Limit            `yaml:"limits" max:"32" doc:"Limits of all APIs together. What they count by address, network, asn or country is counted before a request is matched: who looks for doors is counted, too."`
 	LimitHeaders       string             `yaml:"limit_headers" default:"standard" enum:"standard both none" doc:"How callers learn what is left: standard, by RateLimit and RateLimit-Policy of the IETF's draft; both, by X-RateLimit-Limit, -Remaining and -Reset (in seconds) as well; none, by the Retry-After of a refusal alone."`

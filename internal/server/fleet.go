@@ -57,7 +57,13 @@ func keeperOf(ctx context.Context, f *config.File, db *store.DB, changes *auditl
 // join enters this node among those of its database, where the config says that it
 // is one of several, and finds out whether it leads.
 func (h *House) join(ctx context.Context, f *config.File, engine store.SharedConfig) (err error) {
+	if s := f.Shared; s != nil {
+		engine.URL, engine.CA, engine.Prefix = s.URL.Secret, s.CA.Name(), s.Prefix
+	}
 	if h.shared, err = store.OpenShared(ctx, engine); err != nil {
+		if f.Shared != nil {
+			err = config.Errorf(f.Shared.Place, "%v", err)
+		}
 		return err
 	}
 	h.close = append(h.close, h.shared.Close)

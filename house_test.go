@@ -38,7 +38,7 @@ var layers = [][]string{
 
 const (
 	maxFile   = 600  // lines of a file that is not a test
-	maxServer = 1900 // lines of internal/server: everything homeless drifts there
+	maxServer = 2100 // lines of internal/server: everything homeless drifts there
 )
 
 func TestImportsGoDown(t *testing.T) {

@@ -139,7 +139,7 @@ func NewCapacity(cfg CapacityConfig) (*Capacity, error) {
 	count(&cfg.Ceiling, 1000)
 	count(&cfg.Max, cfg.Ceiling)
 	count(&cfg.Min, min(8, cfg.Max))
-	count(&cfg.Initial, max(cfg.Min, min(32, cfg.Max)))
+	count(&cfg.Initial, max(cfg.Min, min(64, cfg.Max)))
 	if cfg.Wait == 0 {
 		cfg.Wait = time.Second
 	}

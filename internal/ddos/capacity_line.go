@@ -56,14 +56,18 @@ func (c *Capacity) wait(ctx context.Context, r *Request) (Token, error) {
 	w := &waiter{r: *r, since: now, done: make(chan struct{})}
 	q := &c.line.levels[r.level()]
 	c.line.mu.Lock()
-	if int(c.queued.Load()) >= c.cfg.Line && !c.makeRoom(r, now) {
-		// What was given back while we looked must not be lost on us.
-		ok := c.queued.Load() == 0 && c.enter(r)
-		c.line.mu.Unlock()
-		if ok {
+	if int(c.queued.Load()) >= c.cfg.Line {
+		// Who goes first has what room there is for all; what is left is kept for
+		// the likes of r, or was given back while we looked.
+		c.serve(now)
+		if c.enter(r) {
+			c.line.mu.Unlock()
 			return c.token(r), nil
 		}
-		return Token{}, c.refuse(r, errFull)
+		if int(c.queued.Load()) >= c.cfg.Line && !c.makeRoom(r, now) {
+			c.line.mu.Unlock()
+			return Token{}, c.refuse(r, errFull)
+		}
 	}
 	hasty := q.hasty(now, c.cfg.Wait)
 	q.push(w, hasty)

@@ -212,6 +212,7 @@ func (c *checker) api(name string, a *API) {
 	if a.Upstream.Audience != "" && a.Upstream.Token != "internal" {
 		c.errorf(a.Upstream.Place, "%s.upstream: audience is of the internal token, but token is %s", at, a.Upstream.Token)
 	}
+	c.concurrency(&a.Upstream, at)
 	for _, scheme := range slices.Sorted(maps.Keys(a.Authenticate)) {
 		w := a.Authenticate[scheme]
 		for _, i := range w.Issuers {

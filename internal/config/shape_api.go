@@ -14,6 +14,7 @@ type API struct {
 	AccessToken  *APIToken             `yaml:"access_token" doc:"What tokens of our own authorization server for this API are like. Default: oauth.access_token."`
 	Metadata     string                `yaml:"resource_metadata" format:"metadata" doc:"URL of this API's protected resource metadata (RFC 9728), named in the challenges of a 401 and 403 so that clients find the authorization server."`
 	Limits       []Limit               `yaml:"limits" max:"32" doc:"How often this API may be called."`
+	Priority     string                `yaml:"priority" default:"default" enum:"critical default sheddable" doc:"What its operations are worth where a service has not room for all: sheddable ones are refused first, and a fifth of the room is kept for critical ones."`
 	Responses    string                `yaml:"responses" default:"off" enum:"off report enforce" doc:"Check answers against the document: report writes what is wrong in the event, enforce answers 502 instead."`
 	Unchecked    string                `yaml:"unchecked_patterns" default:"refuse" enum:"refuse skip" doc:"A pattern of the document that cannot be checked safely (look-around, back reference, too large): refuse the document, or leave that pattern unchecked and say so in check."`
 	UnknownQuery string                `yaml:"unknown_query" default:"refuse" enum:"refuse drop" doc:"What to do with query parameters the document does not name."`
@@ -43,7 +44,8 @@ type Upstream struct {
 	Idle        time.Duration `yaml:"idle" default:"90s" min:"1s" max:"1h" doc:"How long an unused connection is kept."`
 	Health      *Health       `yaml:"health" doc:"Active health checks. Default: none; failing services are noticed by their answers."`
 	Retries     int           `yaml:"retries" default:"1" min:"0" max:"5" doc:"Of requests that are safe to repeat."`
-	MaxInFlight int           `yaml:"max_in_flight" default:"1000" min:"1" max:"1000000" doc:"Requests at once to one service; as many more wait for up to a second, the rest answers 503."`
+	MaxInFlight int           `yaml:"max_in_flight" default:"1000" min:"1" max:"1000000" doc:"Requests at once to one service, answers under way included; as many more wait for up to a second, the rest answers 503. How many it can take is found out, see concurrency: this is the ceiling."`
+	Concurrency Concurrency   `yaml:"concurrency" doc:"Bounds of what the gateway finds out by itself: how many requests whose answer has not begun one service can work at."`
 	Breaker     Breaker       `yaml:"breaker" doc:"When a failing service is left alone."`
 	Host        string        `yaml:"host" default:"upstream" enum:"upstream original" doc:"Host sent to the service: its own, or the caller's."`
 	CA          *Path         `yaml:"ca" doc:"PEM file with the CA certificates that sign the services'. Default: the system's."`
@@ -86,6 +88,7 @@ type Operation struct {
 	Details   []Text         `yaml:"authorization_details" max:"16" doc:"The token must carry authorization_details of one of these types (RFC 9396)."`
 	Bound     bool           `yaml:"sender_constrained" doc:"Only tokens bound to the caller's key are taken."`
 	Limits    []Limit        `yaml:"limits" max:"32" doc:"Limits of this operation, beside the API's."`
+	Priority  string         `yaml:"priority" enum:"critical default sheddable" doc:"What it is worth where the service has not room for all. Default: the API's."`
 	MaxBody   *Size          `yaml:"max_body" min:"0B" max:"1GiB" doc:"Size of a request body. Default: the API's."`
 	GraphQL   *GraphQL       `yaml:"graphql" doc:"The operation is a GraphQL endpoint, POST with JSON: what may be asked there."`
 	Timeout   *time.Duration `yaml:"timeout" min:"10ms" max:"1h" doc:"Until the head of the answer is there. Default: the API's."`

@@ -131,6 +131,8 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 	}
 	p.effectiveWAF(&a, route.Op, add)
 	out.Content = route.Op.Remaining()
+	n := &a.api.Upstream.Concurrency
+	add("room", "", "", a.api.Upstream.Place.String(), "%s priority; %d to %d at a service until their answers begin, %d at first, by what is measured", orElse(a.api.PriorityOf(a.cfg), "default"), *n.Min, *n.Max, *n.Initial)
 	add("forward", "", "", a.api.Upstream.Place.String(), "caller's credential: %s; audience %s", a.api.Upstream.Token, route.Audience)
 	if m := route.Op.CheckResponses(); m != validate.Off {
 		add("validate response", "", "", "", "%s", map[validate.Mode]string{validate.Report: "report", validate.Enforce: "enforce"}[m])

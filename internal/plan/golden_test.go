@@ -33,7 +33,7 @@ apis:
     responses: report
     limits: [{per: address, rate: 20/s}, {id: user, per: principal, rate: 100/min, burst: 20}]
     operations:
-      health: {public: true}
+      health: {public: true, priority: critical}
       listOrders: {grant: orders:read}
       refundOrder:
         grant: orders:refund

@@ -368,7 +368,10 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 	if ways.KeyHeader, err = p.keyHeader(op); err != nil {
 		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
 	}
-	route := &gateway.Route{Op: checks, Policy: policy, Fields: policy.BodyFields(), Params: policy.Params(), Audience: orElse(api.cfg.Upstream.Audience, api.name), Raw: api.raw, Service: api.service, Priority: ddos.Default}
+	route := &gateway.Route{Op: checks, Policy: policy, Fields: policy.BodyFields(), Params: policy.Params(), Audience: orElse(api.cfg.Upstream.Audience, api.name), Raw: api.raw, Service: api.service}
+	if route.Priority, err = ddos.ParsePriority(api.cfg.PriorityOf(cfg)); err != nil {
+		return config.Errorf(api.cfg.Place, "apis.%s: operation %s: %v", api.name, op.ID, err)
+	}
 	if api.fsys == nil {
 		route.Charge = p.File.WAF.Charge
 	}

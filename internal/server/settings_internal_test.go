@@ -28,6 +28,7 @@ apis:
       stream_idle: 61s
       idle: 91s
       max_in_flight: 7
+      concurrency: {min: 2, initial: 4, max: 6}
       retries: 2
       breaker: {failures: 4, open: 11s}
       health: {path: /up, interval: 6s, timeout: 2s, healthy: 2, unhealthy: 4}
@@ -37,6 +38,8 @@ apis:
       key: own.key
       server_name: services.example
       token: none
+    operations:
+      pay: {public: true, priority: critical}
 `), 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +51,7 @@ apis:
 	got := upstreamConfig(f, f.APIs["a"], []string{"X-Theirs", "X-Our-Key"})
 	want := gateway.UpstreamConfig{
 		URLs: []string{"https://one.example", "https://two.example/v2"}, Connect: 3 * time.Second, Timeout: 31 * time.Second,
-		BodyIdle: 61 * time.Second, Idle: 91 * time.Second, MaxInFlight: 7, Retries: 2, Failures: 4, Open: 11 * time.Second,
+		BodyIdle: 61 * time.Second, Idle: 91 * time.Second, MaxInFlight: 7, MinLimit: 2, FirstLimit: 4, MaxLimit: 6, Critical: true, Retries: 2, Failures: 4, Open: 11 * time.Second,
 		Health:       &gateway.HealthCheck{Path: "/up", Interval: 6 * time.Second, Timeout: 2 * time.Second, Healthy: 2, Unhealthy: 4},
 		OriginalHost: true, CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "own.pem"), KeyFile: filepath.Join(dir, "own.key"),
 		ServerName: "services.example", Token: gateway.TokenNone, Credentials: []string{"X-Our-Key", "X-Theirs"},

@@ -208,6 +208,7 @@ func upstreamConfig(f *config.File, api *config.API, credentials []string) gatew
 	slices.Sort(credentials)
 	out := gateway.UpstreamConfig{
 		URLs: config.Values(api.Upstreams), Connect: u.Connect, Timeout: u.Timeout, BodyIdle: u.StreamIdle, Idle: u.Idle, MaxInFlight: u.MaxInFlight,
+		MinLimit: *u.Concurrency.Min, FirstLimit: *u.Concurrency.Initial, MaxLimit: *u.Concurrency.Max, Critical: api.HasCritical(),
 		Retries: u.Retries, Failures: u.Breaker.Failures, Open: u.Breaker.Open, OriginalHost: u.Host == "original",
 		CAFile: u.CA.Name(), CertFile: u.Certificate.Name(), KeyFile: u.Key.Name(), ServerName: u.ServerName,
 		Token: gateway.TokenMode(u.Token), Credentials: slices.Compact(credentials),

@@ -310,6 +310,14 @@ func (c *Capacity) Status() CapacityStatus {
 	return s
 }
 
+// Refused is how many requests found no room, of all classes.
+func (s *CapacityStatus) Refused() (n uint64) {
+	for _, of := range s.Shed {
+		n += of.Requests
+	}
+	return n
+}
+
 var (
 	errFull  = errors.New("the service is at its limit, and the line is full")
 	errSlow  = errors.New("the service is at its limit, and the line too slow")

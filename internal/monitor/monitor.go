@@ -40,6 +40,7 @@ type Upstream struct {
 	API     string
 	URL     string // as configured, without credentials
 	Healthy bool
+	Room    ddos.CapacityStatus
 }
 
 // A Monitor counts events. Its methods may be called by many at once.
@@ -255,10 +256,6 @@ func (m *Monitor) Handler() http.Handler {
 // A sourceCollector asks the Sources when metrics are read.
 type sourceCollector struct{ from Sources }
 
-func upstreamDesc() *prometheus.Desc {
-	return prometheus.NewDesc("gatehouse_upstream_healthy", "1 when the service is used, 0 when it is left out.", []string{"api", "upstream"}, nil)
-}
-
 func plainDesc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
 
 // Describe promises nothing in advance: upstreams come and go with the config.
@@ -274,11 +271,12 @@ func (c *sourceCollector) Collect(out chan<- prometheus.Metric) {
 		out <- metric
 	}
 	if c.from.Upstreams != nil {
-		seen := map[Upstream]bool{}
+		type pair struct{ api, url string }
+		seen := map[pair]bool{}
 		for _, u := range c.from.Upstreams() {
-			key := Upstream{API: u.API, URL: u.URL}
+			key := pair{u.API, u.URL}
 			if !seen[key] { // a pair given twice would fail the whole page
-				gauge(upstreamDesc(), one(u.Healthy), u.API, u.URL)
+				collectUpstream(out, &u)
 			}
 			seen[key] = true
 		}

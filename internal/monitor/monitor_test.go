@@ -15,6 +15,7 @@ import (
 	"time"
 
 	gatehouse "github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/monitor"
 )
 
@@ -48,7 +49,11 @@ func page(t testing.TB, m *monitor.Monitor) string {
 func TestWhatIsExposed(t *testing.T) {
 	m := monitor.New(monitor.Sources{
 		Upstreams: func() []monitor.Upstream {
-			return []monitor.Upstream{{"orders", "http://a:1", true}, {"orders", "http://b:1", false}, {"orders", "http://a:1", true}}
+			room := ddos.CapacityStatus{
+				InFlight: 9, Waiting: 3, Limit: 8, Floor: 20 * time.Millisecond, Latency: 45 * time.Millisecond,
+				Shed: []ddos.ShedCount{{Priority: "sheddable", Claim: "anonymous", Requests: 5}, {Priority: "default", Claim: "new", Requests: 2}},
+			}
+			return []monitor.Upstream{{"orders", "http://a:1", true, room}, {"orders", "http://b:1", false, ddos.CapacityStatus{Limit: 64}}, {"orders", "http://a:1", true, room}}
 		},
 		Record:   func() (int64, int64) { return 512, 1 << 20 },
 		Overflow: func() uint64 { return 3 }, RecordErr: func() error { return errors.New("disk full") },

@@ -270,7 +270,7 @@ func (h *House) services() (out []monitor.Upstream) {
 	}
 	for _, held := range s.Held() {
 		for _, st := range held.Status() {
-			out = append(out, monitor.Upstream{API: held.API, URL: st.Name, Healthy: st.Healthy && !st.Open})
+			out = append(out, monitor.Upstream{API: held.API, URL: st.Name, Healthy: st.Healthy && !st.Open, Room: st.CapacityStatus})
 		}
 	}
 	return out
@@ -288,7 +288,8 @@ func (h *House) status(w io.Writer) error {
 	}
 	for _, u := range s.Held() {
 		for _, st := range u.Status() {
-			_, _ = fmt.Fprintf(w, "service %s: healthy %t, breaker open %t, in flight %d\n", st.Name, st.Healthy, st.Open, st.InFlight)
+			_, _ = fmt.Fprintf(w, "service %s: healthy %t, breaker open %t, in flight %d of %d, in line %d, refused %d\n",
+				st.Name, st.Healthy, st.Open, st.InFlight, st.Limit, st.Waiting, st.Refused())
 		}
 	}
 	for _, err := range []error{h.limiter.SharedErr(), h.limiter.QuotaErr()} { // what can be counted is served

@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"encoding/base32"
+	"encoding/hex"
 	"errors"
 	"net/netip"
 	"net/url"
@@ -150,7 +151,7 @@ func TestAnAuthenticatorAppCountsOnceItIsConfirmed(t *testing.T) {
 	if _, err := h.TOTP(t.Context(), waiting(alice), a.code(0), somewhere); !errors.Is(err, identity.ErrCredentials) {
 		t.Errorf("the code that confirmed signs in: %v", err)
 	}
-	if n := h.count(t, `SELECT COUNT(*) FROM totp WHERE secret LIKE $1 OR secret LIKE $2`, "%"+secret.Reveal()+"%", "%"+string(a.key)+"%"); n != 0 {
+	if n := h.count(t, `SELECT COUNT(*) FROM totp WHERE secret LIKE $1 OR secret LIKE $2`, "%"+secret.Reveal()+"%", "%"+hex.EncodeToString(a.key)+"%"); n != 0 {
 		t.Error("the secret is in the database as it is")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -127,6 +128,10 @@ func (c *conn) forget() error {
 
 // ExecContext runs a statement that gives no rows.
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	args, err := keepableArgs(query, args)
+	if err != nil {
+		return nil, err
+	}
 	s, err := c.statement(ctx, query)
 	if err != nil {
 		return nil, err
@@ -139,6 +144,10 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 
 // QueryContext runs a statement that gives rows.
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	args, err := keepableArgs(query, args)
+	if err != nil {
+		return nil, err
+	}
 	s, err := c.statement(ctx, query)
 	if err != nil {
 		return nil, err
@@ -154,21 +163,39 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	return &keptRows{rows, s}, nil
 }
 
-// CheckNamedValue lets only text through that every engine keeps.
+// CheckNamedValue makes a value one that a statement can have.
 func (c *conn) CheckNamedValue(v *driver.NamedValue) (err error) {
-	if v.Value, err = driver.DefaultParameterConverter.ConvertValue(v.Value); err != nil {
-		return err
-	}
-	return checkText(v.Value)
+	v.Value, err = driver.DefaultParameterConverter.ConvertValue(v.Value)
+	return err
 }
 
-// checkText refuses what PostgreSQL can not keep, on every engine, so that no room
-// grows used to it.
-func checkText(value driver.Value) error {
-	if text, ok := value.(string); ok && (!utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0) {
-		return ErrText
+// keepableArgs refuses what PostgreSQL can not keep as text, on every engine, so
+// that no room grows used to it. Nothing that is kept equals it, so that for who
+// only asks it is NULL, to which nothing is equal: rooms look up what strangers
+// send, and what can not be is not found, like what is not.
+func keepableArgs(query string, args []driver.NamedValue) ([]driver.NamedValue, error) {
+	copied := false
+	for i, v := range args {
+		text, ok := v.Value.(string)
+		if !ok || utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 {
+			continue
+		}
+		if !strings.EqualFold(firstWord(query), "SELECT") {
+			return nil, ErrText
+		}
+		if !copied {
+			args, copied = slices.Clone(args), true
+		}
+		args[i].Value = nil
 	}
-	return nil
+	return args, nil
+}
+
+func firstWord(query string) string {
+	if words := strings.Fields(query); len(words) > 0 {
+		return words[0]
+	}
+	return ""
 }
 
 // Close closes the statements, too.

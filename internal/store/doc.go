@@ -5,7 +5,7 @@
 // which engine it is: SQLite (a file, without cgo) or PostgreSQL (a URL). Rooms bring their own
 // tables as numbered .sql files and speak plain SQL in $1 style, portable to
 // both: times are BIGINT Unix milliseconds, digests are hex TEXT, no dialect
-// words, no NUL in text, one query at a time in a transaction, and after a
+// words, no NUL in text (asked for, it is not found), one query at a time in a transaction, and after a
 // statement that failed the transaction is over.
 //
 // It trusts the folder: who can write there can forge every key, user and

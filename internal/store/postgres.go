@@ -244,7 +244,7 @@ func (c *pgConn) CheckNamedValue(v *driver.NamedValue) (err error) {
 			v.Value = int64(1)
 		}
 	}
-	return checkText(v.Value)
+	return nil
 }
 
 // ResetSession looks whether a connection that was not used for a second is still there.
@@ -256,6 +256,10 @@ func (c *pgConn) ResetSession(ctx context.Context) error {
 
 // ExecContext runs a statement that gives no rows.
 func (c *pgConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	args, err := keepableArgs(query, args)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := bounded(ctx, statementWait)
 	defer cancel()
 	return c.Conn.ExecContext(ctx, query, args)
@@ -263,6 +267,10 @@ func (c *pgConn) ExecContext(ctx context.Context, query string, args []driver.Na
 
 // QueryContext runs a statement that gives rows.
 func (c *pgConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	args, err := keepableArgs(query, args)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := bounded(ctx, statementWait)
 	rows, err := c.Conn.QueryContext(ctx, query, args)
 	if err != nil {

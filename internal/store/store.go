@@ -43,7 +43,7 @@ var (
 	// reads may be outdated, so who caches must stop answering.
 	ErrReplaced = errors.New("the database was replaced or removed while it was open; restart Gatehouse to use the new one")
 	// ErrText tells that a parameter of a statement can not be kept as text: it has
-	// a NUL byte, or is no UTF-8. Nothing in the database equals it.
+	// a NUL byte, or is no UTF-8. A SELECT takes it and finds nothing equal to it.
 	ErrText = errors.New("text with a NUL byte or of bytes that are not UTF-8 can not be kept")
 
 	errLook = errors.New("store: the database is open for reading only")

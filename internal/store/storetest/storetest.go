@@ -222,12 +222,17 @@ func testIncrements(t *testing.T, open func() *store.DB) {
 
 func testText(t *testing.T, open func() *store.DB) {
 	db := migrated(t, open)
+	mustExec(t, db, `INSERT INTO parents (id, name) VALUES (7, 'caf')`)
 	for _, bad := range []string{"a\x00b", "\x00", "caf\xe9", "\xff"} {
 		if err := execute(t.Context(), db, `INSERT INTO parents (id, name) VALUES (1, $1)`, bad); !errors.Is(err, store.ErrText) {
 			t.Errorf("%q: error %v, want ErrText", bad, err)
 		}
+		if err := execute(t.Context(), db, `UPDATE parents SET name = 'x' WHERE name = $1`, bad); !errors.Is(err, store.ErrText) {
+			t.Errorf("an update where there is %q: error %v, want ErrText", bad, err)
+		}
+		want(t, "who has this name", text(t, db, `SELECT COUNT(*) FROM parents WHERE name = $1 OR id = $2`, bad, 7), "1")
 	}
-	want(t, "the count", text(t, db, countParents), "0")
+	want(t, "the count", text(t, db, countParents), "1")
 }
 
 func testValues(t *testing.T, open func() *store.DB) {

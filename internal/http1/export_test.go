@@ -1,6 +1,10 @@
 package http1
 
-import "net/http"
+import (
+	"io"
+	"net/http"
+	"net/netip"
+)
 
 // NewPlain is NewServer without a lane of our own: net/http serves every
 // connection. It is what the lane is compared with.
@@ -16,3 +20,6 @@ func OpenConns(s *Server) int {
 	defer s.table.mu.Unlock()
 	return len(s.table.conns)
 }
+
+// ReadProxy reads a header of the PROXY protocol.
+func ReadProxy(r io.Reader) (from netip.AddrPort, told bool, err error) { return readProxy(r) }

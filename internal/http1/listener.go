@@ -37,9 +37,17 @@ type Config struct {
 	// Trusted tells the addresses of hops that speak for many callers, such as
 	// a load balancer; they are not held to the caps of one address.
 	Trusted func(netip.Addr) bool
-	// Refuse is asked about the address of each connection, before anything of it is
-	// read; one it reports true of is reset. nil refuses nobody.
+	// Refuse is asked about the address of each caller, before anything of its
+	// connection is read; one it reports true of is reset. nil refuses nobody.
 	Refuse func(netip.Addr) bool
+	// From tells who may connect at all; nil: everybody. Others are turned away
+	// before TLS, and learn nothing but that somebody listens.
+	From func(netip.Addr) bool
+	// Proxy tells the proxies that announce whose connection it is by the PROXY
+	// protocol, before its first byte; nil: it is not spoken. From nobody else is a
+	// connection taken then, and none without a header. The address in it is the
+	// caller's for Trusted, Refuse, From, the caps and the handler.
+	Proxy func(netip.Addr) bool
 	// OnRefuse is told of every head that was refused before the handler could
 	// see it, and returns the decision id shown in the answer; and of refused
 	// connections and handshakes, at most ten a second. It must not block.
@@ -205,7 +213,8 @@ func (s *Server) accept(ctx context.Context, feed *listenFeed, conf *tls.Config)
 			}
 		}
 		wait = shortest
-		if s.shutOut(nc, conf != nil) {
+		if p := s.stranger(nc); p != nil {
+			s.turnAway(nc, conf != nil, p)
 			continue
 		}
 		c, err := s.table.admit(nc, &s.cfg)
@@ -214,33 +223,65 @@ func (s *Server) accept(ctx context.Context, feed *listenFeed, conf *tls.Config)
 			_ = nc.Close()
 			continue
 		}
-		switch {
-		case conf != nil:
-			go s.handshake(ctx, feed, c, conf)
-		case s.lane != nil:
-			go s.lane.serve(feed, c, nil)
-		default:
-			feed.give(s.checked(c, false))
+		if s.cfg.Proxy != nil {
+			go s.introduced(ctx, feed, c, conf)
+			continue
 		}
+		s.begin(ctx, feed, c, conf)
 	}
 }
 
-// shutOut ends a connection of somebody who is refused at the door. It is reset: a
-// flood of closed ones would otherwise wait here for its peers.
-func (s *Server) shutOut(nc net.Conn, secure bool) bool {
-	if s.cfg.Refuse == nil {
-		return false
+// begin speaks with a connection that was taken.
+func (s *Server) begin(ctx context.Context, feed *listenFeed, c *listenConn, conf *tls.Config) {
+	switch {
+	case conf != nil:
+		go s.handshake(ctx, feed, c, conf)
+	case s.lane != nil:
+		go s.lane.serve(feed, c, nil)
+	default:
+		feed.give(s.checked(c, false))
 	}
-	a, ok := listenAddr(nc.RemoteAddr())
-	if !ok || !s.cfg.Refuse(a) {
-		return false
+}
+
+// stranger tells why nc is not taken, from where it comes; nil: it is.
+func (s *Server) stranger(nc net.Conn) *gatehouse.Problem {
+	peer, ok := listenAddr(nc.RemoteAddr())
+	switch {
+	case s.cfg.Proxy == nil && ok:
+		return s.unwelcome(peer)
+	case s.cfg.Proxy != nil && ok && s.cfg.Proxy(peer):
+		return nil // it says who is there
+	case s.cfg.Proxy != nil:
+		return &gatehouse.Problem{Kind: gatehouse.Forbidden, Reason: "not_from_proxy"}
+	case s.cfg.From != nil:
+		return &gatehouse.Problem{Kind: gatehouse.Forbidden, Reason: "not_from_edge"}
 	}
-	s.turnedAway(nc, secure, &gatehouse.Problem{Kind: gatehouse.RateLimited, Reason: "banned"})
-	if tc, ok := nc.(*net.TCPConn); ok {
+	return nil
+}
+
+// unwelcome tells why the caller at a may not connect; nil: it may.
+func (s *Server) unwelcome(a netip.Addr) *gatehouse.Problem {
+	switch {
+	case s.cfg.Refuse != nil && s.cfg.Refuse(a):
+		return &gatehouse.Problem{Kind: gatehouse.RateLimited, Reason: "banned"}
+	case s.cfg.From != nil && !s.cfg.From(a):
+		return &gatehouse.Problem{Kind: gatehouse.Forbidden, Reason: "not_from_edge"}
+	}
+	return nil
+}
+
+// turnAway ends a connection that may not be. It is reset: a flood of closed ones
+// would otherwise wait here for its peers.
+func (s *Server) turnAway(nc net.Conn, secure bool, p *gatehouse.Problem) {
+	s.turnedAway(nc, secure, p)
+	raw := nc
+	if c, ok := nc.(*listenConn); ok {
+		raw = c.Conn
+	}
+	if tc, ok := raw.(*net.TCPConn); ok {
 		_ = tc.SetLinger(0)
 	}
 	_ = nc.Close()
-	return true
 }
 
 // handshake does TLS before net/http sees the connection, so that the bytes of

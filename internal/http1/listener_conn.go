@@ -31,7 +31,8 @@ func (t *listenTable) admit(nc net.Conn, cfg *Config) (*listenConn, error) {
 	c := &listenConn{Conn: nc, table: t, idle: cfg.WriteIdle, opened: time.Now()}
 	if ap, ok := listenAddr(nc.RemoteAddr()); ok {
 		c.addr = listenKey(ap)
-		c.exempt = cfg.Trusted != nil && cfg.Trusted(ap)
+		// A proxy's connections are held to the caps of those whom it names.
+		c.exempt = cfg.Proxy != nil || cfg.Trusted != nil && cfg.Trusted(ap)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -132,7 +133,8 @@ type listenConn struct {
 	net.Conn
 	table  *listenTable
 	addr   netip.Addr
-	exempt bool // from the caps of one address: it is a trusted hop
+	exempt bool     // from the caps of one address: it is a trusted hop
+	from   net.Addr // who is behind the proxy; nil: the peer itself is the caller
 	idle   time.Duration
 	opened time.Time
 	closed atomic.Bool
@@ -142,6 +144,14 @@ type listenConn struct {
 
 // NetConn gives the connection beneath, so that who hijacks can reset it.
 func (c *listenConn) NetConn() net.Conn { return c.Conn }
+
+// RemoteAddr is the caller's address: the peer's, or whom a proxy has named.
+func (c *listenConn) RemoteAddr() net.Addr {
+	if c.from != nil {
+		return c.from
+	}
+	return c.Conn.RemoteAddr()
+}
 
 // Close closes the connection and stops counting it.
 func (c *listenConn) Close() error {

@@ -75,6 +75,7 @@ func (c *checker) listeners() {
 		if l.ClientCertificates != nil && l.Plaintext != "" {
 			c.errorf(l.ClientCertificates.Place, "listeners: %s asks for client certificates without tls", l.Address)
 		}
+		c.edge(l)
 		if cc := l.ClientCertificates; cc != nil && (cc.Mode == "any") != (cc.CA == nil) {
 			c.errorf(cc.Place, "listeners: %s: client_certificates needs a ca, or mode: any and none", l.Address)
 		}

@@ -52,7 +52,7 @@ func sameListener(x, y Listener) bool {
 	if c, d := x.ClientCertificates, y.ClientCertificates; c != nil && (c.Mode != d.Mode || c.CA.Name() != d.CA.Name()) {
 		return false
 	}
-	return x.Address == y.Address && (x.Plaintext == "") == (y.Plaintext == "") && sameTLS(x.TLS, y.TLS) &&
+	return x.Address == y.Address && sameFront(&x, &y) && (x.Plaintext == "") == (y.Plaintext == "") && sameTLS(x.TLS, y.TLS) &&
 		slices.Equal(x.TrustedHops, y.TrustedHops) && x.ForwardedHeader == y.ForwardedHeader && x.Timeouts == y.Timeouts && x.Limits == y.Limits
 }
 

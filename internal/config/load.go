@@ -80,7 +80,7 @@ func load(name, dir, abs string, b []byte, from disk) (*File, error) {
 	if err := join(errs); err != nil {
 		return nil, err
 	}
-	f.Digest, f.behind = hex.EncodeToString(digest.Sum(nil)), behind(f.OAuth, f.Identity, f.Admin.Token)
+	f.Digest, f.behind = hex.EncodeToString(digest.Sum(nil)), behind(f.OAuth, f.Identity, f.Admin.Token, f.edges())
 	return f, nil
 }
 

@@ -60,6 +60,8 @@ type Listener struct {
 	ClientCertificates *ClientAuth    `yaml:"client_certificates" doc:"Ask callers for certificates (mutual TLS)."`
 	TrustedHops        []netip.Prefix `yaml:"trusted_hops" max:"256" doc:"Networks of the proxies in front of us, whose word on the caller's address is believed."`
 	ForwardedHeader    string         `yaml:"forwarded_header" default:"x-forwarded-for" enum:"x-forwarded-for forwarded" doc:"The one header in which trusted hops tell the caller's address."`
+	ProxyProtocol      *ProxyProtocol `yaml:"proxy_protocol" doc:"Proxies that say by the PROXY protocol whose connection they pass on."`
+	Edge               *Edge          `yaml:"edge" doc:"The CDN in front of this listener. What did not come through it is refused."`
 	Timeouts           Timeouts       `yaml:"timeouts" doc:"How long a caller may take."`
 	Limits             ListenerLimits `yaml:"limits" doc:"How much a caller may take."`
 	Place              Place          `yaml:"-"`

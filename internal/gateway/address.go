@@ -7,13 +7,16 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/gatehouse-api/gatehouse/internal/networks"
 )
 
 // A Trust knows which hops may say who the caller is. The zero Trust, and nil,
 // believe nobody: the caller is whoever opened the connection.
 type Trust struct {
 	hops   []netip.Prefix
-	header string // the one header read, in canonical form
+	header string        // the one header read, in canonical form
+	from   *networks.Set // more hops
 }
 
 // mostHops bounds the walk through a header whose length the caller chooses.
@@ -62,6 +65,9 @@ func (t *Trust) Trusts(a netip.Addr) bool {
 		return false
 	}
 	a = a.Unmap().WithZone("")
+	if t.from.Of(a).List != "" {
+		return true
+	}
 	for _, p := range t.hops {
 		if p.Contains(a) {
 			return true

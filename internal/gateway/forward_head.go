@@ -32,7 +32,7 @@ func requestFieldStays(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Expect",
 		"Host", "Content-Length", "Forwarded", "Via", "X-Forwarded", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip",
-		"True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Forwarded-For", "Client-Cert", "Client-Cert-Chain", "X-Client-Cert",
+		"True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Cloudfront-Viewer-Address", "Forwarded-For", "Client-Cert", "Client-Cert-Chain", "X-Client-Cert",
 		"Remote-User", "X-Original-Url", "X-Original-Uri", "X-Original-Path", "X-Original-Host", "X-Original-Method", "X-Rewrite-Url", "X-Override-Url", "X-Http-Destinationurl", "X-Host",
 		"X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
 		"X-Request-Id", "Traceparent", "Tracestate":

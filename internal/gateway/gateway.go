@@ -82,7 +82,8 @@ type Snapshot struct {
 	Routes []*Route // by the router's route numbers
 	Authn  *authn.Authenticator
 
-	Networks *networks.Set // what is known about addresses
+	Networks *networks.Set    // what is known about addresses
+	Edges    map[string]*Edge // the CDNs in front of listeners, by the name in [Gateway.OnEdge]
 
 	limits limiting // of all requests: see SetLimits
 	tell   Telling
@@ -116,15 +117,16 @@ type Route struct {
 type Entry struct {
 	g     *Gateway
 	trust *Trust
+	edge  string // "": there is none in front
 }
 
 // On makes the handler of a listener whose trusted hops are trust; nil trusts
 // nobody.
-func (g *Gateway) On(trust *Trust) *Entry { return &Entry{g, trust} }
+func (g *Gateway) On(trust *Trust) *Entry { return &Entry{g: g, trust: trust} }
 
 // ServeHTTP takes one request through the gateway.
 func (e *Entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := e.g.open(w, r, e.trust)
+	x := e.g.open(w, r, e)
 	e.g.close(x, e.g.guarded(r.Context(), x))
 }
 
@@ -144,6 +146,7 @@ type exchange struct {
 	event  gatehouse.Event
 	facts  authz.Input
 	proto  string    // "https" or "http", as the caller speaks it
+	direct error     // it did not come from the edge in front
 	match  [8]string // path parameters, while they are few
 	params []string
 	vals   []any

@@ -156,7 +156,7 @@ func (x *exchange) tellChallenge(decision string) (page []byte, own http.Header)
 
 // guardObserve tells the guard what a request came to.
 func (g *Gateway) guardObserve(x *exchange, refused bool) {
-	if g.Guard == nil {
+	if g.Guard == nil || x.direct != nil { // which came from a place that is the edge's
 		return
 	}
 	g.Guard.Observe(x.facts.Address, ddos.Outcome{
@@ -174,9 +174,10 @@ func faulty(status int) bool {
 }
 
 // Refused counts a request that never became one against who sent it, and records
-// it. What a trusted hop sent is nobody's in particular.
+// it. What a trusted hop sent is nobody's in particular, and neither is a connection
+// which a proxy of ours did not introduce.
 func (e *Entry) Refused(f http1.Refusal) string {
-	if ap, err := netip.ParseAddrPort(f.Address); err == nil && e.g.Guard != nil && !e.trust.Trusts(ap.Addr()) {
+	if ap, err := netip.ParseAddrPort(f.Address); err == nil && e.g.Guard != nil && !e.Trusts(ap.Addr()) && f.Problem.Reason != "bad_proxy_header" {
 		if errors.Is(f.Problem.Err, http1.ErrFull) {
 			e.g.Guard.NoRoom()
 		}
@@ -194,5 +195,5 @@ func (e *Entry) Refuse(tls bool) func(netip.Addr) bool {
 	if e.g.Guard == nil {
 		return nil
 	}
-	return func(a netip.Addr) bool { return !e.trust.Trusts(a) && !e.g.Guard.Arrive(a, tls, time.Now()) }
+	return func(a netip.Addr) bool { return !e.Trusts(a) && !e.g.Guard.Arrive(a, tls, time.Now()) }
 }

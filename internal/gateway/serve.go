@@ -23,6 +23,9 @@ func (g *Gateway) serve(ctx context.Context, x *exchange) error {
 	if err := g.ready(x); err != nil { // 7: what cannot be recorded does not happen
 		return err
 	}
+	if x.direct != nil { // 10: past the edge in front of us
+		return x.direct
+	}
 	if err := g.limit(x, x.snap.limits.at[early]); err != nil { // 9: by address, whatever is asked for
 		x.event.Path = cutPath(x.path())
 		return err
@@ -85,13 +88,13 @@ func (x *exchange) decide() error {
 }
 
 // open begins the record of one request.
-func (g *Gateway) open(w http.ResponseWriter, r *http.Request, trust *Trust) *exchange {
+func (g *Gateway) open(w http.ResponseWriter, r *http.Request, entry *Entry) *exchange {
 	g.Meter.Begin()
 	x := g.pool.Get().(*exchange)
 	x.w, x.r, x.start, x.gate = w, r, time.Now(), g
 	x.snap = g.snapshot.Load()
 	e := &x.event
-	x.facts.Address, e.Address, x.proto = trust.caller(r)
+	x.facts.Address, e.Address, x.proto, x.direct = entry.caller(r, x.snap)
 	x.hold = hold{in: &g.held, limit: cmp.Or(g.MaxHeld, defaultHeld), who: x.facts.Address}
 	e.ID = g.NewID(x.start)
 	e.Time, e.Node = x.start, g.Node

@@ -3,7 +3,6 @@ package networks
 import (
 	"bytes"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,8 +34,7 @@ func open(name string) (*os.File, error) {
 	return f, nil
 }
 
-// readList reads the prefixes of a file and writes what it read to sum.
-func readList(name string, sum io.Writer) ([]netip.Prefix, error) {
+func readAll(name string) ([]byte, error) {
 	f, err := open(name)
 	if err != nil {
 		return nil, err
@@ -45,6 +43,15 @@ func readList(name string, sum io.Writer) ([]netip.Prefix, error) {
 	b, err := io.ReadAll(io.LimitReader(f, mostBytes))
 	if err != nil {
 		return nil, fmt.Errorf("networks: %w", err)
+	}
+	return b, nil
+}
+
+// readList reads the prefixes of a file and writes what it read to sum.
+func readList(name string, sum io.Writer) ([]netip.Prefix, error) {
+	b, err := readAll(name)
+	if err != nil {
+		return nil, err
 	}
 	_, _ = sum.Write(b)
 	return ParseList(name, b)
@@ -228,51 +235,4 @@ func lastOf(p netip.Prefix) netip.Addr {
 	}
 	out, _ := netip.AddrFromSlice(a)
 	return out
-}
-
-// ParseAWS reads the prefixes of one service, such as CLOUDFRONT_ORIGIN_FACING,
-// from ip-ranges.json as AWS publishes it.
-func ParseAWS(name string, b []byte, service string) ([]netip.Prefix, error) {
-	var doc struct {
-		Prefixes []struct {
-			Prefix  string `json:"ip_prefix"`
-			Service string `json:"service"`
-		} `json:"prefixes"`
-		Six []struct {
-			Prefix  string `json:"ipv6_prefix"`
-			Service string `json:"service"`
-		} `json:"ipv6_prefixes"`
-	}
-	if err := json.Unmarshal(b, &doc); err != nil {
-		if se, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return nil, fmt.Errorf("%s:%d: %w", name, 1+bytes.Count(b[:min(int(se.Offset), len(b))], []byte("\n")), err)
-		}
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	var out []netip.Prefix
-	add := func(text, of string) error {
-		if of != service {
-			return nil
-		}
-		p, err := parsePrefix(text)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		out = append(out, p)
-		return nil
-	}
-	for _, p := range doc.Prefixes {
-		if err := add(p.Prefix, p.Service); err != nil {
-			return nil, err
-		}
-	}
-	for _, p := range doc.Six {
-		if err := add(p.Prefix, p.Service); err != nil {
-			return nil, err
-		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%s has no prefixes of the service %s", name, service)
-	}
-	return out, nil
 }

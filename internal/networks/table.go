@@ -27,7 +27,7 @@ func halves(a netip.Addr) (hi, lo uint64, four bool) {
 type table struct {
 	hi, lo []uint64
 	of     []uint32 // of piece n, in Set.of
-	index  []uint32 // of the first piece that begins in this bucket or later
+	index  []uint32 // of the first piece that begins in this bucket or later; nil: there are few
 	six    bool
 }
 
@@ -48,8 +48,11 @@ func (t *table) bucket(hi uint64) int {
 
 // find gives what is known about the address.
 func (t *table) find(hi, lo uint64) uint32 {
-	b := t.bucket(hi)
-	from, to := int(t.index[b]), int(t.index[b+1]) // the first piece behind the address is within
+	from, to := 1, len(t.hi) // the first piece behind the address is within
+	if t.index != nil {
+		b := t.bucket(hi)
+		from, to = int(t.index[b]), int(t.index[b+1])
+	}
 	for from < to {
 		mid := int(uint(from+to) >> 1)
 		if h := t.hi[mid]; h < hi || h == hi && t.lo[mid] <= lo {
@@ -62,6 +65,10 @@ func (t *table) find(hi, lo uint64) uint32 {
 }
 
 func (t *table) seal() {
+	const few = 256
+	if len(t.hi) <= few {
+		return
+	}
 	t.index = make([]uint32, buckets+1)
 	next := 0
 	for b := range t.index {

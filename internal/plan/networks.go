@@ -1,11 +1,16 @@
 package plan
 
 import (
+	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
+	"strings"
 
+	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/networks"
 )
 
@@ -41,4 +46,68 @@ func (p *Plan) watch(file string) {
 	if file != "" && !slices.Contains(p.Watch, file) {
 		p.Watch = append(p.Watch, file)
 	}
+}
+
+// loadEdges makes the edges in front of listeners.
+func (p *Plan) loadEdges(sum io.Writer) error {
+	for i := range p.File.Listeners {
+		l := &p.File.Listeners[i]
+		e := l.Edge
+		if e == nil {
+			continue
+		}
+		cdn, _ := networks.Profile(e.Profile)
+		c := gateway.EdgeConfig{Ranges: cdn.Ranges, Header: cdn.Header, Port: cdn.Port, Certificate: e.ClientCertificate != nil}
+		if e.Ranges != nil {
+			p.watch(e.Ranges.Value)
+			own, err := networks.ReadRanges(e.Ranges.Value)
+			if err != nil {
+				return config.Errorf(e.Ranges.Place, "listeners: %s: edge.ranges: %v", l.Address, err)
+			}
+			c.Ranges = own
+			_, _ = fmt.Fprint(sum, own) // a hash takes everything
+		}
+		if e.AddressHeader != "" {
+			c.Header, c.Port = e.AddressHeader, cdn.Port && strings.EqualFold(e.AddressHeader, cdn.Header)
+		} else if e.Profile == "fastly" {
+			p.warn(e.Place.String(), "edge_header", "listeners: %s: Fastly passes on the %s that a caller sent, unless your service sets it; when it does, write address_header: %s", l.Address, c.Header, c.Header)
+		}
+		if s := e.Secret; s != nil {
+			c.SecretIn, c.Secrets = s.Header, []gatehouse.Secret{s.Value.Secret}
+			if s.Previous != nil {
+				c.Secrets = append(c.Secrets, s.Previous.Secret)
+			}
+		}
+		edge, err := gateway.NewEdge(c)
+		if err != nil {
+			return config.Errorf(e.Place, "listeners: %s: %v", l.Address, err)
+		}
+		if p.Snapshot.Edges == nil {
+			p.Snapshot.Edges = map[string]*gateway.Edge{}
+		}
+		if p.Snapshot.Edges[EdgeName(l)] != nil {
+			return config.Errorf(e.Place, "listeners: %s: two listeners of one address cannot each have an edge", l.Address)
+		}
+		p.Snapshot.Edges[EdgeName(l)] = edge
+	}
+	return nil
+}
+
+// EdgeName is the name of l's edge in a snapshot.
+func EdgeName(l *config.Listener) string { return l.Address }
+
+// Hops lists who speaks for many callers at some listener: trusted hops, proxies that
+// announce them, edges.
+func (p *Plan) Hops() (out []netip.Prefix) {
+	for i := range p.File.Listeners {
+		l := &p.File.Listeners[i]
+		out = append(out, l.TrustedHops...)
+		if l.ProxyProtocol != nil {
+			out = append(out, l.ProxyProtocol.From...)
+		}
+	}
+	for _, e := range p.Snapshot.Edges {
+		out = append(out, e.Ranges()...)
+	}
+	return out
 }

@@ -144,7 +144,7 @@ func compile(path string, rules bool, at *Plan, edit func(*config.File)) (*Plan,
 		}
 	}
 	var errs []error
-	if err := p.loadNetworks(sum); err != nil {
+	if err := errors.Join(p.loadNetworks(sum), p.loadEdges(sum)); err != nil {
 		errs = append(errs, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.APIs)) {

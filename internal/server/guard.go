@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"sync"
@@ -75,13 +74,9 @@ func (r *runner) openKernel(ctx context.Context, bound []Bound) (end func()) {
 		r.log.Error("ddos.nftables: bans hold where connections are accepted, not in the kernel", slog.Any("error", err))
 		return func() {}
 	}
-	var hops []netip.Prefix // who speaks for many callers
-	for i := range f.Listeners {
-		hops = append(hops, f.Listeners[i].TrustedHops...)
-	}
 	var done sync.WaitGroup
 	ctx, stop := context.WithCancel(ctx)
-	done.Go(func() { r.guard.Drop(ctx, table, hops, r.log) })
+	done.Go(func() { r.guard.Drop(ctx, table, r.plan.Hops(), r.log) })
 	return func() {
 		stop()
 		done.Wait()

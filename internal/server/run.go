@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -195,6 +196,7 @@ func (r *runner) take(ctx context.Context, p *plan.Plan) error {
 	r.meter.Configure(p.Digest, p.Operations())
 	r.guard.Configure(p.Guard())
 	r.describe(r.o.Version, p.Digest, nil)
+	p.Snapshot.KeepEdges(r.gate.Current())
 	if old := r.gate.Swap(p.Snapshot); old != nil {
 		release(old)
 	}
@@ -259,8 +261,12 @@ func (r *runner) listen(ctx context.Context) (bound []Bound, serve []func() erro
 		}
 		open = append(open, nl)
 		entry := r.gate.On(trust)
+		if l.Edge != nil {
+			entry = r.gate.OnEdge(plan.EdgeName(l))
+		}
 		bounds := frontBounds(l)
-		bounds.Trusted, bounds.Refuse, bounds.OnRefuse, bounds.Log = trust.Trusts, entry.Refuse(conf != nil), entry.Refused, r.log
+		bounds.Trusted, bounds.From, bounds.Refuse, bounds.OnRefuse, bounds.Log = entry.Trusts, entry.From, entry.Refuse(conf != nil), entry.Refused, r.log
+		bounds.Proxy = announcers(l)
 		front := http1.NewServer(bounds, entry)
 		r.servers = append(r.servers, front)
 		serve = append(serve, served(front, nl, conf))
@@ -313,6 +319,16 @@ func served(s *http1.Server, l net.Listener, conf *tls.Config) func() error {
 	}
 }
 
+// announcers tells who speaks the PROXY protocol to l; nil: nobody does.
+func announcers(l *config.Listener) func(netip.Addr) bool {
+	if l.ProxyProtocol == nil {
+		return nil
+	}
+	return func(a netip.Addr) bool {
+		return slices.ContainsFunc(l.ProxyProtocol.From, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+}
+
 func prefixes(in []netip.Prefix) (out []string) {
 	for _, p := range in {
 		out = append(out, p.String())
@@ -336,6 +352,12 @@ func (r *runner) tls(ctx context.Context, l *config.Listener) (*tls.Config, *pki
 			if clients.Pool, err = pki.ReadPool(c.CA.Value); err != nil {
 				return nil, nil, err
 			}
+		}
+	}
+	if e := l.Edge; e != nil && e.ClientCertificate != nil {
+		clients.Mode = pki.ClientsRequired
+		if clients.Pool, err = pki.ReadPool(e.ClientCertificate.CA.Value); err != nil {
+			return nil, nil, err
 		}
 	}
 	conf, err := pki.ServerConfig(source, clients)

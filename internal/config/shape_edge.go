@@ -36,8 +36,8 @@ type EdgeSecret struct {
 	Place    Place   `yaml:"-"`
 }
 
-// notForSecrets are headers that mean something else.
-const notForSecrets = " host content-length content-type transfer-encoding connection authorization cookie x-forwarded-for forwarded "
+// takenHeaders are those that mean something else.
+const takenHeaders = " host content-length content-type transfer-encoding connection authorization cookie x-forwarded-for forwarded "
 
 func (c *checker) edge(l *Listener) {
 	if p := l.ProxyProtocol; p != nil && slices.ContainsFunc(p.From, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
@@ -66,7 +66,7 @@ func (c *checker) edge(l *Listener) {
 	if s == nil {
 		return
 	}
-	if strings.Contains(notForSecrets, " "+strings.ToLower(s.Header)+" ") || strings.EqualFold(s.Header, e.AddressHeader) {
+	if strings.Contains(takenHeaders, " "+strings.ToLower(s.Header)+" ") || strings.EqualFold(s.Header, e.AddressHeader) {
 		c.errorf(s.Place, "listeners: %s: edge.secret.header: %s means something else; choose one of your own", l.Address, s.Header)
 	}
 	for _, v := range []*Secret{s.Value, s.Previous} {

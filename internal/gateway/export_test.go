@@ -34,3 +34,12 @@ func (t *Trust) Proto(r *http.Request) string {
 	_, _, proto := t.caller(r)
 	return proto
 }
+
+// Caller is the address of r's caller, and what it speaks.
+func (e *Edge) Caller(r *http.Request) (netip.Addr, string, error) {
+	address, text, proto, err := e.caller(r)
+	if text != address.String() {
+		panic("two texts of one address: " + text)
+	}
+	return address, proto, err
+}

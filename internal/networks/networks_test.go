@@ -105,7 +105,7 @@ func TestATableAgreesWithALookThroughThePrefixes(t *testing.T) {
 		lists := make([]networks.List, 1+next(6))
 		for i := range lists {
 			lists[i].Name = fmt.Sprint("l", i)
-			for range next(40) {
+			for range next(200) {
 				a := address()
 				p, _ := a.Prefix(a.BitLen() - int(next(uint64(a.BitLen())+1))/int(1+next(8)))
 				lists[i].Prefixes = append(lists[i].Prefixes, p)

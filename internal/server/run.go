@@ -117,9 +117,9 @@ func (r *runner) run(ctx context.Context) error {
 	r.announce(bound)
 	defer r.openKernel(serving, bound)()
 	r.tell("READY=1")
+	drain := r.plan.File.Drain // before anybody may put another plan there
 	done.Go(func() { r.watch(serving) })
 	done.Go(func() { r.beat(serving) })
-	drain := r.plan.File.Drain
 	select {
 	case <-ctx.Done():
 		r.tell("STOPPING=1")

@@ -297,11 +297,64 @@ config:
 		}
 	}
 	// The config of the chart is one the gateway takes, where the chart puts it.
-	data, _ := manifests(t, one)["ConfigMap"]["data"].(map[string]any)
-	text, _ := data["gatehouse.yaml"].(string)
+	for rendered, secrets := range map[string][]string{one: {"admin-token"}, many: {"admin-token", "database", "shared", "house"}} {
+		data, _ := manifests(t, rendered)["ConfigMap"]["data"].(map[string]any)
+		text, _ := data["gatehouse.yaml"].(string)
+		files := map[string]string{"gatehouse.yaml": text + deployAPIs, "openapi.yaml": deployDocument}
+		for _, name := range secrets {
+			files["secrets/"+name] = "s3cret-of-the-operator, and long enough\n"
+		}
+		deployCheck(t, files)
+	}
+}
+
+func TestTheComposeFilesConfigIsOneTheGatewayTakes(t *testing.T) {
 	dir := t.TempDir()
-	text = strings.NewReplacer("/etc/gatehouse", dir, "/var/lib/gatehouse", dir+"/data").Replace(text) + deployAPIs
-	for name, body := range map[string]string{"gatehouse.yaml": text, "openapi.yaml": deployDocument, "secrets/admin-token": "s3cret-of-the-operator\n"} {
+	files := map[string]string{"apis/orders.yaml": strings.ReplaceAll(deployAPIs, "./openapi.yaml", "../openapi.yaml"), "openapi.yaml": deployDocument}
+	for _, name := range []string{"setup.sh", "gatehouse.yaml", "compose.yaml"} {
+		b, err := os.ReadFile(filepath.Join("deploy/compose", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(b)
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setup := func() ([]byte, error) {
+		return exec.CommandContext(t.Context(), "sh", filepath.Join(dir, "setup.sh")).CombinedOutput()
+	}
+	if out, err := setup(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := setup(); err == nil {
+		t.Errorf("secrets that are there are made anew\n%s", out)
+	}
+	secrets, err := filepath.Glob(filepath.Join(dir, "secrets/node/*"))
+	if err != nil || len(secrets) == 0 {
+		t.Fatal(secrets, err)
+	}
+	for _, name := range secrets { // where compose.yaml puts them
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files["secrets/"+filepath.Base(name)] = string(b)
+	}
+	if !strings.Contains(files["compose.yaml"], "./secrets/node:/etc/gatehouse/secrets:ro") {
+		t.Error("compose.yaml has the secrets elsewhere")
+	}
+	deployCheck(t, files)
+}
+
+// deployCheck has the program check these files, as if their folder were /etc/gatehouse.
+func deployCheck(t *testing.T, files map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, body := range files {
+		if strings.HasSuffix(name, ".yaml") {
+			body = strings.NewReplacer("/etc/gatehouse", dir, "/var/lib/gatehouse", dir+"/data").Replace(body)
+		}
 		name = filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 			t.Fatal(err)
@@ -317,6 +370,6 @@ config:
 	cmd := exec.CommandContext(t.Context(), filepath.Join(program, "gatehouse"), "check")
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("check: %v\n%s\n%s", err, out, text)
+		t.Errorf("check: %v\n%s\n%s", err, out, files["gatehouse.yaml"])
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/plan"
 	"github.com/gatehouse-api/gatehouse/internal/posture"
 	"github.com/gatehouse-api/gatehouse/internal/server"
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 type proveCmd struct {
@@ -103,10 +104,9 @@ func (c *proveOAuthCmd) config(ctx context.Context, cli *cli, std *stdio) (cfg *
 			roots = []string{filepath.Join(f.Data.Value, "ca", "ca.pem")}
 		}
 		if !c.Outside && c.Client == "" {
-			db, err := os.OpenFile(filepath.Join(f.Data.Value, "gatehouse.db"), os.O_RDWR, 0)
+			err := writable(server.Database(f))
 			switch {
 			case err == nil:
-				_ = db.Close()
 				o, err := server.OpenOffice(ctx, cli.Config)
 				if err != nil {
 					return nil, nil, err
@@ -123,6 +123,19 @@ func (c *proveOAuthCmd) config(ctx context.Context, cli *cli, std *stdio) (cfg *
 		return nil, nil, errors.Join(err, done())
 	}
 	return cfg, done, nil
+}
+
+// writable finds out whether this user may write to a database that is a file; a
+// server says so itself.
+func writable(at store.Config) error {
+	if at.Path == "" {
+		return nil
+	}
+	file, err := os.OpenFile(at.Path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // transport trusts the system's CAs and those of the files there are.

@@ -36,6 +36,7 @@ func (f *File) check() []*Error {
 	c.certificates()
 	c.guardrails()
 	c.waf()
+	c.database()
 	c.fleet()
 	if len(f.APIs) == 0 && f.OAuth == nil {
 		c.errorf(f.Place, "there are neither apis nor oauth; a gateway needs something to guard")

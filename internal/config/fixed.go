@@ -26,6 +26,9 @@ func (f *File) Fixed(b *File) string {
 		(x.Token == nil) != (y.Token == nil) || x.Token != nil && !x.Token.Equal(y.Token.Reveal()) {
 		out = append(out, "admin")
 	}
+	if !f.Database.same(b.Database) {
+		out = append(out, "database")
+	}
 	if !f.Shared.same(b.Shared) {
 		out = append(out, "shared")
 	}

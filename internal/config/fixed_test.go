@@ -13,8 +13,8 @@ func TestASettingThatWaitsForTheNextStartIsNamed(t *testing.T) {
 apis: {a: {openapi: a.yaml, upstreams: ["http://127.0.0.1:1"]}}
 `
 	dir := t.TempDir()
-	for _, name := range []string{"one.token", "two.token"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("0123456789abcdef-"+name), 0o600); err != nil {
+	for _, name := range []string{"one.token", "two.token", "house.token"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("0123456789abcdef-0123456789abcdef-"+name), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -31,6 +31,7 @@ apis: {a: {openapi: a.yaml, upstreams: ["http://127.0.0.1:1"]}}
 		return f
 	}
 	listener := func(rest string) string { return "listeners: [{address: '127.0.0.1:8443'" + rest + "}]" }
+	const house = "fleet: {key: '${file:house.token}'}\n"
 	for _, tt := range []struct{ name, before, after, want string }{
 		{"nothing changed but the lines", listener(""), "# moved\n\n" + listener(""), ""},
 		{"client certificates", listener(""), listener(", client_certificates: {ca: ca.pem}"), "listeners"},
@@ -48,6 +49,8 @@ apis: {a: {openapi: a.yaml, upstreams: ["http://127.0.0.1:1"]}}
 		{"another token", "admin: {token: '${file:one.token}'}", "admin: {token: '${file:two.token}'}", "admin"},
 		{"TLS for the operator", "", "admin: {tls: {self: [localhost]}}", "admin"},
 		{"how long events are kept", "", "events: {keep: 5}", "events"},
+		{"where the database is", house + "database: {url: '${file:one.token}'}", house + "database: {url: '${file:two.token}'}", "database"},
+		{"that there is a fleet", "", house, "fleet"},
 		{"two of them", "", "environment: test\nevents: {path: ./elsewhere}", "events, environment"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

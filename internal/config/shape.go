@@ -23,7 +23,7 @@ import (
 type File struct {
 	Version            int                `yaml:"gatehouse" required:"true" min:"1" max:"1" doc:"Version of this file's format: 1."`
 	Environment        string             `yaml:"environment" default:"live" format:"environment" doc:"Names this environment in API keys: gk_live_…"`
-	Data               Path               `yaml:"data" default:"./data" doc:"Folder for the database, the local CA and the events."`
+	Data               Path               `yaml:"data" default:"./data" doc:"Folder for the database, unless there is a database of its own, the local CA and the events."`
 	Include            []Text             `yaml:"include" max:"64" doc:"Files or globs, relative to this file, which hold only apis and tests: one file for each API's team."`
 	Listeners          []Listener         `yaml:"listeners" max:"64" doc:"Where callers connect. Default: 127.0.0.1:8443 with a certificate of our own CA."`
 	Admin              Admin              `yaml:"admin" doc:"Where /healthz, /livez, /readyz and /metrics are served: never on a caller's listener."`
@@ -37,6 +37,7 @@ type File struct {
 	Identity           Identity           `yaml:"identity" doc:"The people who sign in at the OAuth server."`
 	Guardrails         []Guardrail        `yaml:"guardrails" max:"256" doc:"Rules which every operation of every API must satisfy, public ones included."`
 	WAF                WAF                `yaml:"waf" doc:"Rules that look for attacks in the content of requests and answers: the OWASP Core Rule Set and your own."`
+	Database           *Database          `yaml:"database" doc:"Where API keys, clients, people, grants, quotas and bans are kept for several nodes. Default: a file in data, for one node."`
 	Shared             *Shared            `yaml:"shared" doc:"Where the nodes of a fleet count limits together, remember what was used once and tell one another. Default: memory of this process."`
 	Fleet              *Fleet             `yaml:"fleet" doc:"Several nodes over one database that are one house. Default: a node of its own, with its keys in the data folder."`
 	Limits             []Limit            `yaml:"limits" max:"32" doc:"Limits of all APIs together. What they count by address, network, asn or country is counted before a request is matched: who looks for doors is counted, too."`

@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 
 	"github.com/gatehouse-api/gatehouse/internal/admin"
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
@@ -87,14 +85,16 @@ func OpenOffice(ctx context.Context, path string) (_ *Office, err error) {
 // Close closes the database.
 func (o *Office) Close() error { return o.db.Close() }
 
-// LintClients holds the clients in the data folder of a config against its profile,
+// LintClients holds the clients in the database of a config against its profile,
 // and changes nothing there. Where there is no database there are no clients.
 func LintClients(ctx context.Context, p *plan.Plan) (found []plan.Finding, err error) {
-	name := filepath.Join(p.File.Data.Value, "gatehouse.db")
-	if _, err := os.Stat(name); p.File.OAuth == nil || errors.Is(err, fs.ErrNotExist) {
+	if p.File.OAuth == nil {
 		return nil, nil
 	}
-	db, err := store.Look(ctx, store.Config{Path: name})
+	db, err := openDatabase(ctx, p.File, store.Look)
+	if p.File.Database == nil && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

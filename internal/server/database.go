@@ -1,0 +1,27 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/store"
+)
+
+// Database says where the database of a config is: on its server, or in its data folder.
+func Database(f *config.File) store.Config {
+	if f.Database != nil {
+		return store.Config{URL: f.Database.URL.Secret}
+	}
+	return store.Config{Path: filepath.Join(f.Data.Value, "gatehouse.db")}
+}
+
+// openDatabase opens it by open, which is [store.Open] or [store.Look].
+func openDatabase(ctx context.Context, f *config.File, open func(context.Context, store.Config) (*store.DB, error)) (*store.DB, error) {
+	db, err := open(ctx, Database(f))
+	if err != nil && f.Database != nil {
+		return nil, fmt.Errorf("%s: database: %w", f.Database.Place, err)
+	}
+	return db, err
+}

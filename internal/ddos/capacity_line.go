@@ -88,7 +88,7 @@ func (c *Capacity) wait(ctx context.Context, r *Request) (Token, error) {
 		q.remove(w)
 		c.queued.Add(-1)
 	}
-	if now := c.now(); ctx.Err() == nil && (waiting || w.taken || now-w.since > c.cfg.Wait/2) {
+	if now := c.now(); ctx.Err() == nil && (waiting || w.taken || now-w.since > c.cfg.Wait*3/4) {
 		q.vain, q.failed = now, true
 	}
 	c.line.mu.Unlock()
@@ -113,7 +113,7 @@ func (c *Capacity) patience(hasty bool) time.Duration {
 	if !hasty {
 		return c.cfg.Wait
 	}
-	return min(c.cfg.Wait, max(c.cfg.Wait/8, 2*time.Duration(c.pace.shownFloor.Load())))
+	return min(c.cfg.Wait, max(c.cfg.Wait/4, 2*time.Duration(c.pace.shownFloor.Load())))
 }
 
 // hasty reports whether waiting was in vain lately.

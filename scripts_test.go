@@ -213,6 +213,9 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 			if v := ts.Getenv(k); v != "" {
 				return v
 			}
+			if strings.Contains(k, ":") { // ${file:…} is the config's own
+				return "${" + k + "}"
+			}
 			return "$" + k
 		})
 		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))

@@ -286,3 +286,9 @@ func (s *PostgresServer) remove() {
 	_ = os.RemoveAll(s.dir)
 	_ = s.life.Close()
 }
+
+// HasPostgres: the machine has it, and [Postgres] skips nothing.
+func HasPostgres() bool {
+	_, err := findPostgres()
+	return err == nil
+}

@@ -1,0 +1,345 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Room is who owns tables: its name and its migrations.
+type Room struct {
+	Name       string
+	Migrations fs.FS
+}
+
+var (
+	// ErrNotEmpty tells that a database has rows, which are not written over.
+	ErrNotEmpty = errors.New("the database is not empty")
+	// ErrForeign tells that a database has tables which are not Gatehouse's.
+	ErrForeign = errors.New("the database has tables that are not Gatehouse's: give it one of its own")
+	// ErrDiffers tells that what was read back is not what was written.
+	ErrDiffers = errors.New("what is in the database is not what was written; nothing was changed")
+)
+
+// rooms reads what was migrated, by room.
+func (db *DB) rooms(ctx context.Context, tx *sql.Tx) (all []RoomLog, err error) {
+	for _, table := range []string{"schema_migrations", "schema_additive"} {
+		if n, err := db.hasTable(ctx, tx, table); err != nil || n == 0 {
+			return nil, err
+		}
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT m.room, m.version, m.name, m.sha256, m.applied,
+		(SELECT COUNT(*) FROM schema_additive a WHERE a.room = m.room AND a.version = m.version) FROM schema_migrations m ORDER BY m.room, m.version`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var room string
+		var m Applied
+		var additive int64
+		if err := rows.Scan(&room, &m.Version, &m.Name, &m.SHA256, &m.Applied, &additive); err != nil {
+			return nil, err
+		}
+		m.Additive = additive > 0
+		if len(all) == 0 || all[len(all)-1].Room != room {
+			all = append(all, RoomLog{Room: room})
+		}
+		at := &all[len(all)-1]
+		at.Migrations = append(at.Migrations, m)
+	}
+	return all, rows.Err()
+}
+
+// A plannedRoom is what is known here of a room, and how much of it elsewhere.
+type plannedRoom struct {
+	name  string
+	list  []migration
+	have  int       // how many of list
+	newer []Applied // what is not known here
+}
+
+// planned holds what is known here against what was migrated. It fails with
+// [ErrMigrationChanged], and when something is missing from the record.
+func planned(rooms []Room, logs []RoomLog) (out []plannedRoom, err error) {
+	for _, l := range logs {
+		if !slices.ContainsFunc(rooms, func(r Room) bool { return r.Name == l.Room }) {
+			out = append(out, plannedRoom{name: l.Room, newer: l.Migrations})
+		}
+	}
+	for _, r := range rooms {
+		p := plannedRoom{name: r.Name}
+		if p.list, err = readMigrations(r.Migrations); err != nil {
+			return nil, fmt.Errorf("%s: %w", r.Name, err)
+		}
+		if i := slices.IndexFunc(logs, func(l RoomLog) bool { return l.Room == r.Name }); i >= 0 {
+			for n, m := range logs[i].Migrations {
+				switch {
+				case n >= len(p.list):
+					p.newer = append(p.newer, m)
+				case m.Version != n+1:
+					return nil, fmt.Errorf("%s: migration %04d is missing from the record", r.Name, n+1)
+				case m.SHA256 != p.list[n].sum:
+					return nil, fmt.Errorf("%s: %s: %w", r.Name, m.Name, ErrMigrationChanged)
+				default:
+					p.have++
+				}
+			}
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// A blueprint is what the tables of migrations are and have in them before anybody
+// has changed anything.
+type blueprint struct {
+	tables []Table
+	sums   []TableSum
+}
+
+// draw makes it, in a database of its own. Full: of all migrations known here, not of
+// those that were applied.
+func draw(ctx context.Context, plan []plannedRoom, full bool) (b *blueprint, err error) {
+	dir, err := os.MkdirTemp("", "gatehouse-db-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	db, err := Open(ctx, Config{Path: filepath.Join(dir, "empty.db")})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	b = &blueprint{}
+	sums := &tally{}
+	err = db.Write(ctx, func(tx *sql.Tx) error {
+		for _, p := range plan {
+			list := p.list[:p.have]
+			if full {
+				list = p.list
+			}
+			if err := migrate(ctx, tx, p.name, list); err != nil {
+				return err
+			}
+		}
+		if b.tables, err = db.own(ctx, tx); err != nil {
+			return err
+		}
+		return feed(ctx, tx, b.tables, sums)
+	})
+	b.sums = sums.sums
+	return b, err
+}
+
+// empty: db has no table but those of the blueprint, and in them what is there.
+func (b *blueprint) empty(ctx context.Context, db *DB, tx *sql.Tx) (there []Table, err error) {
+	if there, err = db.own(ctx, tx); err != nil {
+		return nil, err
+	}
+	var foreign, filled []string
+	for _, t := range there {
+		i := slices.IndexFunc(b.sums, func(s TableSum) bool { return s.Name == t.Name })
+		if i < 0 {
+			foreign = append(foreign, t.Name)
+			continue
+		}
+		var rows int64
+		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM "`+t.Name+`"`).Scan(&rows); err != nil {
+			return nil, err
+		}
+		same := rows == b.sums[i].Rows
+		if same && rows > 0 {
+			now := &tally{}
+			if err := feed(ctx, tx, []Table{t}, now); err != nil {
+				return nil, err
+			}
+			same = now.sums[0] == b.sums[i]
+		}
+		if !same {
+			filled = append(filled, fmt.Sprintf("%s: %d", t.Name, rows))
+		}
+	}
+	switch {
+	case len(foreign) > 0:
+		return nil, fmt.Errorf("%s: %w", strings.Join(foreign, ", "), ErrForeign)
+	case len(filled) > 0:
+		return there, fmt.Errorf("%w (%s)", ErrNotEmpty, strings.Join(filled, ", "))
+	}
+	return there, nil
+}
+
+// A Transfer says how content comes into a database.
+type Transfer struct {
+	Rooms []Room // all there are
+	Tell  Progress
+	By    string // version of Gatehouse
+
+	// Keep is the file to which a database that is not empty is backed up before it
+	// is replaced, in the same transaction. Empty: such a one is refused.
+	Keep string
+}
+
+// Restore puts what a backup holds into db, which must be empty unless t.Keep says
+// otherwise: tables by the same migrations, the rows, then what is newer here. All of
+// it is one transaction, in which everything is read back before it is committed. A
+// gateway must not be at work on db: it would go on with what it knows.
+func (db *DB) Restore(ctx context.Context, d *DumpFile, t Transfer) (sums []TableSum, err error) {
+	sums, err = db.take(ctx, d.Rooms, t, d.Tables, func(ctx context.Context, to sink) error { return d.read(ctx, to) })
+	if err != nil {
+		return nil, fmt.Errorf("store: restore: %w", err)
+	}
+	return sums, nil
+}
+
+// CopyFrom puts what another database holds into db, as Restore does.
+func (db *DB) CopyFrom(ctx context.Context, from *DB, t Transfer) (sums []TableSum, err error) {
+	ctx, beat, stop := patient(ctx, longLoad)
+	defer stop()
+	err = transact(ctx, from.reader, from.reading(), func(tx *sql.Tx) error {
+		logs, err := from.rooms(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if len(logs) == 0 {
+			return fmt.Errorf("%s is no database of Gatehouse", from.sqlEngine)
+		}
+		tables, err := from.own(ctx, tx)
+		if err != nil {
+			return err
+		}
+		before := &tally{beat: beat}
+		if err := feed(ctx, tx, tables, before); err != nil {
+			return err
+		}
+		sums, err = db.take(ctx, logs, t, before.sums, func(ctx context.Context, to sink) error { return feed(ctx, tx, tables, to) })
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: copy: %w", err)
+	}
+	return sums, nil
+}
+
+// take loads what content gives. Want is what it must be.
+func (db *DB) take(ctx context.Context, logs []RoomLog, t Transfer, want []TableSum, content func(context.Context, sink) error) ([]TableSum, error) {
+	plan, err := planned(t.Rooms, logs)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range plan {
+		if len(p.newer) > 0 {
+			return nil, fmt.Errorf("%s: %s: %w", p.name, p.newer[0].Name, ErrNewer)
+		}
+	}
+	clean, err := draw(ctx, plan, true)
+	if err != nil {
+		return nil, err
+	}
+	ctx, beat, stop := patient(ctx, longLoad)
+	defer stop()
+	var sums []TableSum
+	err = db.write(ctx, db.migrating(), func(tx *sql.Tx) error {
+		if err := db.lockMigrations(ctx, tx); err != nil {
+			return err
+		}
+		there, err := clean.empty(ctx, db, tx)
+		if errors.Is(err, ErrNotEmpty) && t.Keep != "" {
+			err = writeDump(t.Keep, func(w io.Writer) error {
+				_, err := db.dump(ctx, tx, w, t.By, &tally{beat: beat})
+				return err
+			})
+		}
+		if err != nil {
+			return err
+		}
+		if err := db.clear(ctx, tx, there); err != nil {
+			return err
+		}
+		sums, err = db.fill(ctx, tx, plan, &tally{tell: t.Tell, beat: beat}, content)
+		if err == nil {
+			err = same(want, sums)
+		}
+		if err != nil {
+			return err
+		}
+		for _, p := range plan {
+			if err := migrate(ctx, tx, p.name, p.list); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+		}
+		return nil
+	})
+	return sums, err
+}
+
+// clear takes the tables away, and the record of their migrations.
+func (db *DB) clear(ctx context.Context, tx *sql.Tx, tables []Table) error {
+	for _, t := range slices.Backward(tables) {
+		if _, err := tx.ExecContext(ctx, `DROP TABLE "`+t.Name+`"`); err != nil {
+			return err
+		}
+	}
+	for _, q := range []string{`DELETE FROM schema_migrations`, `DELETE FROM schema_additive`} {
+		if _, err := tx.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill makes the tables anew, as they were where the content is from, puts it in,
+// and reads it back.
+func (db *DB) fill(ctx context.Context, tx *sql.Tx, plan []plannedRoom, through *tally, content func(context.Context, sink) error) ([]TableSum, error) {
+	for _, p := range plan {
+		if err := migrate(ctx, tx, p.name, p.list[:p.have]); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	tables, err := db.own(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range slices.Backward(tables) { // rows that migrations made
+		if _, err := tx.ExecContext(ctx, `DELETE FROM "`+t.Name+`"`); err != nil {
+			return nil, err
+		}
+	}
+	l := &loader{ctx: ctx, tx: tx, tables: tables}
+	through.next = l
+	if err := content(ctx, through); err != nil {
+		return nil, err
+	}
+	if len(l.fed) != len(tables) {
+		return nil, fmt.Errorf("%w: it has %d tables, after the same migrations there are %d", ErrDump, len(l.fed), len(tables))
+	}
+	back := &tally{beat: through.beat}
+	if err := feed(ctx, tx, tables, back); err != nil {
+		return nil, err
+	}
+	return back.sums, same(through.sums, back.sums)
+}
+
+// same compares what two databases hold, in whatever order.
+func same(want, have []TableSum) error {
+	for _, w := range want {
+		i := slices.IndexFunc(have, func(s TableSum) bool { return s.Name == w.Name })
+		if i < 0 {
+			return fmt.Errorf("table %s: %w", w.Name, ErrDiffers)
+		}
+		if have[i] != w {
+			return fmt.Errorf("table %s has %d rows (%.16s), not %d (%.16s): %w", w.Name, have[i].Rows, have[i].Digest, w.Rows, w.Digest, ErrDiffers)
+		}
+	}
+	if len(want) != len(have) {
+		return fmt.Errorf("%d tables, not %d: %w", len(have), len(want), ErrDiffers)
+	}
+	return nil
+}

@@ -37,6 +37,7 @@ type cli struct {
 	Health       healthCmd       `cmd:"" help:"Ask the running gateway whether it is ready."`
 	Explain      explainCmd      `cmd:"" help:"Say why a request was allowed or denied, by its decision id."`
 	Fleet        fleetCmd        `cmd:"" help:"Look at the nodes that are one house over one database."`
+	DB           dbCmd           `cmd:"" name:"db" help:"Look after the database: migrate, check, back up, restore, move."`
 	Keys         keysCmd         `cmd:"" help:"Create, list, rotate and revoke API keys."`
 	Users        usersCmd        `cmd:"" help:"Create, change, lock and sign out the people who sign in."`
 	Groups       groupsCmd       `cmd:"" help:"Give roles to several people at once."`

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -128,6 +129,10 @@ func takeFolder(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// Reserve keeps every gateway from working in a folder until it is closed. It fails
+// while one does.
+func Reserve(dir string) (io.Closer, error) { return takeFolder(dir) }
 
 // Append records e. When it returns nil, e will be in the files even if the
 // process is killed now. It keeps nothing of e. It allocates nothing and shares no

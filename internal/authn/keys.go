@@ -23,6 +23,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// Tables are those of this room, for who moves or looks after the whole database.
+func Tables() store.Room { return store.RoomOf("authn", migrations) }
+
 // Errors of the methods of [Keys].
 var (
 	ErrKeyUnknown = errors.New("no API key has this id; `gatehouse keys list` shows them")

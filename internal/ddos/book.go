@@ -21,6 +21,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// Tables are those of this room, for who moves or looks after the whole database.
+func Tables() store.Room { return store.RoomOf("ddos", migrations) }
+
 // Errors of a [Book].
 var (
 	ErrNoBan  = errors.New("there is no such ban; `gatehouse ddos status` lists them")

@@ -28,6 +28,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// Tables are those of this room, for who moves or looks after the whole database.
+func Tables() store.Room { return store.RoomOf("fleet", migrations) }
+
 const (
 	minKey    = 32 // bytes of the text of a fleet's key: 32 random ones in hex or base64 are more
 	answerIn  = 5 * time.Second

@@ -15,6 +15,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// Tables are those of this room, for who moves or looks after the whole database.
+func Tables() store.Room { return store.RoomOf("identity", migrations) }
+
 // Errors of the methods of [Directory].
 var (
 	// ErrCredentials is the one answer to a sign-in that is not one: who guesses

@@ -18,6 +18,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// Tables are those of this room, for who moves or looks after the whole database.
+func Tables() store.Room { return store.RoomOf("oauth", migrations) }
+
 // A Profile is a set of rules for all clients, switched as one.
 type Profile string
 

@@ -19,6 +19,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// Tables are those of this room, for who moves or looks after the whole database.
+func Tables() store.Room { return store.RoomOf("ratelimit", migrations) }
+
 // Quotas count calendar quotas in the database, for every node that has the same
 // one. Pass them to [New].
 type Quotas struct {

@@ -5,7 +5,13 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/ddos"
+	"github.com/gatehouse-api/gatehouse/internal/fleet"
+	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/oauth"
+	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
@@ -24,4 +30,9 @@ func openDatabase(ctx context.Context, f *config.File, open func(context.Context
 		return nil, fmt.Errorf("%s: database: %w", f.Database.Place, err)
 	}
 	return db, err
+}
+
+// Rooms are all that have tables in it.
+func Rooms() []store.Room {
+	return []store.Room{authn.Tables(), ddos.Tables(), fleet.Tables(), identity.Tables(), oauth.Tables(), ratelimit.Tables()}
 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // A Column of a table: its name, and "text" or "integer" (64 bits).
@@ -237,6 +238,14 @@ func (t *Table) fits(values []any) error {
 		if !ok {
 			return fmt.Errorf("column %s has a value that is no %s", c.Name, c.Type)
 		}
+	}
+	return nil
+}
+
+// checkText refuses what a file of SQLite may have in it and PostgreSQL can not keep.
+func checkText(s string) error {
+	if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+		return ErrText
 	}
 	return nil
 }

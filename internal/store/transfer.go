@@ -19,6 +19,14 @@ type Room struct {
 	Migrations fs.FS
 }
 
+// RoomOf is a room whose migrations are embedded in their folder of that name.
+func RoomOf(name string, files fs.FS) Room {
+	if sub, err := fs.Sub(files, "migrations"); err == nil {
+		files = sub // else Migrate refuses what it finds
+	}
+	return Room{name, files}
+}
+
 var (
 	// ErrNotEmpty tells that a database has rows, which are not written over.
 	ErrNotEmpty = errors.New("the database is not empty")

@@ -39,6 +39,7 @@ type Event struct {
 	Duration  time.Duration // whole
 	Service   time.Duration // of it, waiting for the service
 	In, Out   int64         // body bytes received and sent
+	Cache     string        // what became of it where answers are kept: hit, miss, refreshed, stale or bypass; "" elsewhere
 	TraceID   string        // W3C traceparent's trace-id, if sent or made
 }
 

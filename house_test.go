@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"internal/config", "internal/store", "internal/token", "internal/http1", "internal/networks"},
 	{"internal/auditlog", "internal/demo"},
 	{}, // vault
-	{"internal/authn", "internal/authz", "internal/ratelimit", "internal/validate", "internal/ddos", // checks: one question about one request
+	{"internal/authn", "internal/authz", "internal/ratelimit", "internal/validate", "internal/ddos", "internal/cache", // checks: one question about one request
 		"internal/pki", "internal/egress", "internal/identity", "internal/fleet"}, // keepers
 	{"internal/gateway", "internal/monitor", "internal/oauth"},
 	{"internal/plan"},

@@ -262,6 +262,7 @@ func (c *explainCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	row("from", "%s", e.Address)
 	row("status", "%d", e.Status)
 	row("service", "%s", e.Upstream)
+	row("cache", "%s", e.Cache)
 	row("cause", "%s", e.Cause)
 	for _, r := range e.Reasons {
 		say(std.out, "  %-10s %s: %s\n", r.Effect, paint(*std, bold, r.Rule), r.Text)

@@ -38,6 +38,7 @@ type line struct {
 	Matches   []gatehouse.Match      `json:"matches"`
 	Truncated bool                   `json:"truncated"`
 	Upstream  string                 `json:"upstream"`
+	Cache     string                 `json:"cache"`
 	Duration  int64                  `json:"duration_ns"`
 	Service   int64                  `json:"service_ns"`
 	In        int64                  `json:"in"`
@@ -56,7 +57,7 @@ func decodeEvent(b []byte) (*gatehouse.Event, error) {
 		Method: l.Method, Path: l.Path, Protocol: l.Protocol, TLS: l.TLS, API: l.API, Operation: l.Operation,
 		Subject: l.Subject, Issuer: l.Issuer, Client: l.Client, Auth: l.Auth, KeyID: l.KeyID,
 		Allow: l.Allow, Status: l.Status, Reason: l.Reason, Cause: l.Cause,
-		Reasons: l.Reasons, Fields: l.Fields, Reported: l.Reported, Score: l.Score, Matches: l.Matches, Upstream: l.Upstream,
+		Reasons: l.Reasons, Fields: l.Fields, Reported: l.Reported, Score: l.Score, Matches: l.Matches, Upstream: l.Upstream, Cache: l.Cache,
 		Duration: time.Duration(l.Duration), Service: time.Duration(l.Service), In: l.In, Out: l.Out, TraceID: l.TraceID,
 	}, nil
 }

@@ -67,6 +67,7 @@ func appendAll(dst []byte, e *gatehouse.Event, limit int) []byte {
 		dst = append(dst, `,"truncated":true`...)
 	}
 	dst = appendText(dst, `,"upstream":`, e.Upstream, limit)
+	dst = appendText(dst, `,"cache":`, e.Cache, limit)
 	dst = appendNumber(dst, `,"duration_ns":`, int64(e.Duration))
 	dst = appendNumber(dst, `,"service_ns":`, int64(e.Service))
 	dst = appendNumber(dst, `,"in":`, e.In)

@@ -240,6 +240,7 @@ func (c *checker) api(name string, a *API) {
 	c.limits(a.Limits, at)
 	c.exclusions(at+".waf", a.WAF.Exclude)
 	c.rules(a.Require, a.Deny, at)
+	c.cachedAPI(a, at)
 	for _, id := range slices.Sorted(maps.Keys(a.Operations)) {
 		c.operation(at+".operations."+id, a.Operations[id])
 	}
@@ -257,6 +258,7 @@ func (c *checker) operation(at string, o *Operation) {
 	case len(o.Unless) > 0 && len(o.Own) == 0:
 		c.errorf(o.Place, "%s has unless without own; it frees from nothing", at)
 	}
+	c.caching(o, at)
 	c.limits(o.Limits, at)
 	c.exclusions(at+".waf", o.WAF.Exclude)
 	c.rules(o.Require, o.Deny, at)

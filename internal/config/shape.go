@@ -42,6 +42,7 @@ type File struct {
 	Fleet              *Fleet             `yaml:"fleet" doc:"Several nodes over one database that are one house. Default: a node of its own, with its keys in the data folder."`
 	Limits             []Limit            `yaml:"limits" max:"32" doc:"Limits of all APIs together. What they count by address, network, asn or country is counted before a request is matched: who looks for doors is counted, too."`
 	LimitHeaders       string             `yaml:"limit_headers" default:"standard" enum:"standard both none" doc:"How callers learn what is left: standard, by RateLimit and RateLimit-Policy of the IETF's draft; both, by X-RateLimit-Limit, -Remaining and -Reset (in seconds) as well; none, by the Retry-After of a refusal alone."`
+	Cache              Cache              `yaml:"cache" doc:"Answers of services that are kept, for operations that declare it."`
 	Events             Events             `yaml:"events" doc:"The record of every request."`
 	Drain              Drain              `yaml:"drain" doc:"How the gateway ends when it is told to."`
 	APIs               map[string]*API    `yaml:"apis" keys:"name" doc:"The APIs, by name."`

@@ -95,6 +95,7 @@ type Operation struct {
 	Upgrade   string         `yaml:"upgrade" enum:"websocket" doc:"Let callers switch to WebSocket (RFC 6455) here."`
 	Responses string         `yaml:"responses" enum:"off report enforce" doc:"Check answers against the document. Default: the API's."`
 	WAF       WAFHere        `yaml:"waf" doc:"What the rules for content do differently here."`
+	Cache     *Caching       `yaml:"cache" doc:"Keep the answers to GET and give them again (RFC 9111). The service then sees no field of a request that is not in the key. Default: every request goes to the service."`
 	Place     Place          `yaml:"-"`
 }
 

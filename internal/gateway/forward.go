@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/cache"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 )
@@ -21,6 +22,11 @@ type Outbound struct {
 	Request  *http.Request // as received; its fields are copied by rule and never changed
 	Path     string        // canonical, escaped, beginning with /; put behind the upstream's own path
 	RawQuery string        // canonical, without ?
+
+	// Narrow, when it is not nil, are the only fields of the caller's that are sent:
+	// of two requests that agree in them, in host and path, and in who calls, the
+	// service sees no difference.
+	Narrow []http1.Field
 
 	Header http.Header // end-to-end fields that replace the caller's; a name with no value removes it
 	Cookie string      // the Cookie field, unless the token mode is pass; "" sends none
@@ -85,6 +91,12 @@ type flight struct {
 	token   string        // the internal token
 	upgrade bool
 	grpc    bool
+
+	fill    *fill        // nil: nothing of this is kept
+	changed *cache.Cache // in which group is wrong once the service has done this; nil: none is
+	group   []byte
+	given   []http1.Field // room for the fields of an answer that is kept
+	whole   heldBody      // its body
 
 	fields []http1.Field // room for an answer's
 	buf    []byte        // room for the request

@@ -39,6 +39,12 @@ const (
 // answer passes a on to the caller.
 func (f *flight) answer(a answer) error {
 	f.res.Status = a.status
+	if f.changed != nil && a.status/100 != 4 { // before anybody hears that it has changed
+		f.changed.Forget(f.group)
+	}
+	if f.fill != nil {
+		return f.answerToKeep(a)
+	}
 	if f.x.CheckResponse != nil {
 		return f.answerChecked(a)
 	}

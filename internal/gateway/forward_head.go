@@ -71,6 +71,14 @@ func (f *flight) eachField(emit func(name, value string)) {
 	x, u, c := f.x, f.u, &f.x.computed
 	in := x.Request.Header
 	listed := in["Connection"]
+	for i := range x.Narrow {
+		if name := x.Narrow[i].Name; requestFieldStays(name) && !u.removed[name] {
+			emit(name, x.Narrow[i].Value)
+		}
+	}
+	if x.Narrow != nil {
+		in = nil
+	}
 	for name, values := range in {
 		if name == "" || !requestFieldStays(name) || u.removed[name] || strings.IndexByte(name, '_') >= 0 {
 			continue // many servers read X_A as X-A
@@ -93,13 +101,15 @@ func (f *flight) eachField(emit func(name, value string)) {
 	if x.CheckResponse != nil {
 		emit("Accept-Encoding", "identity") // what cannot be read cannot be checked
 	}
-	if u.cfg.Token != TokenPass && x.Cookie != "" {
+	if u.cfg.Token != TokenPass && x.Narrow == nil && x.Cookie != "" {
 		emit("Cookie", x.Cookie)
 	}
 	emit("Via", c.via)
 	if c.address != "" {
 		emit("Forwarded", c.forwarded)
 		emit("X-Forwarded-For", c.address)
+	}
+	if c.address != "" || x.Narrow != nil {
 		emit("X-Forwarded-Host", x.Host)
 		emit("X-Forwarded-Proto", x.Proto)
 	}
@@ -135,14 +145,17 @@ type computed struct {
 // make appends the values to b, which is returned, and with it the string they are
 // parts of: b's as well.
 func (c *computed) make(x *Outbound, b []byte) ([]byte, string) {
-	h := x.Request.Header
+	h, client := x.Request.Header, x.ClientAddr
+	if x.Narrow != nil {
+		h, client = nil, netip.Addr{}
+	}
 	start := len(b)
 	for _, v := range h["Via"] {
 		b = append(append(b, v...), ", "...)
 	}
 	b = append(b, pseudonym...)
 	endVia := len(b)
-	b, address := appendForwarded(b, x.ClientAddr, x.Host, x.Proto)
+	b, address := appendForwarded(b, client, x.Host, x.Proto)
 	endForwarded := len(b)
 	b, sampled := appendTrace(b, h["Traceparent"])
 	s := string(b)
@@ -277,7 +290,7 @@ func (f *flight) appendHead(b []byte, e *endpoint) (_ []byte, ok bool) {
 	case f.upgrade:
 		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
 		lines += 2
-	case isListed(x.Request.Header["Te"], "trailers"):
+	case x.Narrow == nil && isListed(x.Request.Header["Te"], "trailers"):
 		b = append(b, "Connection: TE\r\nTE: trailers\r\n"...)
 		lines += 2
 	}

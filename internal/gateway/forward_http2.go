@@ -110,7 +110,7 @@ func (f *flight) over2(e *endpoint) (again, heard bool, err error) {
 	if f.token != "" {
 		r.Header["Authorization"] = []string{"Bearer " + f.token}
 	}
-	if isListed(x.Request.Header["Te"], "trailers") {
+	if x.Narrow == nil && isListed(x.Request.Header["Te"], "trailers") {
 		r.Header["Te"] = []string{"trailers"}
 	}
 	if r.Header["User-Agent"] == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/cache"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 	"github.com/gatehouse-api/gatehouse/internal/networks"
@@ -50,6 +51,7 @@ type Gateway struct {
 	snapshot atomic.Pointer[Snapshot]
 	pool     sync.Pool
 	held     ledger
+	cache    *cache.Cache
 }
 
 // New makes a Gateway that refuses everything until the first [Gateway.Swap].
@@ -58,7 +60,7 @@ func New(d Deps) (*Gateway, error) {
 	if d.Record == nil || d.Meter == nil || d.Limiter == nil || d.NewID == nil {
 		return nil, errors.New("gateway: record, meter, limiter and ids are required")
 	}
-	g := &Gateway{Deps: d}
+	g := &Gateway{Deps: d, cache: cache.New(0)}
 	g.pool.New = func() any {
 		x := new(exchange)
 		x.check, x.watch = x.checkAnswer, x.watchAnswer
@@ -68,8 +70,21 @@ func New(d Deps) (*Gateway, error) {
 }
 
 // Swap puts s to work for requests that come from now on and returns the
-// snapshot they no longer use, which is nil the first time.
-func (g *Gateway) Swap(s *Snapshot) *Snapshot { return g.snapshot.Swap(s) }
+// snapshot they no longer use, which is nil the first time. Answers that were kept
+// and checked under another config are forgotten.
+func (g *Gateway) Swap(s *Snapshot) *Snapshot {
+	old := g.snapshot.Swap(s)
+	if s != nil {
+		g.cache.Resize(s.CacheMemory)
+	}
+	if old == nil || s == nil || old.Digest != s.Digest {
+		g.cache.Clear()
+	}
+	return old
+}
+
+// CacheFigures tells how full the cache is.
+func (g *Gateway) CacheFigures() cache.Figures { return g.cache.Figures() }
 
 // Current returns the snapshot at work, or nil.
 func (g *Gateway) Current() *Snapshot { return g.snapshot.Load() }
@@ -84,6 +99,8 @@ type Snapshot struct {
 
 	Networks *networks.Set    // what is known about addresses
 	Edges    map[string]*Edge // the CDNs in front of listeners, by the name in [Gateway.OnEdge]
+
+	CacheMemory int64 // bytes of answers kept
 
 	limits limiting // of all requests: see SetLimits
 	tell   Telling
@@ -109,6 +126,9 @@ type Route struct {
 	Charge    time.Duration // work of the WAF that counts as one request more; 0: none does
 
 	ChargeFields int // fields of a GraphQL request that do; 0: none do
+
+	Cache   *Caching // nil: no answer is kept
+	Forgets bool     // what it changes may be kept, as the answer to GET of the same path
 
 	limits limiting
 }
@@ -167,6 +187,12 @@ type exchange struct {
 	gate   *Gateway // nil: a snapshot is only tried
 
 	reported []gatehouse.FieldError // by limits, for the record
+
+	fill      fill            // of a cached operation
+	narrow    [12]http1.Field // room for out.Narrow
+	cached    []byte          // room for the key of what is kept
+	everybody []byte          // and for that of what is everybody's
+	status    []byte          // and for the fields that tell of it
 
 	verdict   ddos.Verdict // of the guard
 	claims    bool         // the verdict is one that makes it matter, and there are credentials

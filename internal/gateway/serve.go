@@ -196,9 +196,11 @@ func (g *Gateway) retire(x *exchange) {
 	clear(x.took)
 	vals, head, body, found, limits, text, took := x.vals[:0], x.head.Reset(), x.body.Reset(), x.found, x.limits[:0], x.text[:0], x.took[:0]
 	check, watch, seen, buf, fields := x.check, x.watch, x.seen, x.flight.spare(), x.flight.fields[:0]
+	cached, everybody, status, given := x.cached[:0], x.everybody[:0], x.status[:0], x.flight.given[:0]
 	*x = exchange{} // in place: a literal with what stays would be made elsewhere and copied
 	x.vals, x.head, x.body, x.found, x.limits, x.text, x.took = vals, head, body, found, limits, text, took
 	x.check, x.watch, x.seen, x.flight.buf, x.flight.fields = check, watch, seen, buf, fields
+	x.cached, x.everybody, x.status, x.flight.given = cached, everybody, status, given
 	g.pool.Put(x)
 }
 

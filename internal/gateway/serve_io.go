@@ -136,7 +136,6 @@ func (x *exchange) forward() error {
 	out.Request, out.Cookie, out.Stream, out.Length, out.Header = x.r, x.cookie(), x.body.Stream, x.body.Length, x.body.Header
 	out.Principal, out.Audience, out.Decision = x.who, route.Audience, e.ID
 	out.ClientAddr, out.Proto, out.Host, out.Upgrade, out.Timeout = x.facts.Address, x.proto, x.r.Host, route.Upgrade, route.Timeout
-	limits := x.write()
 	if out.Stream == nil {
 		out.Body = x.body.Bytes
 	}
@@ -146,6 +145,8 @@ func (x *exchange) forward() error {
 	case watch == validate.Report:
 		out.Watch, out.Seen = x.watch, x.seen[:0]
 	}
+	cached := x.narrows()
+	limits := x.write()
 	f := &x.flight
 	f.w, f.x, f.own = x.w, out, x.own[:0]
 	if limits != "" {
@@ -160,6 +161,23 @@ func (x *exchange) forward() error {
 		f.tell()
 		return x.forwardInside()
 	}
+	if cached {
+		return x.throughCache(f)
+	}
+	if route.Forgets && x.gate != nil {
+		x.cached = x.appendGroup(x.cached[:0])
+		f.changed, f.group = x.gate.cache, x.cached
+	}
+	err := x.carry(f)
+	if err != nil && f.changed != nil && f.res.Attempts > 0 { // the service may have done it
+		f.changed.Forget(f.group)
+	}
+	return err
+}
+
+// carry takes f to the service and notes what became of it.
+func (x *exchange) carry(f *flight) error {
+	out, route := &x.out, x.route
 	out.Room = x.claim()
 	err := route.Upstreams.carry(f)
 	if f.res.Status/100 == 2 && !x.who.Anonymous() {

@@ -166,6 +166,7 @@ func compile(path string, rules bool, at *Plan, edit func(*config.File)) (*Plan,
 	}
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	p.Snapshot.Digest = p.Digest
+	p.Snapshot.CacheMemory = int64(f.Cache.Memory)
 	for _, o := range p.Snapshot.Router.Overlaps() {
 		if p.access[o.First].API == p.access[o.Second].API {
 			continue // the document's own warning
@@ -275,6 +276,7 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 				api.name, cfg.OpenAPI.Value, id, config.DidYouMean(id, slices.Collect(maps.Keys(known)))))
 		}
 	}
+	p.forgets(api.name)
 	if err := api.nobody(); err != nil {
 		errs = append(errs, err)
 	}
@@ -396,6 +398,11 @@ func (p *Plan) addOperation(c *authz.Compiler, api *planAPI, checks *validate.Op
 		}
 		if cfg.Timeout != nil {
 			route.Timeout = *cfg.Timeout
+		}
+	}
+	if cfg != nil && cfg.Cache != nil {
+		if route.Cache, err = caching(checks, cfg.Cache); err != nil {
+			return config.Errorf(cfg.Cache.Place, "apis.%s.operations.%s: %v", api.name, op.ID, err)
 		}
 	}
 	route.SetLimits(p.Snapshot, taken)

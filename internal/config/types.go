@@ -91,6 +91,7 @@ func (p *Path) decode(d *decoder, n *yaml.Node, at spot) {
 type Secret struct {
 	gatehouse.Secret
 
+	File  string // where it was read
 	Place Place
 }
 
@@ -109,7 +110,7 @@ func (s *Secret) decode(d *decoder, n *yaml.Node, at spot) {
 		d.errorf(n, "%s: cannot read the secret: %v", at, err)
 		return
 	}
-	*s = Secret{gatehouse.NewSecret(value), d.place(n)}
+	*s = Secret{gatehouse.NewSecret(value), name, d.place(n)}
 }
 
 // OneOrMany is a list that may be written as a single text.

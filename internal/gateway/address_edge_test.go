@@ -16,7 +16,7 @@ import (
 const edgeSecret = "a secret of the edge"
 
 // edges are one of each kind, in front of which 198.51.100.0/24 stands.
-func edges(t *testing.T) map[string]*gateway.Edge {
+func edges(t testing.TB) map[string]*gateway.Edge {
 	t.Helper()
 	out := map[string]*gateway.Edge{}
 	for _, name := range []string{"cloudflare", "fastly", "cloudfront", "generic", "certificate", "both"} {

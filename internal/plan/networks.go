@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -50,46 +51,55 @@ func (p *Plan) watch(file string) {
 
 // loadEdges makes the edges in front of listeners.
 func (p *Plan) loadEdges(sum io.Writer) error {
+	var errs []error
 	for i := range p.File.Listeners {
-		l := &p.File.Listeners[i]
-		e := l.Edge
-		if e == nil {
-			continue
+		if l := &p.File.Listeners[i]; l.Edge != nil {
+			errs = append(errs, p.loadEdge(sum, l))
 		}
-		cdn, _ := networks.Profile(e.Profile)
-		c := gateway.EdgeConfig{Ranges: cdn.Ranges, Header: cdn.Header, Port: cdn.Port, Certificate: e.ClientCertificate != nil}
-		if e.Ranges != nil {
-			p.watch(e.Ranges.Value)
-			own, err := networks.ReadRanges(e.Ranges.Value)
-			if err != nil {
-				return config.Errorf(e.Ranges.Place, "listeners: %s: edge.ranges: %v", l.Address, err)
-			}
-			c.Ranges = own
-			_, _ = fmt.Fprint(sum, own) // a hash takes everything
-		}
-		if e.AddressHeader != "" {
-			c.Header, c.Port = e.AddressHeader, cdn.Port && strings.EqualFold(e.AddressHeader, cdn.Header)
-		} else if e.Profile == "fastly" {
-			p.warn(e.Place.String(), "edge_header", "listeners: %s: Fastly passes on the %s that a caller sent, unless your service sets it; when it does, write address_header: %s", l.Address, c.Header, c.Header)
-		}
-		if s := e.Secret; s != nil {
-			c.SecretIn, c.Secrets = s.Header, []gatehouse.Secret{s.Value.Secret}
-			if s.Previous != nil {
-				c.Secrets = append(c.Secrets, s.Previous.Secret)
-			}
-		}
-		edge, err := gateway.NewEdge(c)
-		if err != nil {
-			return config.Errorf(e.Place, "listeners: %s: %v", l.Address, err)
-		}
-		if p.Snapshot.Edges == nil {
-			p.Snapshot.Edges = map[string]*gateway.Edge{}
-		}
-		if p.Snapshot.Edges[EdgeName(l)] != nil {
-			return config.Errorf(e.Place, "listeners: %s: two listeners of one address cannot each have an edge", l.Address)
-		}
-		p.Snapshot.Edges[EdgeName(l)] = edge
 	}
+	return errors.Join(errs...)
+}
+
+func (p *Plan) loadEdge(sum io.Writer, l *config.Listener) error {
+	e := l.Edge
+	cdn, _ := networks.Profile(e.Profile)
+	c := gateway.EdgeConfig{Ranges: cdn.Ranges, Header: cdn.Header, Port: cdn.Port, Certificate: e.ClientCertificate != nil}
+	if e.Ranges != nil {
+		p.watch(e.Ranges.Value)
+		own, err := networks.ReadRanges(e.Ranges.Value)
+		if err != nil {
+			return config.Errorf(e.Ranges.Place, "listeners: %s: edge.ranges: %v", l.Address, err)
+		}
+		c.Ranges = own
+		_, _ = fmt.Fprint(sum, own) // a hash takes everything
+	}
+	if e.AddressHeader != "" {
+		c.Header, c.Port = e.AddressHeader, cdn.Port && strings.EqualFold(e.AddressHeader, cdn.Header)
+	} else if e.Profile == "fastly" {
+		p.warn(e.Place.String(), "edge_header", "listeners: %s: Fastly passes on the %s that a caller sent, unless your service sets it; when it does, write address_header: %s", l.Address, c.Header, c.Header)
+	}
+	if s := e.Secret; s != nil {
+		c.SecretIn, c.Secrets = s.Header, []gatehouse.Secret{s.Value.Secret}
+		p.watch(s.Value.File)
+		if s.Previous != nil {
+			c.Secrets = append(c.Secrets, s.Previous.Secret)
+			p.watch(s.Previous.File)
+		}
+		if l.Plaintext != "" && l.ProxyProtocol == nil {
+			p.warn(s.Place.String(), "edge_plaintext", "listeners: %s: the edge's secret comes in the clear, and who reads it on the way can show it, too; leave plaintext out", l.Address)
+		}
+	}
+	edge, err := gateway.NewEdge(c)
+	if err != nil {
+		return config.Errorf(e.Place, "listeners: %s: %v", l.Address, err)
+	}
+	if p.Snapshot.Edges == nil {
+		p.Snapshot.Edges = map[string]*gateway.Edge{}
+	}
+	if p.Snapshot.Edges[EdgeName(l)] != nil {
+		return config.Errorf(e.Place, "listeners: %s: two listeners of one address cannot each have an edge", l.Address)
+	}
+	p.Snapshot.Edges[EdgeName(l)] = edge
 	return nil
 }
 

@@ -71,7 +71,11 @@ var binary = sync.OnceValues(func() (string, error) {
 //	totp NAME SECRET [STEPS]   sets $NAME to what an authenticator app shows
 //	proof NAME METHOD PATH …   writes NAME.dpop, a header file with a DPoP proof by NAME's key
 //	verify TOKEN AUDIENCE      checks a token of ours with the keys at $ADMIN, and prints its claims
-func runScripts(t *testing.T, dir string) {
+func runScripts(t *testing.T, dir string) { runScriptsOn(t, testscript.Params{Dir: dir}, nil) }
+
+// runScriptsOn runs scripts on a fleet over these engines, see fleet_scripts_test.go;
+// nil: on one node without any.
+func runScriptsOn(t *testing.T, params testscript.Params, on *engines) {
 	bin, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -80,11 +84,12 @@ func runScripts(t *testing.T, dir string) {
 		t.Skip("curl is not installed: the scripts are left out")
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:             dir,
+		Dir:             params.Dir,
+		Files:           params.Files,
 		ContinueOnError: true,
 		UpdateScripts:   *update,
 		Setup: func(e *testscript.Env) error {
-			ports, release, err := reservePorts(4)
+			ports, release, err := reservePorts(7)
 			e.Defer(release)
 			if err != nil {
 				return err
@@ -99,6 +104,11 @@ func runScripts(t *testing.T, dir string) {
 			e.Setenv("ADMIN", "http://127.0.0.1:"+ports[3])
 			e.Setenv("API", "http://127.0.0.1:"+ports[0])
 			w := &world{dir: e.WorkDir}
+			if on != nil {
+				if w.fleet, err = on.fleet(e, ports); err != nil {
+					return err
+				}
+			}
 			e.Values[worldKey{}] = w
 			e.Defer(func() {
 				w.stop()
@@ -157,6 +167,7 @@ type world struct {
 	ca     *authority
 	tokens []string // and other secrets: none may be in a log
 	behind func()   // ends the service
+	fleet  *fleet   // nil: one node alone
 
 	browsers map[string]*browser
 	proofs   map[string]*ecdsa.PrivateKey // of callers with DPoP
@@ -166,6 +177,9 @@ func (w *world) stop() {
 	if w.gate != nil {
 		_ = w.gate.Process.Kill()
 		<-w.done
+	}
+	if w.fleet != nil {
+		w.fleet.kill()
 	}
 	if w.behind != nil {
 		w.behind()
@@ -227,9 +241,19 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if w.gate != nil {
 		ts.Fatalf("gatehouse is already running")
 	}
+	if w.fleet != nil {
+		w.fleet.start(ts, w)
+		args = append(args, "--node", "n1")
+	}
+	w.gate, w.done = startNode(ts, neg, w, ts.Getenv("ADMIN"), append([]string{"serve", "--config", "gatehouse.yaml"}, args...))
+}
+
+// startNode starts a gateway and waits until it is ready; nil where it ends, and
+// should.
+func startNode(ts *testscript.TestScript, neg bool, w *world, admin string, args []string) (*exec.Cmd, chan error) {
 	bin, err := binary()
 	ts.Check(err)
-	cmd := exec.Command(filepath.Join(bin, "gatehouse"), append([]string{"serve", "--config", "gatehouse.yaml"}, args...)...)
+	cmd := exec.Command(filepath.Join(bin, "gatehouse"), args...)
 	cmd.Dir = w.dir
 	out := &lockedBuffer{}
 	w.logs = append(w.logs, out)
@@ -247,12 +271,12 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 			if !neg {
 				ts.Fatalf("gatehouse serve ended: %v\n%s", err, out.bytes())
 			}
-			return
+			return nil, nil
 		case <-deadline:
 			_ = cmd.Process.Kill()
 			ts.Fatalf("gatehouse serve was not ready after 30 s\n%s", out.bytes())
 		case <-tick.C:
-			resp, err := http.Get(ts.Getenv("ADMIN") + "/readyz")
+			resp, err := http.Get(admin + "/readyz")
 			if err != nil {
 				continue
 			}
@@ -262,8 +286,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 					_ = cmd.Process.Kill()
 					ts.Fatalf("gatehouse serve started, and should not have")
 				}
-				w.gate, w.done = cmd, done
-				return
+				return cmd, done
 			}
 		}
 	}
@@ -278,6 +301,9 @@ func signalGate(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(w.gate.Process.Signal(sig))
 	if sig == syscall.SIGHUP {
 		return
+	}
+	if w.fleet != nil {
+		w.fleet.kill()
 	}
 	select {
 	case <-w.done:
@@ -294,8 +320,12 @@ func curlTo(base string) func(*testscript.TestScript, bool, []string) {
 }
 
 func curl(ts *testscript.TestScript, neg bool, base string, args []string) {
+	data := "data"
+	if f := worldOf(ts).fleet; f != nil {
+		base, data = f.turn(ts, base)
+	}
 	full := []string{"-sS", "-i", "--http1.1", "--path-as-is", "--globoff", "-m", "20"}
-	if ca := filepath.Join(worldOf(ts).dir, "data", "ca", "ca.pem"); strings.HasPrefix(base, "https") {
+	if ca := filepath.Join(worldOf(ts).dir, data, "ca", "ca.pem"); strings.HasPrefix(base, "https") {
 		full = append(full, "--cacert", ca)
 	}
 	for _, a := range args {
@@ -367,6 +397,10 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("until repeats call, bare, admin or gatehouse, not %q", args[1])
 	}
 	want := args[len(args)-1]
+	times := 1
+	if worldOf(ts).fleet != nil && ok {
+		times = 2 // each node has its turn
+	}
 	deadline := time.Now().Add(time.Duration(secs) * time.Second)
 	for {
 		if ok {
@@ -375,7 +409,10 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 			_ = ts.Exec("gatehouse", args[2:len(args)-1]...) // it may not be there yet
 		}
 		if strings.Contains(ts.ReadFile("stdout"), want) {
-			return
+			if times--; times == 0 {
+				return
+			}
+			continue
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("after %d s the answer still has no %q", secs, want)

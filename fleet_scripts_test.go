@@ -108,10 +108,13 @@ func (f *fleet) other(address string) string {
 	return address
 }
 
-// turn gives the address of the node whose turn it is, and its data folder.
-func (f *fleet) turn(ts *testscript.TestScript, address string) (at, data string) {
+// next makes it the other node's turn.
+func (f *fleet) next() { f.odd = !f.odd }
+
+// at gives the address of the node whose turn it is, and its data folder.
+func (f *fleet) at(ts *testscript.TestScript, address string) (at, data string) {
 	f.follow(ts)
-	if f.odd = !f.odd; f.odd {
+	if f.odd {
 		return address, "data"
 	}
 	return f.other(address), "data2"

@@ -39,7 +39,7 @@ type hurtNode struct {
 // A hurtFleet is four of them over real engines. The first reaches these through
 // proxies, which may let nothing through.
 type hurtFleet struct {
-	t                   *testing.T
+	top, t              *testing.T
 	bin                 string
 	nodes               []*hurtNode
 	postgres            *storetest.PostgresServer
@@ -55,7 +55,7 @@ func newHurtFleet(t *testing.T) *hurtFleet {
 	}
 	database, postgres := storetest.Postgres(t)
 	shared, redis := storetest.Redis(t)
-	f := &hurtFleet{t: t, bin: filepath.Join(bin, "gatehouse"), postgres: postgres, redis: redis}
+	f := &hurtFleet{top: t, t: t, bin: filepath.Join(bin, "gatehouse"), postgres: postgres, redis: redis}
 	f.toPostgres, f.toRedis = storetest.NewProxy(t, postgres.Address()), storetest.NewProxy(t, redis.Address)
 	service := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }), ReadHeaderTimeout: time.Minute}
 	l, release, err := reservePorts(9)
@@ -124,7 +124,7 @@ func (f *hurtFleet) start(n *hurtNode) {
 	done, cmd := make(chan struct{}), n.cmd
 	n.done = done
 	go func() { _ = cmd.Wait(); close(done) }()
-	f.t.Cleanup(func() { _ = cmd.Process.Kill(); <-done })
+	f.top.Cleanup(func() { _ = cmd.Process.Kill(); <-done })
 	f.until(n.name+" to be ready", 60*time.Second, func() bool { return status(n.admin+"/readyz", "") == 200 })
 }
 
@@ -228,11 +228,15 @@ func TestAFleetThatIsHurt(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var tries sync.WaitGroup
 	defer func() { stop(); tries.Wait() }()
-	for _, n := range f.nodes {
+	for i, n := range f.nodes {
+		known := time.Second
+		if i == 0 { // cut off: for two seconds it believes what it knew
+			known = 2500 * time.Millisecond
+		}
 		tries.Go(func() {
 			for ctx.Err() == nil {
 				asked := time.Now()
-				if at := revoked.Load(); status(n.url+"/orders", bad) == 200 && at != 0 && asked.After(time.Unix(0, at).Add(time.Second)) {
+				if at := revoked.Load(); status(n.url+"/orders", bad) == 200 && at != 0 && asked.After(time.Unix(0, at).Add(known)) {
 					wrong.Add(1)
 				}
 				time.Sleep(10 * time.Millisecond) //nolint:forbidigo // a caller's pace
@@ -330,7 +334,7 @@ func TestAFleetThatIsHurt(t *testing.T) {
 	stop()
 	tries.Wait()
 	if n := wrong.Load(); n > 0 {
-		t.Errorf("%d requests with a revoked key were let through more than a second after it was revoked", n)
+		t.Errorf("%d requests with a revoked key were let through when it should have been known", n)
 	}
 	for _, n := range f.nodes {
 		if strings.Contains(string(n.log.bytes()), "panic") {

@@ -199,7 +199,7 @@ func BenchmarkRefuse(b *testing.B) {
 
 func FuzzAuthenticate(f *testing.F) {
 	w := newWorld(f)
-	go w.keys.Run(f.Context(), func(error) {}) // without it keys are refused after five seconds
+	go w.keys.Run(f.Context(), func(error) {}) // without it keys are refused after two seconds
 	key, _ := w.key(f, authn.NewKey{})
 	tok := w.token(f, nil)
 	for _, s := range []string{"", "Bearer", "Bearer ", "Bearer " + tok, "Bearer " + key, "bearer  " + tok, "Basic YTpi", "DPoP " + tok, key, "Bearer " + tok + "," + tok, "Bearer a.b.c", "Bearer gk_"} {

@@ -37,7 +37,7 @@ func TestKeysThatCanNotBeAskedForAreRefused(t *testing.T) {
 		if err := os.Rename(w.path, w.path+".away"); err != nil {
 			t.Fatal(err)
 		}
-		pass(4 * time.Second)
+		pass(time.Second)
 		must[*gatehouse.Principal](t)(check()) // a short outage refuses nobody
 		if err := <-reports; !errors.Is(err, store.ErrReplaced) {
 			t.Errorf("reported %v", err)

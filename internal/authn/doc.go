@@ -26,7 +26,7 @@
 // be anybody; who can only read it learns owners and scopes, not keys: each is
 // 256 random bits of which only the SHA-256 is kept (a slow hash protects
 // guessable passwords and would only slow these down). Losing the table refuses
-// all keys. A database that can not be read for five seconds does, too: a
+// all keys. A database that can not be read for two seconds does, too: a
 // revoked key must not live on because nobody could ask. So do owners that can not
 // be asked. Of our own server's
 // opener and revocations it believes every word, and refuses while they fail; the

@@ -98,7 +98,7 @@ func (k *Key) Ended(now time.Time) bool {
 }
 
 // NewKeys brings the table up to date and reads it. Call Run before the first
-// request: without it keys are refused after five seconds.
+// request: without it keys are refused after two seconds.
 func NewKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	switch {
 	case cfg.DB == nil:

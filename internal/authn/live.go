@@ -17,8 +17,8 @@ import (
 
 const (
 	pollEvery  = 250 * time.Millisecond // a revocation is to be known within a second
-	pollLimit  = 2 * time.Second        // a look at the database that takes longer has failed
-	trustFor   = 5 * time.Second        // how long keys are believed without a successful look
+	pollLimit  = time.Second            // a look at the database that takes longer has failed
+	trustFor   = 2 * time.Second        // how long keys are believed without a successful look
 	usedEvery  = time.Minute            // precision of last_used
 	keysIssuer = "keys"
 )

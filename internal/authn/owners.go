@@ -14,7 +14,7 @@ import (
 const userPrefix = "usr_"
 
 // Owners know the users who own keys. An error of theirs is an outage: nobody is
-// let in by a key once it has lasted five seconds.
+// let in by a key once it has lasted two seconds.
 type Owners interface {
 	// OwnersVersion returns a number that is another one when an answer of Owners may be.
 	OwnersVersion(ctx context.Context) (int64, error)

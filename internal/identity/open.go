@@ -19,8 +19,8 @@ import (
 
 const (
 	pollEvery  = 250 * time.Millisecond // a revocation is to be known within a second
-	pollLimit  = 2 * time.Second        // a look at the database that takes longer has failed
-	trustFor   = 5 * time.Second        // how long revocations are believed without a successful look
+	pollLimit  = time.Second            // a look at the database that takes longer has failed
+	trustFor   = 2 * time.Second        // how long revocations are believed without a successful look
 	pruneEvery = time.Minute
 )
 
@@ -39,7 +39,7 @@ type Directory struct {
 }
 
 // Open brings the tables up to date and reads the revocations. Call [Directory.Run]
-// before the first request: without it revocations are unknown after five seconds
+// before the first request: without it revocations are unknown after two seconds
 // and no mail leaves.
 func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	switch {

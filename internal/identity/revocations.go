@@ -101,7 +101,7 @@ func (d *Directory) Revoked(c *token.Claims) bool {
 		live.has(ofGrant, c.GrantID) || live.has(ofSession, c.SID) || live.has(ofToken, c.JTI)
 }
 
-// RevocationsErr tells that for five seconds nobody could look whether something
+// RevocationsErr tells that for two seconds nobody could look whether something
 // was revoked: then no token can be believed.
 func (d *Directory) RevocationsErr() error {
 	if time.Since(d.start)-time.Duration(d.revocations.checked.Load()) > trustFor {

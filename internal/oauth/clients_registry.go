@@ -22,8 +22,8 @@ var errUnknownClient = refuse("invalid_client", "The client is not known here.")
 const (
 	clientPoll  = 250 * time.Millisecond // how long a request believes what it knows of clients: a lockdown must be known within a second
 	clientMiss  = 20 * time.Millisecond  // and how long when the client is not there: it may have been made just now by another process
-	clientLimit = 2 * time.Second        // a look at the database that takes longer has failed
-	clientTrust = 5 * time.Second        // clients not seen for so long are not believed
+	clientLimit = time.Second            // a look at the database that takes longer has failed
+	clientTrust = 2 * time.Second        // clients not seen for so long are not believed
 	usedEvery   = time.Minute            // precision of last_used
 )
 

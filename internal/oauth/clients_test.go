@@ -278,7 +278,7 @@ func TestWithoutADatabaseNobodyIsProven(t *testing.T) {
 	if err := s.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// For five seconds what was known may be used; then nobody knows who was disabled.
+	// For two seconds what was known may be used; then nobody knows who was disabled.
 	within(t, "clients are not believed any more", 8*time.Second, func() bool {
 		status, _ := s.works(c.ID, secret.Reveal())
 		return status == http.StatusServiceUnavailable

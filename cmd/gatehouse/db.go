@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -60,8 +61,11 @@ func (c *cellar) open(ctx context.Context, how func(context.Context, store.Confi
 // closed, and none that beats in the database.
 func (c *cellar) alone(ctx context.Context, db *store.DB) (io.Closer, error) {
 	hold, err := auditlog.Reserve(c.file.Events.Path.Value)
-	if err != nil {
+	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, &hintError{fmt.Errorf("%w: %w", errAtWork, err), "end it first; its callers are refused meanwhile"}
+	}
+	if err != nil {
+		return nil, err
 	}
 	rooms, err := db.Rooms(ctx, server.Rooms())
 	var alive []string
@@ -359,7 +363,7 @@ func (r *dbRestoreCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error
 	if _, err := os.Stat(keep); err == nil {
 		m.Kept = keep
 	}
-	if err := c.tell(std.out, m, "restored %s of %s", r.File, made); err != nil {
+	if err := c.tell(std.out, m, "restored %s of %s", r.File, made); err != nil || cli.Output == "json" {
 		return err
 	}
 	say(std.err, "what was revoked, locked or banned after %s is live again: see %s\n", made, filepath.Join(c.file.Events.Path.Value, "changes.jsonl"))

@@ -130,9 +130,14 @@ func takeFolder(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Reserve keeps every gateway from working in a folder until it is closed. It fails
-// while one does.
-func Reserve(dir string) (io.Closer, error) { return takeFolder(dir) }
+// Reserve keeps every gateway from working in a folder until it is closed, and
+// makes it if there is none. It fails with EWOULDBLOCK while one does.
+func Reserve(dir string) (io.Closer, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("auditlog: %w", err)
+	}
+	return takeFolder(dir)
+}
 
 // Append records e. When it returns nil, e will be in the files even if the
 // process is killed now. It keeps nothing of e. It allocates nothing and shares no

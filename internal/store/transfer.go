@@ -147,8 +147,18 @@ func draw(ctx context.Context, plan []plannedRoom, full bool) (b *blueprint, err
 	return b, err
 }
 
-// empty: db has no table but those of the blueprint, and in them what is there.
-func (b *blueprint) empty(ctx context.Context, db *DB, tx *sql.Tx) (there []Table, err error) {
+// empty: db has no table but those of the blueprint, and in them what is there. Tables
+// that are not known here may be of a newer Gatehouse, where one was at work.
+func (b *blueprint) empty(ctx context.Context, db *DB, tx *sql.Tx, rooms []Room) (there []Table, err error) {
+	logs, err := db.rooms(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := planned(rooms, logs)
+	if err != nil {
+		return nil, err
+	}
+	newer := slices.ContainsFunc(plan, func(p plannedRoom) bool { return len(p.newer) > 0 })
 	if there, err = db.own(ctx, tx); err != nil {
 		return nil, err
 	}
@@ -156,7 +166,11 @@ func (b *blueprint) empty(ctx context.Context, db *DB, tx *sql.Tx) (there []Tabl
 	for _, t := range there {
 		i := slices.IndexFunc(b.sums, func(s TableSum) bool { return s.Name == t.Name })
 		if i < 0 {
-			foreign = append(foreign, t.Name)
+			if newer {
+				filled = append(filled, t.Name+": of a newer Gatehouse")
+			} else {
+				foreign = append(foreign, t.Name)
+			}
 			continue
 		}
 		var rows int64
@@ -258,7 +272,7 @@ func (db *DB) take(ctx context.Context, logs []RoomLog, t Transfer, want []Table
 		if err := db.lockMigrations(ctx, tx); err != nil {
 			return err
 		}
-		there, err := clean.empty(ctx, db, tx)
+		there, err := clean.empty(ctx, db, tx, t.Rooms)
 		if errors.Is(err, ErrNotEmpty) && t.Keep != "" {
 			err = writeDump(t.Keep, func(w io.Writer) error {
 				_, err := db.dump(ctx, tx, w, t.By, &tally{beat: beat})

@@ -218,7 +218,7 @@ func TestAnOlderBackupIsBroughtForwardWithItsRows(t *testing.T) {
 				_, err := tx.ExecContext(t.Context(), `DELETE FROM a_loans`)
 				return err
 			})
-			if _, err := db.Restore(t.Context(), verified(t, path), store.Transfer{Rooms: library(1)}); !errors.Is(err, store.ErrForeign) {
+			if _, err := db.Restore(t.Context(), verified(t, path), store.Transfer{Rooms: library(1)}); !errors.Is(err, store.ErrNotEmpty) || !strings.Contains(err.Error(), "titles: of a newer") {
 				t.Errorf("by one that does not know what is there: %v", err)
 			}
 			if _, err := db.Restore(t.Context(), verified(t, path), store.Transfer{Rooms: library(3)}); err == nil || !strings.Contains(err.Error(), "duplicate") && !strings.Contains(err.Error(), "UNIQUE") {
@@ -241,6 +241,68 @@ func TestAnOlderBackupIsBroughtForwardWithItsRows(t *testing.T) {
 			})
 			if err != nil || titles != 11 || shelves != 11 {
 				t.Errorf("%d titles, %d shelves, %v", titles, shelves, err)
+			}
+		})
+	}
+}
+
+func TestAnUpgradeIsTakenBackByTheOldProgram(t *testing.T) {
+	for _, e := range engines(t) {
+		t.Run(e.name, func(t *testing.T) {
+			db := opened(t, e.open(t))
+			migrateAll(t, db, library(1))
+			stock(t, db, 10)
+			write(t, db, func(tx *sql.Tx) error {
+				_, err := tx.ExecContext(t.Context(), `DELETE FROM works WHERE title = 'edge' AND id > 0`)
+				return err
+			})
+			before := sums(t, db, library(1))
+			dir := t.TempDir()
+			path, keep := filepath.Join(dir, "before.jsonl"), filepath.Join(dir, "keep.jsonl")
+			if _, err := db.Backup(t.Context(), path, "v1", nil); err != nil {
+				t.Fatal(err)
+			}
+			migrateAll(t, db, library(3))
+			after := sums(t, db, library(3))
+			if err := db.Migrate(t.Context(), "library", library(1)[0].Migrations); !errors.Is(err, store.ErrNewer) {
+				t.Fatal("the old program would work:", err)
+			}
+			if _, err := db.Restore(t.Context(), verified(t, path), store.Transfer{Rooms: library(1), Keep: keep}); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(sums(t, db, library(1)), before) {
+				t.Error("it is not what was before the upgrade")
+			}
+			if _, err := db.Restore(t.Context(), verified(t, keep), store.Transfer{Rooms: library(3), Keep: path}); err != nil {
+				t.Fatal("and forward again:", err)
+			}
+			if !slices.Equal(sums(t, db, library(3)), after) {
+				t.Error("what the old program kept is not what the new one had")
+			}
+		})
+	}
+}
+
+func TestADatabaseOfSomebodyElseIsNotTouched(t *testing.T) {
+	for _, e := range engines(t) {
+		t.Run(e.name, func(t *testing.T) {
+			rooms := library(3)
+			source, db := opened(t, e.open(t)), opened(t, e.open(t))
+			migrateAll(t, source, rooms)
+			write(t, db, func(tx *sql.Tx) error {
+				_, err := tx.ExecContext(t.Context(), `CREATE TABLE wordpress (id BIGINT)`)
+				return err
+			})
+			dir := t.TempDir()
+			path := filepath.Join(dir, "backup.jsonl")
+			if _, err := source.Backup(t.Context(), path, "v1", nil); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.Restore(t.Context(), verified(t, path), store.Transfer{Rooms: rooms, Keep: filepath.Join(dir, "keep.jsonl")}); !errors.Is(err, store.ErrForeign) {
+				t.Error(err)
+			}
+			if _, err := db.CopyFrom(t.Context(), source, store.Transfer{Rooms: rooms}); !errors.Is(err, store.ErrForeign) {
+				t.Error(err)
 			}
 		})
 	}

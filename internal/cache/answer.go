@@ -12,7 +12,7 @@ import (
 type Policy struct {
 	TTL          time.Duration // how long an answer is fresh that says nothing about it; 0: it is not kept
 	StaleIfError time.Duration // how long after that it may stand in for a service that fails, where the answer itself does not say
-	StaleRefresh time.Duration // how long it may be given while it is fetched anew in the background, likewise
+	StaleRefresh time.Duration // how long after that it may be given to others while one request fetches it anew, likewise
 }
 
 // An Answer is a whole answer of a service. It is read-only.

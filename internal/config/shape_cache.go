@@ -17,6 +17,7 @@ type Cache struct {
 type Caching struct {
 	TTL          time.Duration `yaml:"ttl" default:"0s" min:"0s" max:"720h" doc:"How long an answer (200, 203, 204, 300, 301, 308) is fresh that says nothing about it. Default: it is not kept; what Cache-Control and Expires say counts."`
 	StaleIfError time.Duration `yaml:"stale_if_error" default:"0s" min:"0s" max:"720h" doc:"How long after that it may be given while the service fails (RFC 5861), unless it says something else itself, or must-revalidate."`
+	StaleRefresh time.Duration `yaml:"stale_while_revalidate" default:"0s" min:"0s" max:"720h" doc:"How long after that it is given at once to those who ask while one request, which waits, fetches it anew (RFC 5861), unless it says something else itself, or must-revalidate. Default: all wait for that one."`
 	Shared       bool          `yaml:"shared" doc:"Where callers must authenticate, answers are kept for each of them alone. true: those that say public or s-maxage are for all who may ask (RFC 9111 §3.5)."`
 	Vary         []Text        `yaml:"vary" format:"header" max:"8" doc:"Fields of the request that answers depend on, beside Accept, Accept-Encoding and the document's parameters, like Accept-Language. The service gets no others."`
 	Place        Place         `yaml:"-"`

@@ -23,6 +23,9 @@ type Caching struct {
 	Vary   []string // request fields the service gets beside Accept and Accept-Encoding, canonical: no others
 }
 
+// Passes reports whether a field of callers goes to services at all.
+func Passes(name string) bool { return requestFieldStays(name) }
+
 // MaxVary is how many fields Vary may name.
 const MaxVary = 32
 
@@ -56,6 +59,8 @@ type fill struct {
 	give  *cache.Answer // found out: what to give instead of the service's answer
 	how   string
 	cause error // of a stale answer
+
+	bridged bool // it is given because somebody else is fetching it anew
 }
 
 // throughCache answers from what is kept, or asks the service and keeps what it
@@ -84,6 +89,10 @@ func (x *exchange) throughCache(f *flight) error {
 		if leads {
 			k.flight = flight // and look once more: the one before may have landed since
 			continue
+		}
+		if k.old != nil && k.old.Bridges(now) { // somebody is asking the service already
+			k.bridged = true
+			return x.giveKept(f, k.old, cacheStale)
 		}
 		a, again := c.Await(x.r.Context(), flight, x.patience())
 		now = time.Now()
@@ -311,7 +320,11 @@ func (x *exchange) giveKept(f *flight, a *cache.Answer, how string) error {
 	case cacheRefreshed:
 		b = append(b[:0], "gatehouse; fwd=stale; fwd-status=304"...)
 	case cacheStale:
-		b = append(b, "; detail=stale-if-error"...)
+		detail := "; detail=stale-if-error"
+		if x.fill.bridged {
+			detail = "; detail=stale-while-revalidate"
+		}
+		b = append(b, detail...)
 	}
 	b = append(b, "; ttl="...)
 	b = strconv.AppendInt(b, int64(a.Left(now)/time.Second), 10)

@@ -9,8 +9,8 @@ import (
 
 // A page adds the seats up when metrics are read.
 type page struct {
-	m                                                            *Monitor
-	requests, seconds, overhead, received, sent, reported, begun *prometheus.Desc
+	m                                                                    *Monitor
+	requests, seconds, overhead, received, sent, reported, cached, begun *prometheus.Desc
 }
 
 func newPage(m *Monitor) *page {
@@ -25,13 +25,14 @@ func newPage(m *Monitor) *page {
 		received: desc("gatehouse_received_bytes_total", "Bytes of request bodies.", "api"),
 		sent:     desc("gatehouse_sent_bytes_total", "Bytes of response bodies.", "api"),
 		reported: desc("gatehouse_reported_total", "Requests in which a check in report mode found a fault.", "api"),
+		cached:   desc("gatehouse_cache_requests_total", "Requests of operations that keep answers, by what became of them: hit, miss, refreshed (the service confirmed what was kept), stale (given instead of a failure, or while another request fetched it anew), bypass.", "api", "result"),
 		begun:    desc("gatehouse_in_flight_requests", "Requests being served now."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (p *page) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{p.requests, p.seconds, p.overhead, p.received, p.sent, p.reported, p.begun} {
+	for _, d := range []*prometheus.Desc{p.requests, p.seconds, p.overhead, p.received, p.sent, p.reported, p.cached, p.begun} {
 		out <- d
 	}
 }
@@ -65,6 +66,11 @@ func (p *page) Collect(out chan<- prometheus.Metric) {
 		counter(p.received, t.received, s.born, name)
 		counter(p.sent, t.sent, s.born, name)
 		counter(p.reported, t.reported, s.born, name)
+		for i, n := range t.cached {
+			if n > 0 {
+				counter(p.cached, n, s.born, name, cacheResults[i])
+			}
+		}
 	}
 	out <- prometheus.MustNewConstMetric(p.begun, prometheus.GaugeValue, float64(p.m.seats.inFlight()))
 }

@@ -3,6 +3,7 @@ package monitor
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	gatehouse "github.com/gatehouse-api/gatehouse"
+	"github.com/gatehouse-api/gatehouse/internal/cache"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 )
@@ -31,6 +33,7 @@ type Sources struct {
 	Refusals  func() []ratelimit.Refusals      // what limits refused
 	LimitsErr func() error                     // why limits are divided among the nodes; nil when they are shared, or there is one
 	QuotasErr func() error                     // why calendar quotas cannot be counted
+	Cache     func() cache.Figures             // how full the cache of answers is
 	Guard     func() ddos.Figures              // who is challenged, throttled and banned
 	Nodes     func() (alive int, differ bool)  // nodes of the fleet, and whether their configs have differed for long
 }
@@ -85,6 +88,9 @@ type apiSeries struct {
 	born    time.Time
 	tallies []*apiTally // likewise
 }
+
+// cacheResults are the words of [gatehouse.Event.Cache].
+var cacheResults = [...]string{"hit", "miss", "refreshed", "stale", "bypass"}
 
 var classes = [6]string{other, "1xx", "2xx", "3xx", "4xx", "5xx"}
 
@@ -220,6 +226,11 @@ func (m *Monitor) count(e *gatehouse.Event, ended int64) {
 	if len(e.Reported) > 0 {
 		a.reported++
 	}
+	if e.Cache != "" {
+		if i := slices.Index(cacheResults[:], e.Cache); i >= 0 {
+			a.cached[i]++
+		}
+	}
 	seat.mu.Unlock()
 	if e.Reason != "" {
 		m.reason(reasonKey{s.key.api, e.Reason}).Inc()
@@ -304,6 +315,12 @@ func (c *sourceCollector) Collect(out chan<- prometheus.Metric) {
 	if c.from.Overflow != nil {
 		out <- prometheus.MustNewConstMetric(plainDesc("gatehouse_limit_overflow_total", "Requests counted together with others because the table of limits was full: a flood of fresh callers."),
 			prometheus.CounterValue, float64(c.from.Overflow()))
+	}
+	if c.from.Cache != nil {
+		f := c.from.Cache()
+		gauge(plainDesc("gatehouse_cache_entries", "Answers kept."), float64(f.Entries))
+		gauge(plainDesc("gatehouse_cache_bytes", "Memory they take."), float64(f.Bytes))
+		out <- prometheus.MustNewConstMetric(plainDesc("gatehouse_cache_evicted_total", "Answers that made room for others."), prometheus.CounterValue, float64(f.Evicted))
 	}
 	if c.from.Guard != nil {
 		c.guard(out, c.from.Guard())

@@ -72,10 +72,14 @@ func (t *operationTally) add(from *operationTally) {
 type apiTally struct {
 	overhead                 histogram
 	received, sent, reported uint64
+	cached                   [len(cacheResults)]uint64 // by what became of it
 }
 
 func (t *apiTally) add(from *apiTally) {
 	t.overhead.add(&from.overhead)
+	for i := range t.cached {
+		t.cached[i] += from.cached[i]
+	}
 	t.received += from.received
 	t.sent += from.sent
 	t.reported += from.reported

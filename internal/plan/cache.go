@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 
@@ -21,7 +22,7 @@ func caching(checks *validate.Operation, c *config.Caching) (*gateway.Caching, e
 	if op.Body != nil {
 		return nil, errors.New("cache: the operation takes a body, which is not in the key")
 	}
-	out := &gateway.Caching{Policy: cache.Policy{TTL: c.TTL, StaleIfError: c.StaleIfError}, Shared: c.Shared}
+	out := &gateway.Caching{Policy: cache.Policy{TTL: c.TTL, StaleIfError: c.StaleIfError, StaleRefresh: c.StaleRefresh}, Shared: c.Shared}
 	for _, p := range op.Params {
 		switch p.In {
 		case "cookie":
@@ -31,6 +32,9 @@ func caching(checks *validate.Operation, c *config.Caching) (*gateway.Caching, e
 		}
 	}
 	for _, v := range c.Vary {
+		if !gateway.Passes(http.CanonicalHeaderKey(v.Value)) {
+			return nil, fmt.Errorf("cache: vary: %s never goes to a service", v.Value)
+		}
 		out.Vary = append(out.Vary, http.CanonicalHeaderKey(v.Value))
 	}
 	slices.Sort(out.Vary)

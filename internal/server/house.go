@@ -16,6 +16,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
+	"github.com/gatehouse-api/gatehouse/internal/cache"
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/egress"
@@ -139,6 +140,7 @@ func openHouse(ctx context.Context, f *config.File, engine store.SharedConfig) (
 	h.meter = monitor.New(monitor.Sources{
 		Upstreams: h.services, Record: h.record.Depth, RecordErr: h.record.Err, Overflow: h.limiter.Overflowed, Refusals: h.limiter.Refusals,
 		LimitsErr: h.limiter.SharedErr, QuotasErr: h.limiter.QuotaErr, Guard: h.guard.Figures, Nodes: h.alive(),
+		Cache: func() cache.Figures { return h.gate.CacheFigures() },
 	})
 	h.gate, err = gateway.New(gateway.Deps{Record: h.record, Meter: h.meter, Limiter: h.limiter, Guard: h.guard, NewID: auditlog.NewID, Node: node})
 	return h, err

@@ -318,6 +318,11 @@ func (s *CapacityStatus) Refused() (n uint64) {
 	return n
 }
 
+// Pressure is 0 while nobody waits for room, and 1 when as many do as can be let in.
+func (s *CapacityStatus) Pressure() float64 {
+	return min(1, float64(s.Waiting)/float64(max(s.Limit, 1)))
+}
+
 var (
 	errFull  = errors.New("the service is at its limit, and the line is full")
 	errSlow  = errors.New("the service is at its limit, and the line too slow")

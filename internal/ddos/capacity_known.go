@@ -12,6 +12,9 @@ const (
 	knownWays = 4
 	knownFor  = 10 * time.Minute // after its last good answer a principal is known for so long
 	knownStep = 30               // seconds: what is remembered is not written more often
+
+	goodSets = 16384 // of a guard: sources of requests with valid credentials
+	goodFor  = 15 * time.Minute
 )
 
 // Who names a caller: a hash keyed for this process. 0 is nobody in particular.
@@ -24,12 +27,17 @@ type Who uint64
 type Known struct {
 	seed  maphash.Seed
 	start time.Time
-	last  atomic.Int64                        // second in which anybody was seen
-	sets  [knownSets][knownWays]atomic.Uint64 // the upper half of who, and the second after start
+	keep  time.Duration
+	last  atomic.Int64               // second in which anybody was seen
+	sets  [][knownWays]atomic.Uint64 // a power of two: the upper half of who, and the second after start
 }
 
 // NewKnown makes one that knows nobody.
-func NewKnown() *Known { return &Known{seed: maphash.MakeSeed(), start: time.Now()} }
+func NewKnown() *Known { return newKnown(knownSets, knownFor) }
+
+func newKnown(sets int, keep time.Duration) *Known {
+	return &Known{seed: maphash.MakeSeed(), start: time.Now(), keep: keep, sets: make([][knownWays]atomic.Uint64, sets)}
+}
 
 // Principal names who was authenticated: the issuer's configured name and what it
 // calls the caller.
@@ -86,7 +94,7 @@ func (k *Known) Is(who Who, now time.Time) bool {
 	set, tag := k.find(who)
 	for i := range set {
 		if v := set[i].Load(); uint32(v>>32) == tag {
-			return k.second(now)-int64(uint32(v)) <= int64(knownFor/time.Second)
+			return k.second(now)-int64(uint32(v)) <= int64(k.keep/time.Second)
 		}
 	}
 	return false
@@ -103,7 +111,7 @@ func (k *Known) Any(now time.Time) bool {
 }
 
 func (k *Known) find(who Who) (set *[knownWays]atomic.Uint64, tag uint32) {
-	return &k.sets[uint64(who)%knownSets], max(1, uint32(who>>32))
+	return &k.sets[int(who)&(len(k.sets)-1)], max(1, uint32(who>>32))
 }
 
 // second is never 0, which is an empty place.

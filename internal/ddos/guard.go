@@ -112,7 +112,7 @@ type Guard struct {
 	cfg    GuardConfig
 	state  atomic.Pointer[state]
 	census *census
-	good   goodTable
+	good   *Known // sources of requests with valid credentials
 	totals [totalStripes]totalStripe
 	tally  tally
 
@@ -145,8 +145,7 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 	if len(cfg.Key) < 32 {
 		return nil, errors.New("ddos: the key of challenges has fewer than 32 bytes")
 	}
-	g := &Guard{cfg: cfg, census: newCensus(window)}
-	g.good.seed = g.census.seed
+	g := &Guard{cfg: cfg, census: newCensus(window), good: newKnown(goodSets, goodFor)}
 	g.ladder.rungs = map[source]*rung{}
 	g.state.Store(new(state).complete())
 	return g, nil

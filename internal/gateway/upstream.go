@@ -433,6 +433,19 @@ func (p *Pools) Acquire(cfg UpstreamConfig) (*Upstreams, error) {
 	return u, nil
 }
 
+// Pressure is that of the service that is shortest of room, 0 to 1.
+func (p *Pools) Pressure() (most float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, u := range p.byKey {
+		for _, e := range u.endpoints {
+			st := e.room.Status()
+			most = max(most, st.Pressure())
+		}
+	}
+	return most
+}
+
 // Release gives back what [Pools.Acquire] gave. The last user's release closes
 // it; requests under way are finished.
 func (u *Upstreams) Release() {

@@ -124,3 +124,27 @@ func TestKnownCallersAreServedInAFlood(t *testing.T) {
 		t.Errorf("in the end %+v", st)
 	}
 }
+
+func TestPoolsTellThatThereIsNoRoom(t *testing.T) {
+	free := make(chan struct{})
+	leave := sync.OnceFunc(func() { close(free) })
+	url := service(t, false, func(_ http.ResponseWriter, _ *http.Request) { <-free })
+	t.Cleanup(leave)
+	pools := gateway.NewPools(nil)
+	u := must[*gateway.Upstreams](t)(pools.Acquire(gateway.UpstreamConfig{URLs: []string{url}, Token: gateway.TokenNone, MaxInFlight: 2, QueueWait: time.Minute}))
+	t.Cleanup(u.Release)
+	h := newHouse(t, houseConfig{service: url, routes: func(r map[string]*gateway.Route) { r["health"].Upstreams = u }})
+	var wg sync.WaitGroup
+	for n, want := range []float64{0, 0, 0.5, 1} { // two are let in, two wait
+		wg.Go(func() { h.ask("GET", "/health", "") })
+		until(t, fmt.Sprint("pressure with ", n+1), func() bool {
+			st := u.Status()[0]
+			return st.InFlight+st.Waiting == n+1 && pools.Pressure() == want
+		})
+	}
+	leave()
+	wg.Wait()
+	if got := pools.Pressure(); got != 0 {
+		t.Errorf("pressure %v when all are gone", got)
+	}
+}

@@ -20,7 +20,7 @@ func (h *House) openGuard(ctx context.Context, d *config.DDoS, node string) (err
 	if h.book, err = ddos.OpenBook(ctx, h.db, h.changes); err != nil {
 		return err
 	}
-	if h.guard, err = ddos.NewGuard(ddos.GuardConfig{Key: h.book.Key()}); err != nil {
+	if h.guard, err = ddos.NewGuard(ddos.GuardConfig{Key: h.book.Key(), Pressure: h.pools.Pressure}); err != nil {
 		return err
 	}
 	keep := ddos.KeepConfig{Guard: h.guard, Node: node, Log: h.log}

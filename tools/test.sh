@@ -113,6 +113,11 @@ if [ ! -e "$deps/corpora" ]; then
 fi
 
 go test -race -timeout 20m "$@" ./...
+# What rooms keep, once more on PostgreSQL: their statements must be for both engines.
+if command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+	echo "== the rooms on PostgreSQL"
+	GATEHOUSE_TEST_DATABASE=postgres go test -timeout 5m "$@" ./internal/identity/... ./internal/oauth ./internal/authn ./internal/admin ./internal/ratelimit ./internal/ddos ./internal/fleet
+fi
 # The race detector allocates: the budgets of allocations are held without it.
 echo "== allocation budgets"
 exec go test -run '^TestAlloc' "$@" $(grep -rl --include='*_test.go' AllocsPerRun internal cmd | xargs -n 1 dirname | sort -u | sed 's|^|./|')

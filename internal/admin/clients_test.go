@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -230,7 +231,7 @@ func TestClientsAreFoundInADatabaseAtRest(t *testing.T) {
 	if all, err := oauth.Stored(t.Context(), h.db); err != nil || len(all) != 1 || all[0].ID != "one" {
 		t.Errorf("%v %v", all, err)
 	}
-	empty, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "x.db")})
+	empty, err := store.Open(t.Context(), storetest.At(filepath.Join(t.TempDir(), "x.db")))
 	ok(t, err)
 	defer empty.Close()
 	if all, err := oauth.Stored(t.Context(), empty); err != nil || all != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -45,7 +46,7 @@ func newHouse(t testing.TB) *house {
 	ctx, dir := t.Context(), t.TempDir()
 	h := &house{t: t}
 	var err error
-	h.db, err = store.Open(ctx, store.Config{Path: filepath.Join(dir, "gatehouse.db")})
+	h.db, err = store.Open(ctx, storetest.At(filepath.Join(dir, "gatehouse.db")))
 	ok(t, err)
 	t.Cleanup(func() { _ = h.db.Close() })
 	h.Seal, err = token.NewSealer()

@@ -10,11 +10,13 @@ import (
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
 
 // clocked runs f in a bubble whose clock stands still until everybody waits.
 func clocked(t *testing.T, f func(t *testing.T, w *world, reports chan error)) {
 	t.Helper()
+	storetest.OnlyAFile(t, "a server has its own clock")
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		reports, _ := run(t, w.keys)
@@ -126,7 +128,7 @@ func TestTheRotatedKeyDoesNotOutliveItsOwnEnd(t *testing.T) {
 func TestLastUseIsWrittenOnceAMinute(t *testing.T) {
 	clocked(t, func(t *testing.T, w *world, _ chan error) {
 		key, _ := w.key(t, authn.NewKey{})
-		watcher := must[*store.DB](t)(store.Open(t.Context(), store.Config{Path: w.path}))
+		watcher := must[*store.DB](t)(store.Open(t.Context(), storetest.At(w.path)))
 		defer func() { _ = watcher.Close() }()
 		accept := w.accept(t, ways(byKey))
 		version, writes := must[uint64](t)(watcher.Version(t.Context())), 0

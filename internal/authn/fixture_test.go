@@ -24,6 +24,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -64,7 +65,7 @@ var roles = []string{"support", "manager"}
 
 func openKeys(t testing.TB, path string, log authn.ChangeLog) *authn.Keys {
 	t.Helper()
-	db := must[*store.DB](t)(store.Open(t.Context(), store.Config{Path: path}))
+	db := must[*store.DB](t)(store.Open(t.Context(), storetest.At(path)))
 	t.Cleanup(func() { _ = db.Close() })
 	return must[*authn.Keys](t)(authn.NewKeys(t.Context(), authn.KeysConfig{DB: db, Environment: "live", Log: log}))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
 
 const childVariable = "GATEHOUSE_AUTHN_TEST_MAKER"
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 
 func makeKeysForever(dir string) error {
 	ctx := context.Background()
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, "gatehouse.db")})
+	db, err := store.Open(ctx, storetest.At(filepath.Join(dir, "gatehouse.db")))
 	if err != nil {
 		return err
 	}
@@ -63,6 +64,7 @@ func makeKeysForever(dir string) error {
 
 func TestKill9WhileKeysAreMadeLeavesNothingHalfDone(t *testing.T) {
 	dir := t.TempDir()
+	storetest.At(filepath.Join(dir, "gatehouse.db")) // before the child, whose server would end with it
 	for round := range 2 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env, cmd.Stderr = append(os.Environ(), childVariable+"="+dir), os.Stderr
@@ -151,6 +153,7 @@ func TestEveryChangeOfAKeyIsRefused(t *testing.T) {
 }
 
 func TestTheDatabaseDoesNotHoldTheKey(t *testing.T) {
+	storetest.OnlyAFile(t, "it reads the file")
 	w := newWorld(t)
 	key, _ := w.key(t, authn.NewKey{})
 	random := strings.Split(key, "_")[3]
@@ -314,7 +317,7 @@ func TestChangesAreLoggedOrNotDone(t *testing.T) {
 }
 
 func TestNewKeysRefuses(t *testing.T) {
-	db := must[*store.DB](t)(store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "a.db")}))
+	db := must[*store.DB](t)(store.Open(t.Context(), storetest.At(filepath.Join(t.TempDir(), "a.db"))))
 	t.Cleanup(func() { _ = db.Close() })
 	for name, cfg := range map[string]authn.KeysConfig{
 		"no database":                 {Environment: "live", Log: &failingLog{}},
@@ -330,7 +333,7 @@ func TestNewKeysRefuses(t *testing.T) {
 
 func TestAKeyOfAnotherEnvironmentIsRefused(t *testing.T) {
 	w := newWorld(t)
-	db := must[*store.DB](t)(store.Open(t.Context(), store.Config{Path: w.path}))
+	db := must[*store.DB](t)(store.Open(t.Context(), storetest.At(w.path)))
 	t.Cleanup(func() { _ = db.Close() })
 	test := must[*authn.Keys](t)(authn.NewKeys(t.Context(), authn.KeysConfig{DB: db, Environment: "test", Log: w.changes}))
 	secret, _, err := test.Create(t.Context(), "tester", authn.NewKey{Owner: "robot"})
@@ -396,7 +399,7 @@ func TestAnotherProcessRevokesWithinASecond(t *testing.T) {
 func TestADamagedTableIsNotHalfBelieved(t *testing.T) {
 	w := newWorld(t)
 	w.key(t, authn.NewKey{})
-	db := must[*store.DB](t)(store.Open(t.Context(), store.Config{Path: w.path}))
+	db := must[*store.DB](t)(store.Open(t.Context(), storetest.At(w.path)))
 	t.Cleanup(func() { _ = db.Close() })
 	for _, sum := range []string{"", "abc", strings.Repeat("z", 64), strings.Repeat("a", 66)} {
 		err := db.Write(t.Context(), func(tx *sql.Tx) error {

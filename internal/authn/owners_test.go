@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authn"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
 
 // A roster is users whose standing a test changes.
@@ -71,7 +72,7 @@ func active(roles ...string) *authn.Owner { return &authn.Owner{Active: true, Ro
 // commit makes the database another version, as any room's change does.
 func (w *world) commit(t testing.TB) {
 	t.Helper()
-	db := must[*store.DB](t)(store.Open(t.Context(), store.Config{Path: w.path}))
+	db := must[*store.DB](t)(store.Open(t.Context(), storetest.At(w.path)))
 	defer db.Close()
 	execute(t, db, `CREATE TABLE IF NOT EXISTS other (n BIGINT)`)
 	execute(t, db, `INSERT INTO other (n) VALUES (1)`)
@@ -261,7 +262,7 @@ func TestARemovedRowIsNoKeyAnyMore(t *testing.T) {
 	other, _ := w.key(t, authn.NewKey{})
 	run(t, w.keys)
 	accept := w.accept(t, ways(byKey))
-	db := must[*store.DB](t)(store.Open(t.Context(), store.Config{Path: w.path}))
+	db := must[*store.DB](t)(store.Open(t.Context(), storetest.At(w.path)))
 	t.Cleanup(func() { _ = db.Close() })
 	execute(t, db, `DELETE FROM api_keys WHERE id = $1`, k.ID)
 	within(t, time.Second, "the key is refused", func() bool {
@@ -278,7 +279,7 @@ func BenchmarkLook(b *testing.B) {
 	for i := range n {
 		users.users[fmt.Sprint("usr_", i)] = authn.Owner{Active: true, Roles: []string{"support"}}
 	}
-	db := must[*store.DB](b)(store.Open(b.Context(), store.Config{Path: filepath.Clean(w.path)}))
+	db := must[*store.DB](b)(store.Open(b.Context(), storetest.At(filepath.Clean(w.path))))
 	b.Cleanup(func() { _ = db.Close() })
 	execute(b, db, `CREATE TABLE other (n BIGINT)`)
 	err := db.Write(b.Context(), func(tx *sql.Tx) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -75,7 +76,7 @@ type line struct {
 
 func node(t testing.TB, name, path string, shared ddos.Broadcast) *line {
 	t.Helper()
-	db := must[*store.DB](t)(store.Open(t.Context(), store.Config{Path: path}))
+	db := must[*store.DB](t)(store.Open(t.Context(), storetest.At(path)))
 	n := &line{log: &changes{}}
 	n.book = must[*ddos.Book](t)(ddos.OpenBook(t.Context(), db, n.log))
 	n.guard = must[*ddos.Guard](t)(ddos.NewGuard(ddos.GuardConfig{Key: n.book.Key()}))

@@ -138,7 +138,10 @@ func TestNodesSeeEachOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "house.db")
 	a, _ := run(t, config(t, path, "a", true), "one")
 	b, dead := run(t, config(t, path, "b", true), "two")
-	until(t, "both see both", 5*time.Second, func() bool { return len(a.Alive()) == 2 && len(b.Alive()) == 2 })
+	until(t, "both see both", 5*time.Second, func() bool {
+		all := a.Alive()
+		return len(all) == 2 && all[1].Config != "" && len(b.Alive()) == 2
+	})
 	if got := a.Alive(); got[0].Name != "a" || got[1].Name != "b" || got[1].Config != "two" || a.Differ() || a.Err() != nil {
 		t.Errorf("a sees %+v", got)
 	}

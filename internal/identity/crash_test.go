@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -61,7 +62,7 @@ func must[T any](v T, err error) T {
 
 func crashConfig(ctx context.Context, dir string) identity.Config {
 	return identity.Config{
-		DB:     must(store.Open(ctx, store.Config{Path: filepath.Join(dir, "gatehouse.db")})),
+		DB:     must(store.Open(ctx, storetest.At(filepath.Join(dir, "gatehouse.db")))),
 		Log:    must(auditlog.OpenChanges(filepath.Join(dir, "events"))),
 		Seal:   must(token.LoadOrCreateSealer(filepath.Join(dir, "seal.json"))),
 		Issuer: "https://id.example.com",
@@ -71,8 +72,9 @@ func crashConfig(ctx context.Context, dir string) identity.Config {
 
 func TestWhatWasAcknowledgedOutlivesKill9(t *testing.T) {
 	dir := t.TempDir()
-	locked := map[string]bool{}  // by id
-	waiting := map[string]bool{} // addresses
+	storetest.At(filepath.Join(dir, "gatehouse.db")) // before the child, whose server would end with it
+	locked := map[string]bool{}                      // by id
+	waiting := map[string]bool{}                     // addresses
 	for round := range 3 {
 		child := exec.CommandContext(t.Context(), os.Args[0])
 		child.Env = append(os.Environ(), crashVariable+"="+dir)

@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -51,7 +52,7 @@ func newShop(t testing.TB, change func(*oauth.Config)) *shop {
 		}
 	}
 	var err error
-	s.db, err = store.Open(t.Context(), store.Config{Path: s.path})
+	s.db, err = store.Open(t.Context(), storetest.At(s.path))
 	ok(err)
 	t.Cleanup(func() { _ = s.db.Close() })
 	s.seal, err = token.NewSealer()

@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
 
 // works reports what the token endpoint says to a client with that secret.
@@ -226,7 +227,7 @@ func within(t testing.TB, what string, limit time.Duration, ok func() bool) {
 func TestAnotherProcessChangesClients(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	s := newShop(t, nil)
-	db, err := store.Open(t.Context(), store.Config{Path: s.path})
+	db, err := store.Open(t.Context(), storetest.At(s.path))
 	if err != nil {
 		t.Fatal(err)
 	}

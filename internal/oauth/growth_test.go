@@ -4,11 +4,14 @@ import (
 	"net/http"
 	"os"
 	"testing"
+
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
 
 // TestADatabaseGrowsWithFamiliesNotWithRefreshes refreshes one family ten thousand
 // times.
 func TestADatabaseGrowsWithFamiliesNotWithRefreshes(t *testing.T) {
+	storetest.OnlyAFile(t, "it measures the file")
 	t.Parallel()
 	const times = 10_000
 	h := newHouse(t, nil)

@@ -20,6 +20,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -56,7 +57,9 @@ func newFaultyHouse(t testing.TB, fault func(string) error, change func(*oauth.C
 	ctx := t.Context()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "gatehouse.db")
-	db, err := store.Open(ctx, store.Config{Path: path, Fault: fault})
+	at := storetest.At(path)
+	at.Fault = fault
+	db, err := store.Open(ctx, at)
 	ok(t, err)
 	t.Cleanup(func() { _ = db.Close() })
 	seal, err := token.NewSealer()

@@ -9,6 +9,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestWhatIsIssuedWhileALockdownIsOnItsWayIsDead(t *testing.T) {
 	h := newHouse(t, nil)
 	h.client("robot", machine)
-	db, err := store.Open(t.Context(), store.Config{Path: h.path})
+	db, err := store.Open(t.Context(), storetest.At(h.path))
 	ok(t, err)
 	defer func() { _ = db.Close() }()
 	changes, err := auditlog.OpenChanges(t.TempDir())

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -125,6 +126,7 @@ func TestAConfigThatCannotWorkIsRefused(t *testing.T) {
 }
 
 func TestWhatIsOverIsRemoved(t *testing.T) {
+	storetest.OnlyAFile(t, "a server has its own clock")
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, func(c *oauth.Config) { c.RefreshLife = 40 * time.Minute })
 		h.client("app", nil)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
 
 func quota(t testing.TB, text, zone string, strict bool) *ratelimit.Limit {
@@ -39,12 +40,14 @@ func ledgerAt(t testing.TB, path string, nodes int) *ledger {
 	t.Helper()
 	n := &ledger{fault: new(atomic.Bool)}
 	var dead atomic.Bool
-	db, err := store.Open(t.Context(), store.Config{Path: path, Fault: func(string) error {
+	at := storetest.At(path)
+	at.Fault = func(string) error {
 		if n.fault.Load() || dead.Load() {
 			return errors.New("the disk is gone")
 		}
 		return nil
-	}})
+	}
+	db, err := store.Open(t.Context(), at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,6 +287,7 @@ func TestQuotaPeriods(t *testing.T) {
 }
 
 func TestAQuotaBeginsAnew(t *testing.T) {
+	storetest.OnlyAFile(t, "a server has its own clock")
 	synctest.Test(t, func(t *testing.T) { // it is midnight, 2000-01-01
 		n := ledgerAt(t, filepath.Join(t.TempDir(), "quotas.db"), 1)
 		lim := quota(t, "40/day", "", false)

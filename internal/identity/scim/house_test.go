@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/identity/scim"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -34,7 +35,7 @@ func newHouse(t testing.TB, set func(*scim.Config)) *house {
 	dir := t.TempDir()
 	h := &house{}
 	var err error
-	if h.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "gatehouse.db")}); err != nil {
+	if h.db, err = store.Open(t.Context(), storetest.At(filepath.Join(dir, "gatehouse.db"))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.db.Close() })

@@ -29,6 +29,7 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth/pages"
 	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -145,7 +146,7 @@ func newSite(t testing.TB, set func(*pages.Config)) *site {
 	dir := t.TempDir()
 	s := &site{mails: &mails{}, events: &events{}}
 	var err error
-	if s.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "gatehouse.db")}); err != nil {
+	if s.db, err = store.Open(t.Context(), storetest.At(filepath.Join(dir, "gatehouse.db"))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.db.Close() })

@@ -76,7 +76,7 @@ func openServers(ctx context.Context, cfg SharedConfig) (*servers, error) {
 	case <-time.After(8 * cfg.Timeout):
 	}
 	if err != nil && (ctx.Err() != nil || refuses(err)) {
-		return nil, errors.Join(fmt.Errorf("store: shared: %w", r.told(err)), r.close())
+		return nil, errors.Join(errors.New("store: shared: "+at.clean(err.Error())), r.close())
 	}
 	return r, nil
 }
@@ -101,9 +101,8 @@ func (r *servers) connect() {
 			switch {
 			case err != nil:
 				pause = min(2*pause, 2*time.Second)
-				r.done(r.ctx, anyPart, r.told(err))
-				err = r.told(err)
-				r.last.Store(&err)
+				why := r.told(err)
+				r.last.Store(&why)
 			case r.ctx.Err() != nil:
 				made.Close()
 			default:
@@ -138,7 +137,7 @@ func (r *servers) evicts(c rueidis.Client) {
 	}
 	for line := range strings.Lines(info) {
 		if policy, ok := strings.CutPrefix(strings.TrimSpace(line), "maxmemory_policy:"); ok && policy != "noeviction" && !strings.Contains(info, "maxmemory:0\r\n") {
-			r.log.Warn("the shared engine may forget marks and limits when its memory is full; set maxmemory-policy noeviction", slog.String("maxmemory-policy", policy))
+			r.log.Warn("the shared engine may forget marks and limits when its memory is full; set maxmemory-policy noeviction", slog.String("policy", policy))
 		}
 	}
 }
@@ -149,6 +148,17 @@ func (r *servers) told(err error) error {
 		return fmt.Errorf("%w: %w", ErrAway, err)
 	}
 	return fmt.Errorf("%w: %s", ErrAway, r.at.clean(err.Error()))
+}
+
+// err is why a part, or all of it, is away.
+func (r *servers) err() error {
+	if r.client.Load() != nil {
+		return r.breakers.err()
+	}
+	if last := r.last.Load(); last != nil {
+		return *last
+	}
+	return fmt.Errorf("%w: not connected yet", ErrAway)
 }
 
 // A question is one command and the part that is to answer it.
@@ -162,14 +172,7 @@ type question struct {
 func (r *servers) ask(ctx context.Context, questions func(rueidis.Builder) []question) ([]rueidis.RedisResult, []error) {
 	held := r.client.Load()
 	if held == nil {
-		err := r.err()
-		if last := r.last.Load(); err == nil && last != nil {
-			err = *last
-		}
-		if err == nil {
-			err = fmt.Errorf("%w: not connected yet", ErrAway)
-		}
-		return nil, []error{err}
+		return nil, []error{r.err()}
 	}
 	client := *held
 	all := questions(client.B())
@@ -185,7 +188,7 @@ func (r *servers) ask(ctx context.Context, questions func(rueidis.Builder) []que
 		return results, errs
 	}
 	answered := make(chan []rueidis.RedisResult, 1)
-	go func() { answered <- client.DoMulti(ctx, sent...) }() //nolint:gosec // it ends with the connection at the latest
+	go func() { answered <- client.DoMulti(ctx, sent...) }()
 	var got []rueidis.RedisResult
 	select {
 	case got = <-answered:

@@ -45,7 +45,7 @@ func NewProxy(t testing.TB, to string) *Proxy {
 
 func (p *Proxy) serve(c net.Conn) {
 	p.wait()
-	up, err := new(net.Dialer).Dial("tcp", p.to) //nolint:noctx // of a test
+	up, err := new(net.Dialer).Dial("tcp", p.to)
 	if err != nil {
 		_ = c.Close()
 		return

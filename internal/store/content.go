@@ -186,7 +186,7 @@ func feedTable(ctx context.Context, tx *sql.Tx, t Table, to sink) (err error) {
 	if err := to.table(t); err != nil {
 		return err
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT `+t.columns()+` FROM "`+t.Name+`"`)
+	rows, err := tx.QueryContext(ctx, `SELECT `+t.columns()+` FROM "`+t.Name+`"`) //nolint:gosec // names were held against plainName
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (y *tally) row(values []any) error {
 		case string:
 			y.buffer = append(binary.BigEndian.AppendUint64(append(y.buffer, 't'), uint64(len(v))), v...)
 		case int64:
-			y.buffer = binary.BigEndian.AppendUint64(append(y.buffer, 'i'), uint64(v)) //nolint:gosec // its bits
+			y.buffer = binary.BigEndian.AppendUint64(append(y.buffer, 'i'), uint64(v))
 		default:
 			y.buffer = append(y.buffer, 'n')
 		}

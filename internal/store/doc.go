@@ -23,6 +23,10 @@
 // Redis. Who can write there can have limits forgotten and used codes used again,
 // not more; losing it means the same for what was in it.
 //
+// It moves everything in it, too: backups are JSON lines, the same for both engines,
+// with what the tables hold; restores and copies are one transaction, read back
+// before it is committed.
+//
 //	db, err := store.Open(ctx, store.Config{Path: "data/gatehouse.db"})
 //	err = db.Migrate(ctx, "keys", migrations) // an fs.FS with 0001_keys.sql, 0002_….sql
 //	err = db.Write(ctx, func(tx *sql.Tx) error {

@@ -146,8 +146,26 @@ func verified(t testing.TB, path string) *store.DumpFile {
 	return d
 }
 
-func TestABackupOfEitherEngineIsRestoredIntoEither(t *testing.T) {
+func TestDatabasesAreMovedAndLookedAfter(t *testing.T) {
 	all := engines(t)
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, []engine)
+	}{
+		{"A backup of either engine is restored into either", testABackupOfEitherEngineIsRestoredIntoEither},
+		{"An older backup is brought forward with its rows", testAnOlderBackupIsBroughtForwardWithItsRows},
+		{"An upgrade is taken back by the old program", testAnUpgradeIsTakenBackByTheOldProgram},
+		{"A database of somebody else is not touched", testADatabaseOfSomebodyElseIsNotTouched},
+		{"A database with rows is replaced only once it is kept", testADatabaseWithRowsIsReplacedOnlyOnceItIsKept},
+		{"A backup is of one moment while others write", testABackupIsOfOneMomentWhileOthersWrite},
+		{"Check finds what is off", testCheckFindsWhatIsOff},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, all) })
+	}
+}
+
+func testABackupOfEitherEngineIsRestoredIntoEither(t *testing.T, all []engine) {
+	t.Helper()
 	for _, from := range all {
 		source := opened(t, from.open(t))
 		migrateAll(t, source, library(2))
@@ -202,8 +220,9 @@ func TestABackupOfEitherEngineIsRestoredIntoEither(t *testing.T) {
 	}
 }
 
-func TestAnOlderBackupIsBroughtForwardWithItsRows(t *testing.T) {
-	for _, e := range engines(t) {
+func testAnOlderBackupIsBroughtForwardWithItsRows(t *testing.T, all []engine) {
+	t.Helper()
+	for _, e := range all {
 		t.Run(e.name, func(t *testing.T) {
 			source := opened(t, e.open(t))
 			migrateAll(t, source, library(1))
@@ -246,8 +265,9 @@ func TestAnOlderBackupIsBroughtForwardWithItsRows(t *testing.T) {
 	}
 }
 
-func TestAnUpgradeIsTakenBackByTheOldProgram(t *testing.T) {
-	for _, e := range engines(t) {
+func testAnUpgradeIsTakenBackByTheOldProgram(t *testing.T, all []engine) {
+	t.Helper()
+	for _, e := range all {
 		t.Run(e.name, func(t *testing.T) {
 			db := opened(t, e.open(t))
 			migrateAll(t, db, library(1))
@@ -283,8 +303,9 @@ func TestAnUpgradeIsTakenBackByTheOldProgram(t *testing.T) {
 	}
 }
 
-func TestADatabaseOfSomebodyElseIsNotTouched(t *testing.T) {
-	for _, e := range engines(t) {
+func testADatabaseOfSomebodyElseIsNotTouched(t *testing.T, all []engine) {
+	t.Helper()
+	for _, e := range all {
 		t.Run(e.name, func(t *testing.T) {
 			rooms := library(3)
 			source, db := opened(t, e.open(t)), opened(t, e.open(t))
@@ -380,8 +401,9 @@ func TestABackupThatIsNotAsItWasWrittenChangesNothing(t *testing.T) {
 	}
 }
 
-func TestADatabaseWithRowsIsReplacedOnlyOnceItIsKept(t *testing.T) {
-	for _, e := range engines(t) {
+func testADatabaseWithRowsIsReplacedOnlyOnceItIsKept(t *testing.T, all []engine) {
+	t.Helper()
+	for _, e := range all {
 		t.Run(e.name, func(t *testing.T) {
 			rooms := library(3)
 			source, db := opened(t, e.open(t)), opened(t, e.open(t))
@@ -421,8 +443,9 @@ func TestADatabaseWithRowsIsReplacedOnlyOnceItIsKept(t *testing.T) {
 	}
 }
 
-func TestABackupIsOfOneMomentWhileOthersWrite(t *testing.T) {
-	for _, e := range engines(t) {
+func testABackupIsOfOneMomentWhileOthersWrite(t *testing.T, all []engine) {
+	t.Helper()
+	for _, e := range all {
 		t.Run(e.name, func(t *testing.T) {
 			db := opened(t, e.open(t))
 			migrateAll(t, db, library(3))
@@ -481,8 +504,9 @@ func TestABackupIsNotWrittenOverSomethingElse(t *testing.T) {
 	}
 }
 
-func TestCheckFindsWhatIsOff(t *testing.T) {
-	for _, e := range engines(t) {
+func testCheckFindsWhatIsOff(t *testing.T, all []engine) {
+	t.Helper()
+	for _, e := range all {
 		for name, tt := range map[string]struct {
 			do, want string
 		}{

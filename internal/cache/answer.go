@@ -18,7 +18,7 @@ type Policy struct {
 // An Answer is a whole answer of a service. It is read-only.
 type Answer struct {
 	Status int
-	Fields []http1.Field // end to end, as the service said them, without Age; names canonical
+	Fields []http1.Field // end to end, as the service said them, without Age and what tells of one request; names canonical
 	Body   []byte
 
 	public       bool          // for everybody, whoever asked
@@ -123,11 +123,21 @@ func kept(fields []http1.Field) []http1.Field {
 		return text.String()[from:]
 	}
 	for i := range fields {
-		if f := &fields[i]; f.Name != "Age" {
+		if f := &fields[i]; !ofOneRequest(f.Name) {
 			out = append(out, http1.Field{Name: add(f.Name), Value: add(f.Value)})
 		}
 	}
 	return out
+}
+
+// ofOneRequest reports whether a field tells of the request it answered: of
+// another one it would be untrue.
+func ofOneRequest(name string) bool {
+	switch name {
+	case "Age", "X-Request-Id", "X-Correlation-Id", "Traceparent", "Tracestate", "Server-Timing":
+		return true
+	}
+	return strings.HasPrefix(name, "Ratelimit") || strings.HasPrefix(name, "X-Ratelimit-")
 }
 
 // With gives a with its body, which is not copied.

@@ -154,6 +154,14 @@ func TestAConfirmedAnswer(t *testing.T) {
 	}
 }
 
+func TestWhatTellsOfOneRequestIsNotKept(t *testing.T) {
+	for _, f := range answer(t, "x", http1.Field{Name: "X-Request-Id", Value: "1"}, http1.Field{Name: "Traceparent", Value: "1"}, http1.Field{Name: "Ratelimit", Value: "1"}, http1.Field{Name: "X-Ratelimit-Limit", Value: "1"}, http1.Field{Name: "Age", Value: "1"}).Fields {
+		if f.Name != "Date" {
+			t.Errorf("%s is kept", f.Name)
+		}
+	}
+}
+
 func TestHowOldAnAnswerIs(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	field := func(name, value string) http1.Field { return http1.Field{Name: name, Value: value} }
@@ -185,6 +193,7 @@ func TestHowOldAnAnswerIs(t *testing.T) {
 
 func FuzzJudge(f *testing.F) {
 	f.Add(uint16(200), "max-age=1, no-cache=\"a,b\"", "Sat, 01 Jan 2000 00:00:00 GMT", "5", `W/"x", "y"`)
+	f.Add(uint16(200), "public", "", "", "x")
 	f.Add(uint16(304), `a="\",no-store`, "0", "9999999999999999999999", `"`)
 	f.Fuzz(func(t *testing.T, status uint16, control, expires, age, tag string) {
 		now := time.Now()

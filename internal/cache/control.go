@@ -59,7 +59,7 @@ func readControl(fields []http1.Field) control {
 			for name := range strings.SplitSeq(v, ",") {
 				c.vary = c.vary || strings.Trim(name, " \t") == "*"
 			}
-		case "Set-Cookie":
+		case "Set-Cookie", "Dpop-Nonce", "Authentication-Info", "Www-Authenticate", "Clear-Site-Data": // said to one caller
 			c.cookie = true
 		case "Trailer":
 			c.trailer = true

@@ -224,6 +224,7 @@ func TestWhatTheServiceSaysAboutKeeping(t *testing.T) {
 		{"private", 200, []string{"Cache-Control", "private, max-age=60"}, false},
 		{"private for a field", 200, []string{"Cache-Control", `private="X-User", max-age=60`}, false},
 		{"a cookie is one caller's", 200, []string{"Set-Cookie", "s=1", "Cache-Control", "public, max-age=60"}, false},
+		{"a nonce for one caller's proofs", 200, []string{"Dpop-Nonce", "n1", "Cache-Control", "public, max-age=60"}, false},
 		{"varies by everything", 200, []string{"Vary", "Accept, *"}, false},
 		{"varies by what it does not get", 200, []string{"Vary", "Cookie"}, true},
 		{"no-cache without a validator", 200, []string{"Cache-Control", "no-cache"}, false},

@@ -63,7 +63,7 @@ func TestWhatIsExposed(t *testing.T) {
 	m.Reloaded(false)
 	m.Begin()
 	m.Begin()
-	m.Observe(&gatehouse.Event{API: "orders", Operation: "getOrder", Status: 200, Allow: true, Duration: 3 * time.Millisecond, Service: 2 * time.Millisecond, In: 10, Out: 20, Reported: make([]gatehouse.FieldError, 3)})
+	m.Observe(&gatehouse.Event{API: "orders", Operation: "getOrder", Status: 200, Allow: true, Duration: 3 * time.Millisecond, Service: 2 * time.Millisecond, In: 10, Out: 20, Cache: "hit", Reported: make([]gatehouse.FieldError, 3)})
 	m.Refused(&gatehouse.Event{Status: 404, Reason: "not_found", Path: "/admin", Duration: 40 * time.Microsecond})
 	for range 3 {
 		m.Refused(&gatehouse.Event{API: "orders", Operation: "getOrder", Status: 403, Reason: "forbidden", Duration: 80 * time.Microsecond})

@@ -34,8 +34,8 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	// Examples that need what no test has: a running gateway, a key's or decision's id, the whole machine.
 	elsewhere := map[string]bool{
 		"serve": true, "demo": true, "explain": true, "completion": true, "init": true, "keys create": true, "keys rotate": true, "keys revoke": true, "access-matrix": true,
-		"users password": true, "users delete": true, "token inspect": true, "token revoke": true, "clients secret revoke": true, "prove oauth": true, "attack": true, "bench": true, "health": true, "fleet status": true,
 		"ddos unban": true, "ddos solve": true, "db restore": true, "db copy": true,
+		"users password": true, "users delete": true, "token inspect": true, "token revoke": true, "clients secret revoke": true, "prove oauth": true, "attack": true, "bench": true, "health": true, "fleet status": true, "fleet push": true, "fleet history": true, "fleet rollback": true,
 	}
 	for _, c := range commands {
 		t.Run(c[1], func(t *testing.T) {

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -13,7 +13,10 @@ import (
 )
 
 type fleetCmd struct {
-	Status fleetStatusCmd `cmd:"" help:"List the nodes: alive, with which config, who leads."`
+	Status   fleetStatusCmd   `cmd:"" help:"List the nodes: alive, with which config, who leads."`
+	Push     fleetPushCmd     `cmd:"" help:"Check a config and store it in the database, for all nodes."`
+	History  fleetHistoryCmd  `cmd:"" help:"List the configs that were pushed."`
+	Rollback fleetRollbackCmd `cmd:"" help:"Push an older config again."`
 }
 
 type fleetStatusCmd struct{}
@@ -66,9 +69,6 @@ func judge(nodes []fleet.Node) fleetStatus {
 // Run lists the nodes.
 func (fleetStatusCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	nodes, err := server.FleetNodes(ctx, cli.Config)
-	if errors.Is(err, server.ErrNoFleet) {
-		return &hintError{err, "fleet: {key: \"${file:fleet.key}\"} makes it one of several; see \"Several nodes\" in docs/operations.md"}
-	}
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (fleetStatusCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 
 func (s *fleetStatus) print(std *stdio) error {
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "NODE\tSTATE\tVERSION\tCONFIG\tSTARTED\tSEEN")
+	_, _ = fmt.Fprintln(w, "NODE\tSTATE\tVERSION\tREVISION\tCONFIG\tSTARTED\tSEEN")
 	for _, n := range s.Nodes {
 		state := "alive"
 		switch {
@@ -95,7 +95,11 @@ func (s *fleetStatus) print(std *stdio) error {
 		case n.Leads:
 			state = "leads"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%.12s\t%s\t%s\n", n.Name, state, n.Version, n.Config, ago(n.Started), ago(n.Seen))
+		revision := "-"
+		if n.Revision > 0 {
+			revision = strconv.FormatInt(n.Revision, 10)
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.12s\t%s\t%s\n", n.Name, state, n.Version, revision, n.Config, ago(n.Started), ago(n.Seen))
 	}
 	if err := w.Flush(); err != nil {
 		return err

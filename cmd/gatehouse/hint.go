@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
+	"github.com/gatehouse-api/gatehouse/internal/fleet"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
 	"github.com/gatehouse-api/gatehouse/internal/oauth"
 	"github.com/gatehouse-api/gatehouse/internal/posture/attack"
@@ -40,6 +41,12 @@ func hintFor(err error, config string) string {
 		return "start it first: gatehouse serve, or gatehouse demo; --config says which one"
 	case errors.Is(err, server.ErrNoOAuth):
 		return "say under which URL people and programs reach it: oauth: {issuer: \"https://…\"} in " + config
+	case errors.Is(err, server.ErrNoFleet):
+		return "fleet: {key: \"${file:fleet.key}\"} makes it one of several; see \"Several nodes\" in docs/operations.md"
+	case errors.Is(err, fleet.ErrPushed):
+		return "see what it is with 'gatehouse fleet history', and push again if yours shall replace it"
+	case errors.Is(err, fleet.ErrNoConfig):
+		return "'gatehouse fleet history' lists them, 'gatehouse fleet push FILE' stores one"
 	case errors.Is(err, identity.ErrChanged), errors.Is(err, oauth.ErrClientChanged):
 		return "somebody else was faster; look at it again and repeat"
 	case errors.Is(err, ddos.ErrNoBan):

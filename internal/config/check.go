@@ -22,9 +22,7 @@ func (c *checker) errorf(at Place, text string, args ...any) {
 // check completes f and gives what does not fit together.
 func (f *File) check() []*Error {
 	c := &checker{f: f}
-	if f.Events.Path.Value == "" && f.Data.Value != "" {
-		f.Events.Path = Path{filepath.Join(f.Data.Value, "events"), f.Data.Place}
-	}
+	f.eventsPath()
 	c.listeners()
 	c.admin()
 	c.networks()
@@ -45,6 +43,19 @@ func (f *File) check() []*Error {
 		c.api(name, f.APIs[name])
 	}
 	c.tests()
+	return c.errs
+}
+
+func (f *File) eventsPath() {
+	if f.Events.Path.Value == "" && f.Data.Value != "" {
+		f.Events.Path = Path{filepath.Join(f.Data.Value, "events"), f.Data.Place}
+	}
+}
+
+// checkFleet is check for a node's own file, which has nothing to guard.
+func (f *File) checkFleet() []*Error {
+	c := &checker{f: f}
+	c.fleet()
 	return c.errs
 }
 

@@ -28,6 +28,9 @@ type decoder struct {
 	dir  string // to which its paths are relative
 	disk disk
 	errs []*Error
+
+	pushed  bool     // to a database: relative paths are of files that come along, and nothing else may have one
+	carried []string // which those are
 }
 
 // A spot is a value's place in the structure, with the tag that governs it.
@@ -235,6 +238,9 @@ func (d *decoder) leftOutFields(p any, at Place) {
 // leftOut gives v its default, as if it had been written at n.
 func (d *decoder) leftOut(v reflect.Value, n *yaml.Node, at spot) {
 	text, has := at.tag.Lookup("default")
+	pushed := d.pushed
+	d.pushed = false // a default is nothing that somebody wrote
+	defer func() { d.pushed = pushed }()
 	if !has {
 		if _, custom := reflect.TypeAssert[node](v.Addr()); v.Kind() == reflect.Struct && v.Type() != textType && !custom {
 			d.fields(v.Addr().Interface(), &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column}, at)

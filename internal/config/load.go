@@ -23,23 +23,20 @@ const (
 
 // Load reads the file at path and all it includes, gives defaults and checks
 // what can be checked without another room. The error joins an [*Error] for each
-// fault, in the order of the files.
+// fault, in the order of the files. Where the config is in a database, it is the one
+// that this node has at work.
 func Load(path string) (*File, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
+	f, err := LoadOwn(path)
+	if err == nil && f.Pushed() {
+		return loadTaken(f)
 	}
-	b, err := readFile(abs, maxBytes)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the config: %w", err)
-	}
-	return load(path, filepath.Dir(abs), abs, b, disk{real: true})
+	return f, err
 }
 
 // Parse reads a config from memory, without a look at the disk: include and
 // secrets are faults. Errors call it name.
 func Parse(name string, b []byte) (*File, error) {
-	return load(name, filepath.Dir(name), name, b, disk{})
+	return load(name, filepath.Dir(name), name, b, disk{}, nil)
 }
 
 // part is what an included file may hold.
@@ -48,8 +45,9 @@ type part struct {
 	Tests []Test          `yaml:"tests" max:"10000" doc:"What must be allowed and denied."`
 }
 
-func load(name, dir, abs string, b []byte, from disk) (*File, error) {
-	d := &decoder{file: name, dir: dir, disk: from}
+// load reads a file; own is that of the node which has taken it, nil where it is its own.
+func load(name, dir, abs string, b []byte, from disk, own *File) (*File, error) {
+	d := &decoder{file: name, dir: dir, disk: from, pushed: own != nil}
 	f := &File{Files: []string{abs}}
 	digest := sha256.New()
 	addDigest(digest, filepath.Base(abs), b)
@@ -57,7 +55,18 @@ func load(name, dir, abs string, b []byte, from disk) (*File, error) {
 	if root == nil {
 		return nil, join(d.errs)
 	}
+	if own != nil {
+		root = withoutOwn(root)
+	}
 	d.fields(f, root, spot{})
+	if own != nil {
+		f.takeOwn(own)
+	} else if f.Pushed() {
+		d.ownOnly(root)
+		f.Digest = hex.EncodeToString(digest.Sum(nil))
+		f.eventsPath()
+		return f, join(append(d.errs, f.checkFleet()...))
+	}
 	errs := d.errs
 	for _, in := range f.Include {
 		names, err := from.glob(dir, in.Value)
@@ -71,7 +80,7 @@ func load(name, dir, abs string, b []byte, from disk) (*File, error) {
 				continue
 			}
 			f.Files = append(f.Files, included)
-			errs = append(errs, f.include(in, dir, included, from, digest)...)
+			errs = append(errs, f.include(in, included, d, digest)...)
 		}
 	}
 	if len(errs) == 0 || root.Kind == yaml.MappingNode {
@@ -80,12 +89,18 @@ func load(name, dir, abs string, b []byte, from disk) (*File, error) {
 	if err := join(errs); err != nil {
 		return nil, err
 	}
-	f.Digest, f.behind = hex.EncodeToString(digest.Sum(nil)), behind(f.OAuth, f.Identity, f.Admin.Token, f.edges())
+	f.Digest, f.behind = hex.EncodeToString(digest.Sum(nil)), f.own+behind(f.OAuth, f.Identity, f.Admin.Token, f.edges())
+	if own != nil {
+		f.Carried = append(append(f.Carried, abs), d.carried...)
+		f.carry(dir)
+		f.Files = append(f.Files, own.Files...) // a change of which is one of the config
+	}
 	return f, nil
 }
 
 // include adds the APIs and tests of one more file.
-func (f *File) include(in Text, dir, abs string, from disk, digest io.Writer) []*Error {
+func (f *File) include(in Text, abs string, main *decoder, digest io.Writer) []*Error {
+	dir, from := main.dir, main.disk
 	if len(f.Files) > maxFiles {
 		return []*Error{{in.Place, fmt.Sprintf("include: more than %d files", maxFiles)}}
 	}
@@ -94,19 +109,23 @@ func (f *File) include(in Text, dir, abs string, from disk, digest io.Writer) []
 		return []*Error{{in.Place, "include: " + err.Error()}}
 	}
 	shown := abs
-	if rel, err := filepath.Rel(dir, abs); err == nil {
+	carried := main.pushed && !filepath.IsAbs(in.Value)
+	if rel, err := filepath.Rel(dir, abs); err == nil && (carried || !main.pushed) {
 		shown = filepath.Join(filepath.Dir(in.Place.File), rel)
 		addDigest(digest, rel, b)
 	} else {
 		addDigest(digest, abs, b)
 	}
-	d := &decoder{file: shown, dir: filepath.Dir(abs), disk: from}
+	d := &decoder{file: shown, dir: filepath.Dir(abs), disk: from, pushed: carried}
 	root := d.parse(b)
 	if root == nil {
 		return d.errs
 	}
 	var p part
 	d.fields(&p, root, spot{})
+	if carried {
+		f.Carried = append(append(f.Carried, abs), d.carried...)
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.APIs)) {
 		if first, ok := f.APIs[name]; ok {
 			d.errs = append(d.errs, &Error{p.APIs[name].Place, fmt.Sprintf("apis.%s is already in %s", name, first.Place)})

@@ -15,6 +15,7 @@ import (
 //	format    a shape of text, see format.go; on a list or map: of each element
 //	keys      the format of a map's keys
 //	min, max  bounds of a number, a duration, a size or a list's length, inclusive
+//	carried   "true": the file it names goes along when a config is pushed to a database; never a key or a certificate
 //
 // A field of type Place is filled with where its struct began.
 
@@ -49,9 +50,11 @@ type File struct {
 	Tests              []Test             `yaml:"tests" max:"10000" doc:"What must be allowed and denied: run by 'gatehouse test' and before each reload."`
 	Digest             string             `yaml:"-"` // SHA-256 in hex over the names and contents of all files read, secrets' files excepted
 	Files              []string           `yaml:"-"` // absolute paths of the files read, the main one first
+	Carried            []string           `yaml:"-"` // of a pushed config, the files that come along with it but those that documents refer to: absolute paths
 	Place              Place              `yaml:"-"`
 
 	behind string // see Behind
+	own    string // digest of the node's own file, where this was pushed
 }
 
 // A Listener is one address callers connect to.

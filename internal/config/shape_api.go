@@ -4,7 +4,7 @@ import "time"
 
 // An API is one OpenAPI document, the services behind it and who may do what.
 type API struct {
-	OpenAPI      Path                  `yaml:"openapi" required:"true" doc:"OpenAPI 3.0 or 3.1 file. What is not in it is closed."`
+	OpenAPI      Path                  `yaml:"openapi" required:"true" carried:"true" doc:"OpenAPI 3.0 or 3.1 file. What is not in it is closed."`
 	Hosts        []string              `yaml:"hosts" format:"host" max:"100" doc:"Host names under which it is served. Default: any."`
 	Base         string                `yaml:"base" format:"base" doc:"Path prefix under which it is served. Default: the path of the document's first server, or /."`
 	Upstreams    []Text                `yaml:"upstreams" required:"true" min:"1" max:"64" format:"upstream" doc:"URLs of the services that answer: http, https or h2c."`

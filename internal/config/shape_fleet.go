@@ -4,6 +4,7 @@ package config
 type Fleet struct {
 	Key       *Secret  `yaml:"key" required:"true" doc:"Secret of at least 32 random bytes, the same at every node, under which the keys of the house are sealed in the database: openssl rand -base64 48 > fleet.key. Keep a copy where the database's backups are not."`
 	OtherKeys []Secret `yaml:"other_keys" max:"8" doc:"Secrets that only open: while key is changed, the one before, or the one to come."`
+	Config    string   `yaml:"config" default:"files" enum:"files database" doc:"Where the rest of the config is: files, here; database, as 'gatehouse fleet push' stored it for all nodes: this file then has only data, database, shared, fleet, admin, listeners and events."`
 	Place     Place    `yaml:"-"`
 }
 
@@ -24,7 +25,7 @@ func (x *Fleet) same(y *Fleet) bool {
 	if x == nil || y == nil {
 		return x == y
 	}
-	if len(x.OtherKeys) != len(y.OtherKeys) || !x.Key.Equal(y.Key.Reveal()) {
+	if x.Config != y.Config || len(x.OtherKeys) != len(y.OtherKeys) || !x.Key.Equal(y.Key.Reveal()) {
 		return false
 	}
 	for i := range x.OtherKeys {

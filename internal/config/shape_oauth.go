@@ -57,7 +57,7 @@ type DPoP struct {
 
 // A DetailType is one type of authorization_details.
 type DetailType struct {
-	Schema *Path `yaml:"schema" doc:"File with the JSON Schema of its objects. Default: any object of that type."`
+	Schema *Path `yaml:"schema" carried:"true" doc:"File with the JSON Schema of its objects. Default: any object of that type."`
 	Place  Place `yaml:"-"`
 }
 
@@ -72,7 +72,7 @@ type Registration struct {
 // Look is what the pages show.
 type Look struct {
 	Name  string `yaml:"name" doc:"Name of the service in titles. Default: the issuer's host."`
-	Logo  *Path  `yaml:"logo" doc:"PNG or SVG file shown above the forms."`
+	Logo  *Path  `yaml:"logo" carried:"true" doc:"PNG or SVG file shown above the forms."`
 	Color string `yaml:"color" format:"color" doc:"Colour of buttons and links, as #rrggbb."`
 }
 

@@ -14,8 +14,8 @@ type WAF struct {
 	Leaks      string         `yaml:"leaks" default:"report" enum:"off report enforce" doc:"Look for stack traces, database errors, card numbers and keys in answers."`
 	NotLeaks   []Text         `yaml:"not_leaks" max:"100" format:"reason" doc:"Names of leak rules that are not asked, like jwt at an API whose answers are tokens."`
 	Deeper     string         `yaml:"deeper" default:"report" enum:"off report enforce" doc:"Decode free text that is Base64, hex, JSON or encoded twice, and ask the rules again."`
-	Before     []Path         `yaml:"rules_before" max:"64" doc:"SecLang files of your own that run before the Core Rule Set: its settings, exclusions by ctl."`
-	Rules      []Path         `yaml:"rules" max:"64" doc:"SecLang files of your own that run behind it: more rules, SecRuleRemoveById, SecRuleUpdateTargetById."`
+	Before     []Path         `yaml:"rules_before" carried:"true" max:"64" doc:"SecLang files of your own that run before the Core Rule Set: its settings, exclusions by ctl."`
+	Rules      []Path         `yaml:"rules" carried:"true" max:"64" doc:"SecLang files of your own that run behind it: more rules, SecRuleRemoveById, SecRuleUpdateTargetById."`
 	CoreRules  bool           `yaml:"core_rules" default:"true" doc:"The OWASP Core Rule Set; false: your own rules only."`
 	Exclude    []WAFExclusion `yaml:"exclude" max:"4096" doc:"What rules do not look at, at every operation."`
 	Budget     time.Duration  `yaml:"budget" default:"20ms" min:"100us" max:"10s" doc:"Work of the rules for one request, in about the time it takes on one core."`

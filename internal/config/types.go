@@ -82,6 +82,13 @@ func (p *Path) decode(d *decoder, n *yaml.Node, at spot) {
 	}
 	if !filepath.IsAbs(s) {
 		s = filepath.Join(d.dir, s)
+		switch {
+		case !d.pushed:
+		case at.tag.Get("carried") == "":
+			d.stays(n, at, "what it names")
+		default:
+			d.carried = append(d.carried, s)
+		}
 	}
 	*p = Path{filepath.Clean(s), d.place(n)}
 }
@@ -103,6 +110,10 @@ func (s *Secret) decode(d *decoder, n *yaml.Node, at spot) {
 	}
 	name := strings.TrimSuffix(strings.TrimPrefix(n.Value, "${file:"), "}")
 	if !filepath.IsAbs(name) {
+		if d.pushed {
+			d.stays(n, at, "a secret")
+			return
+		}
 		name = filepath.Join(d.dir, name)
 	}
 	value, err := d.disk.secret(name)

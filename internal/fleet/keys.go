@@ -66,6 +66,7 @@ type Keys struct {
 type wrapper struct {
 	id   string
 	aead cipher.AEAD
+	mac  []byte // key for what is not secret, see [Configs]
 }
 
 // OpenKeys brings the tables up to date, and seals under cfg.Key what is sealed
@@ -74,19 +75,11 @@ func OpenKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	if cfg.DB == nil || cfg.Changes == nil {
 		return nil, errors.New("fleet: keys need a database and a log of changes")
 	}
-	k := &Keys{db: cfg.DB, changes: cfg.Changes, all: map[string]*wrapper{}}
+	k := &Keys{db: cfg.DB, changes: cfg.Changes}
 	var err error
-	if k.now, err = newWrapper(cfg.Key); err != nil {
-		return nil, fmt.Errorf("fleet: key: %w", err)
+	if k.now, k.all, err = wrappers(cfg); err != nil {
+		return nil, err
 	}
-	for _, other := range cfg.Others {
-		w, err := newWrapper(other)
-		if err != nil {
-			return nil, fmt.Errorf("fleet: other_keys: %w", err)
-		}
-		k.all[w.id] = w
-	}
-	k.all[k.now.id] = k.now
 	if err := cfg.DB.Migrate(ctx, "fleet", sub(migrations)); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
@@ -104,6 +97,23 @@ func sub(all embed.FS) fs.FS {
 	return dir
 }
 
+// wrappers are those of cfg's secrets: the one at work, and all by their ids.
+func wrappers(cfg KeysConfig) (now *wrapper, all map[string]*wrapper, err error) {
+	all = map[string]*wrapper{}
+	for _, other := range cfg.Others {
+		w, err := newWrapper(other)
+		if err != nil {
+			return nil, nil, fmt.Errorf("fleet: other_keys: %w", err)
+		}
+		all[w.id] = w
+	}
+	if now, err = newWrapper(cfg.Key); err != nil {
+		return nil, nil, fmt.Errorf("fleet: key: %w", err)
+	}
+	all[now.id] = now
+	return now, all, nil
+}
+
 func newWrapper(secret gatehouse.Secret) (*wrapper, error) {
 	text := bytes.TrimSpace([]byte(secret.Reveal()))
 	if len(text) < minKey {
@@ -118,12 +128,16 @@ func newWrapper(secret gatehouse.Secret) (*wrapper, error) {
 	if err != nil {
 		return nil, err
 	}
+	mac, err := hkdf.Key(sha256.New, text, nil, "gatehouse fleet key: config", 32)
+	if err != nil {
+		return nil, err
+	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}
 	aead, err := cipher.NewGCM(block)
-	return &wrapper{hex.EncodeToString(id), aead}, err
+	return &wrapper{hex.EncodeToString(id), aead, mac}, err
 }
 
 // seal binds text to its name and revision: a row that is moved or set back alone

@@ -30,11 +30,12 @@ var ErrTaken = errors.New("this node may not run beside another")
 
 // Facts are what a node says of itself, for people.
 type Facts struct {
-	Version string `json:"version,omitempty"`
-	Config  string `json:"config,omitempty"`  // digest of the config at work
-	Refused string `json:"refused,omitempty"` // why it did not take the last config
-	Engine  string `json:"engine,omitempty"`  // why the shared engine is away
-	Leads   bool   `json:"leads,omitempty"`
+	Version  string `json:"version,omitempty"`
+	Config   string `json:"config,omitempty"`   // digest of the config at work
+	Revision int64  `json:"revision,omitempty"` // of the config at work, where it was pushed
+	Refused  string `json:"refused,omitempty"`  // why it did not take the last config
+	Engine   string `json:"engine,omitempty"`   // why the shared engine is away
+	Leads    bool   `json:"leads,omitempty"`
 }
 
 // A Node is one process on the database.

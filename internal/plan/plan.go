@@ -38,6 +38,7 @@ type Plan struct {
 	wafMade   string        // digest of what it was made of
 	access    []Access      // by route
 	resources []Resource
+	carried   []string // files of documents that go along when the config is pushed
 	warned    map[Finding]bool
 	whole     sharedLimits // of all APIs together
 }
@@ -102,26 +103,30 @@ type Finding struct {
 
 // Compile reads and compiles the config at path. Its error joins every fault
 // with its place; the warnings are in the plan.
-func Compile(path string) (*Plan, error) { return compile(path, true, nil, nil) }
+func Compile(path string) (*Plan, error) { return compile(file(path), true, nil, nil) }
 
 // Again is Compile beside a plan at work: what takes long and has not changed, the
 // rules for content, is taken from it.
-func Again(path string, at *Plan) (*Plan, error) { return compile(path, true, at, nil) }
+func Again(path string, at *Plan) (*Plan, error) { return compile(file(path), true, at, nil) }
 
 // Outline is Compile without the rules for content, which take the most of its
 // time: for who asks about people and clients. What it gives serves no requests:
 // operations that would have rules asked refuse them.
-func Outline(path string) (*Plan, error) { return compile(path, false, nil, nil) }
+func Outline(path string) (*Plan, error) { return compile(file(path), false, nil, nil) }
 
 // Edited is Again with the file changed by edit before anything of it is compiled:
 // for who measures what a config costs without a part of it. What edit leaves must
 // be what Load could have given; the digest is that of what was written.
 func Edited(path string, at *Plan, edit func(*config.File)) (*Plan, error) {
-	return compile(path, true, at, edit)
+	return compile(file(path), true, at, edit)
 }
 
-func compile(path string, rules bool, at *Plan, edit func(*config.File)) (*Plan, error) {
-	f, err := config.Load(path)
+func file(path string) func() (*config.File, error) {
+	return func() (*config.File, error) { return config.Load(path) }
+}
+
+func compile(load func() (*config.File, error), rules bool, at *Plan, edit func(*config.File)) (*Plan, error) {
+	f, err := load()
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +260,11 @@ func (p *Plan) addAPI(c *authz.Compiler, api *planAPI) error {
 	}
 	if api.fsys == nil {
 		for _, name := range doc.Files() {
-			p.Watch = append(p.Watch, filepath.Join(filepath.Dir(cfg.OpenAPI.Value), filepath.FromSlash(name)))
+			path := filepath.Join(filepath.Dir(cfg.OpenAPI.Value), filepath.FromSlash(name))
+			p.Watch = append(p.Watch, path)
+			if slices.Contains(p.File.Carried, cfg.OpenAPI.Value) {
+				p.carried = append(p.carried, path)
+			}
 		}
 	}
 	for _, w := range doc.Warnings() {

@@ -35,11 +35,7 @@ func keeperOf(ctx context.Context, f *config.File, db *store.DB, changes *auditl
 	if f.Fleet == nil {
 		return token.Files(f.Data.Value), nil
 	}
-	cfg := fleet.KeysConfig{DB: db, Key: f.Fleet.Key.Secret, Changes: changes}
-	for _, s := range f.Fleet.OtherKeys {
-		cfg.Others = append(cfg.Others, s.Secret)
-	}
-	keys, err := fleet.OpenKeys(ctx, cfg)
+	keys, err := fleet.OpenKeys(ctx, fleetKeys(f, db, changes))
 	if err != nil {
 		return nil, config.Errorf(f.Fleet.Place, "%v", err)
 	}
@@ -52,6 +48,14 @@ func keeperOf(ctx context.Context, f *config.File, db *store.DB, changes *auditl
 		log.Info("the keys of the data folder are in the database now; once it has a backup, remove these files", slog.Any("files", taken))
 	}
 	return keys, err
+}
+
+func fleetKeys(f *config.File, db *store.DB, changes *auditlog.Changes) fleet.KeysConfig {
+	cfg := fleet.KeysConfig{DB: db, Key: f.Fleet.Key.Secret, Changes: changes}
+	for _, s := range f.Fleet.OtherKeys {
+		cfg.Others = append(cfg.Others, s.Secret)
+	}
+	return cfg
 }
 
 // join enters this node among those of its database, where the config says that it
@@ -104,13 +108,10 @@ func (h *House) about() fleet.Facts {
 }
 
 // describe sets what about says of the config.
-func (h *House) describe(version, digest string, refused error) {
+func (h *House) describe(f fleet.Facts) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.facts = fleet.Facts{Version: version, Config: digest}
-	if refused != nil {
-		h.facts.Refused = refused.Error()
-	}
+	h.facts = f
 }
 
 // onlyOne runs what one node does for all; nobody does for a command line.
@@ -135,7 +136,7 @@ func (h *House) fleetStatus(w io.Writer) error {
 		return nil
 	}
 	for _, n := range h.nodes.Alive() {
-		_, _ = fmt.Fprintf(w, "node %s: config %.12s, leads %t\n", n.Name, n.Config, n.Leads)
+		_, _ = fmt.Fprintf(w, "node %s: config %.12s, revision %d, leads %t\n", n.Name, n.Config, n.Revision, n.Leads)
 	}
 	if h.nodes.Differ() {
 		_, _ = fmt.Fprintln(w, "fleet: the nodes work with different configs")
@@ -163,13 +164,14 @@ var ErrNoFleet = errors.New("there is no fleet in it: this node is one of its ow
 
 // FleetNodes lists the nodes on the database of a config.
 func FleetNodes(ctx context.Context, file string) (_ []fleet.Node, err error) {
-	k, err := OpenKeyRing(ctx, file)
+	own, err := config.LoadOwn(file)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, k.Close()) }()
-	if k.file.Fleet == nil {
-		return nil, fmt.Errorf("%s: %w", file, ErrNoFleet)
+	c, err := OpenConfigs(ctx, own)
+	if err != nil {
+		return nil, err
 	}
-	return fleet.List(ctx, k.db)
+	defer func() { err = errors.Join(err, c.Close()) }()
+	return fleet.List(ctx, c.db)
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/config"
+	"github.com/gatehouse-api/gatehouse/internal/fleet"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 	"github.com/gatehouse-api/gatehouse/internal/pki"
@@ -59,7 +60,7 @@ type Bound struct {
 func Run(ctx context.Context, o Options) (err error) {
 	reread, stop := hup() // from the start: until somebody listens, the signal ends the program
 	defer stop()
-	first, err := load(ctx, o.Config, nil)
+	from, first, refused, err := firstPlan(ctx, &o)
 	if err != nil {
 		return err
 	}
@@ -74,8 +75,15 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	r := &runner{House: h, o: o, hup: reread, plan: first, started: time.Now(), token: first.File.Admin.Token}
-	if err := r.take(ctx, first); err != nil {
+	if from.Pushed() {
+		c, err := fleet.OpenConfigs(ctx, fleetKeys(first.File, h.db, h.changes))
+		if err != nil {
+			return err
+		}
+		from.Use(c)
+	}
+	r := &runner{House: h, o: o, hup: reread, from: from, plan: first, started: time.Now(), token: first.File.Admin.Token}
+	if err := r.begin(ctx, refused); err != nil {
 		return err
 	}
 	return r.run(ctx)
@@ -89,6 +97,7 @@ type runner struct {
 	started time.Time
 	token   *config.Secret // of the admin listener
 	hup     <-chan os.Signal
+	from    *plan.Source // touched by one goroutine at a time: the start, then watch
 	servers []*http1.Server
 	ending  atomic.Bool // traffic shall go elsewhere
 
@@ -120,6 +129,7 @@ func (r *runner) run(ctx context.Context) error {
 	drain := r.plan.File.Drain // before anybody may put another plan there
 	done.Go(func() { r.watch(serving) })
 	done.Go(func() { r.beat(serving) })
+	done.Go(func() { r.from.Look(serving, r.db, r.refused) })
 	select {
 	case <-ctx.Done():
 		r.tell("STOPPING=1")
@@ -173,15 +183,6 @@ func (r *runner) beat(ctx context.Context) {
 	}
 }
 
-// load compiles the config beside the one at work and asks it its own tests.
-func load(ctx context.Context, path string, at *plan.Plan) (*plan.Plan, error) {
-	p, err := plan.Again(path, at)
-	if err != nil {
-		return nil, err
-	}
-	return p, p.SelfTest(ctx)
-}
-
 // take puts a plan to work: wired, recorded, swapped in.
 func (r *runner) take(ctx context.Context, p *plan.Plan) error {
 	w, err := r.wire(p)
@@ -189,13 +190,15 @@ func (r *runner) take(ctx context.Context, p *plan.Plan) error {
 		return err
 	}
 	// A config in force that nobody can find in the record must not exist.
-	if err := r.changes.Append(ctx, auditlog.Change{Actor: "file", Action: "config.take", Object: p.Digest}); err != nil {
+	_, revision := r.from.Revisions()
+	by := map[bool]string{false: "file", true: "fleet"}[revision > 0]
+	if err := r.changes.Append(ctx, auditlog.Change{Actor: by, Action: "config.take", Object: p.Digest}); err != nil {
 		r.drop(w)
 		return err
 	}
 	r.meter.Configure(p.Digest, p.Operations())
 	r.guard.Configure(p.Guard())
-	r.describe(r.o.Version, p.Digest, nil)
+	r.describe(fleet.Facts{Version: r.o.Version, Config: p.Digest, Revision: revision})
 	p.Snapshot.KeepEdges(r.gate.Current())
 	if old := r.gate.Swap(p.Snapshot); old != nil {
 		release(old)
@@ -211,10 +214,11 @@ func (r *runner) reload(ctx context.Context) {
 	r.mu.Lock()
 	at := r.plan
 	r.mu.Unlock()
-	p, err := load(ctx, r.o.Config, at)
+	p, err := r.from.Load(ctx, at)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err == nil && p.Digest == r.plan.Digest && p.File.Behind() == r.plan.File.Behind() && r.lastErr == nil {
+	taken, loaded := r.from.Revisions()
+	if err == nil && p.Digest == r.plan.Digest && p.File.Behind() == r.plan.File.Behind() && r.lastErr == nil && taken == loaded {
 		return // touched, not changed
 	}
 	if err == nil {
@@ -226,11 +230,14 @@ func (r *runner) reload(ctx context.Context) {
 	r.lastErr, r.lastTime = err, time.Now()
 	r.meter.Reloaded(err == nil)
 	if err != nil {
-		r.describe(r.o.Version, r.plan.Digest, err)
+		r.refuse(err)
 		r.log.Error("the config was refused; the one before stays at work", slog.Any("error", err))
 		return
 	}
 	r.plan = p
+	if err := r.from.Keep(); err != nil {
+		r.log.Error("should this node start while the database's config is refused, it will be with an older one", slog.Any("error", err))
+	}
 	r.log.Info("the config is at work", slog.String("digest", p.Digest[:12]), slog.Int("operations", len(p.Snapshot.Routes)))
 }
 

@@ -37,6 +37,8 @@ func (r *runner) watch(ctx context.Context) {
 			r.tell("RELOADING=1")
 			r.reload(ctx)
 			r.tell("READY=1")
+		case <-r.from.Came():
+			r.reload(ctx)
 		case e := <-w.Events:
 			if r.watched(e.Name) {
 				quiet.Reset(settle)

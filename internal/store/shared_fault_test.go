@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -253,6 +254,27 @@ func TestSharedPassword(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestSharedNeedsFewRights: the user as docs/operations.md writes it.
+func TestSharedNeedsFewRights(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, ok := strings.Cut(string(doc), "`user gatehouse ")
+	if !ok {
+		t.Fatal("docs/operations.md writes no user")
+	}
+	line, _, _ = strings.Cut(line, "`")
+	_, server := storetest.Redis(t, append([]string{"--user", "gatehouse"}, strings.Fields(line)...)...)
+	s := shareAt(t, "redis://gatehouse:PASSWORD@"+server.Address, "a")
+	var begun atomic.Bool
+	s.Subscribe(t.Context(), "topic", func([]byte) { begun.Store(true) })
+	if failed, _ := everyCall(t, s); failed != 0 {
+		t.Errorf("%d calls are refused", failed)
+	}
+	storetest.Within(t, 3*time.Second, "the subscription begins", begun.Load)
 }
 
 func TestSharedURLs(t *testing.T) {

@@ -168,7 +168,7 @@ func TestWhatWasProvenBeforeValidFromCountsNoMore(t *testing.T) {
 	alice := h.alice(t)
 	for name, set := range map[string]string{
 		"ValidFrom is later":     `UPDATE users SET valid_from = $1`,
-		"the user is not active": `UPDATE users SET active = 0 WHERE $1 > 0`,
+		"the user is not active": `UPDATE users SET active = 0 WHERE valid_from < $1`,
 	} {
 		cookie, s := start(t, h.Directory, byPassword(alice))
 		h.exec(t, set, time.Now().Add(time.Second).UnixMilli())

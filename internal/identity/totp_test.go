@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/identity"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
 
 var somewhere = netip.MustParseAddr("192.0.2.7")
@@ -65,6 +66,11 @@ func waiting(u *identity.User) *identity.Login {
 // forgetting makes the database forget each attempt, so that a test of one guard
 // is not passed by another.
 func (h *house) forgetting(t testing.TB) {
+	if storetest.OnPostgres() {
+		h.exec(t, `CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM throttles; RETURN NULL; END'`)
+		h.exec(t, `CREATE TRIGGER forget AFTER INSERT OR UPDATE ON throttles EXECUTE FUNCTION forget()`)
+		return
+	}
 	h.exec(t, `CREATE TRIGGER forget_new AFTER INSERT ON throttles BEGIN DELETE FROM throttles; END`)
 	h.exec(t, `CREATE TRIGGER forget_old AFTER UPDATE ON throttles BEGIN DELETE FROM throttles; END`)
 }

@@ -119,7 +119,7 @@ func (s *Server) UpdateClient(ctx context.Context, actor, id string, version int
 			return err
 		}
 		res, err := tx.ExecContext(ctx, `UPDATE clients SET metadata = $1, updated = $2, version = version + 1
-			WHERE id = $3 AND origin <> $4 AND origin <> $5 AND ($6 = 0 OR version = $6)`,
+			WHERE id = $3 AND origin <> $4 AND origin <> $5 AND (version = $6 OR $6 = 0)`,
 			string(doc), time.Now().UnixMilli(), id, originDeleted, originDocument, version)
 		if err := missing(ctx, tx, id, res, err); err != nil || needsSecret(&m) {
 			return err

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -69,9 +70,7 @@ func openPostgres(url gatehouse.Secret) (*postgres, error) {
 	if config.ConnectTimeout == 0 || config.ConnectTimeout > connectWait {
 		config.ConnectTimeout = connectWait
 	}
-	for name, value := range pgSettings {
-		config.RuntimeParams[name] = value
-	}
+	maps.Copy(config.RuntimeParams, pgSettings)
 	// A standby may be behind: who reads there takes a revoked key for a live one.
 	config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	return &postgres{config: config, place: fmt.Sprintf("database %s at %s", config.Database, config.Host)}, nil

@@ -3,6 +3,7 @@ package gatehouse_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -156,7 +157,7 @@ func TestTheImageServesFromAnEmptyFileSystem(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("not healthy: %v\n%s\n%s", err, out, errs.String())
 		}
-		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // another process
+		time.Sleep(100 * time.Millisecond)
 	}
 	_ = serve.Process.Signal(syscall.SIGTERM)
 	if err := serve.Wait(); err != nil {
@@ -229,7 +230,7 @@ func manifests(t *testing.T, text string) map[string]map[string]any {
 	d := yaml.NewDecoder(strings.NewReader(text))
 	for {
 		var m map[string]any
-		if err := d.Decode(&m); err == io.EOF {
+		if err := d.Decode(&m); errors.Is(err, io.EOF) {
 			return out
 		} else if err != nil {
 			t.Fatalf("%v\n%s", err, text)

@@ -61,7 +61,7 @@ func (on *engines) fleet(e *testscript.Env, ports []string) (*fleet, error) {
 		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(name, []byte(text), 0o700); err != nil { //nolint:gosec // one of them is a program
+		if err := os.WriteFile(name, []byte(text), 0o700); err != nil { // one of them is a program
 			return nil, err
 		}
 	}

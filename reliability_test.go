@@ -138,7 +138,7 @@ func (f *hurtFleet) until(what string, within time.Duration, ok func() bool) {
 			}
 			f.t.Fatalf("%s was not seen within %s", what, within)
 		}
-		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // other processes
+		time.Sleep(20 * time.Millisecond)
 	}
 	f.t.Logf("%s: %s", what, time.Since(begun).Round(10*time.Millisecond))
 }
@@ -239,7 +239,7 @@ func TestAFleetThatIsHurt(t *testing.T) {
 				if at := revoked.Load(); status(n.url+"/orders", bad) == 200 && at != 0 && asked.After(time.Unix(0, at).Add(known)) {
 					wrong.Add(1)
 				}
-				time.Sleep(10 * time.Millisecond) //nolint:forbidigo // a caller's pace
+				time.Sleep(10 * time.Millisecond)
 			}
 		})
 	}

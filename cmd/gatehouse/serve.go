@@ -20,7 +20,7 @@ func (serveCmd) Help() string {
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	o := server.Options{Config: cli.Config, Node: c.Node, Version: version, Log: logger(*std, cli.Output, c.LogLevel), Out: std.out}
-	o.Supervisor, o.Watchdog = supervisor(os.LookupEnv, o.Log)
+	o.Supervisor, o.Watchdog = supervisor(os.LookupEnv, o.Log) //nolint:forbidigo // how systemd says where it listens
 	return server.Run(ctx, o)
 }
 

@@ -71,7 +71,7 @@ func (p *Per) decode(d *decoder, n *yaml.Node, at spot) {
 	d.distinct(p.Words, at)
 }
 
-func (*Per) schema(s *schemer, at spot) schema {
+func (*Per) schema(_ *schemer, at spot) schema {
 	one := schema{"anyOf": []schema{text(at.tag), {
 		"type": "object", "properties": schema{"cel": text("")}, "required": []string{"cel"}, "additionalProperties": false,
 	}}}

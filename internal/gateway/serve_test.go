@@ -201,7 +201,7 @@ func TestAPanicIsABlandRefusalWithARecord(t *testing.T) {
 		}
 	}
 	e := h.event()
-	if e.ID != p.Decision || !strings.Contains(e.Cause, "panic: ") || !strings.Contains(e.Cause, "forward.go") || e.Subject != "ann" {
+	if e.ID != p.Decision || !strings.Contains(e.Cause, "panic: ") || !strings.Contains(e.Cause, "serve_io.go") || e.Subject != "ann" {
 		t.Fatalf("%+v", e)
 	}
 	if begun, observed, _ := h.meter.counts(); begun != 1 || observed != 1 {

@@ -3,6 +3,7 @@ package http1_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -198,8 +199,8 @@ func TestBehindAProxyWithTLS(t *testing.T) {
 		conf.NextProtos = []string{proto}
 		transport := &http.Transport{
 			TLSClientConfig: conf, ForceAttemptHTTP2: proto == "h2", DisableKeepAlives: true,
-			Dial: func(string, string) (net.Conn, error) { //nolint:staticcheck // what is dialled needs no context
-				c, err := net.Dial("tcp", f.addr)
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				c, err := new(net.Dialer).DialContext(ctx, "tcp", f.addr)
 				if err == nil {
 					_, err = io.WriteString(c, proxy2(0x21, 0x11, four))
 				}

@@ -152,6 +152,9 @@ func compile(load func() (*config.File, error), rules bool, at *Plan, edit func(
 	if err := errors.Join(p.loadNetworks(sum), p.loadEdges(sum)); err != nil {
 		errs = append(errs, err)
 	}
+	if p.whole, err = p.wholeLimits(c); err != nil {
+		errs = append(errs, err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.APIs)) {
 		api := planAPI{name: name, cfg: f.APIs[name], unmet: map[string][]string{}}
 		if err := p.addAPI(c, &api); err != nil {

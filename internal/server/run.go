@@ -177,7 +177,7 @@ func (r *runner) beat(ctx context.Context) {
 			return
 		case <-t.C:
 			r.mu.Lock()
-			r.mu.Unlock() //nolint:staticcheck // to have had it is all
+			r.mu.Unlock() // to have had it is all
 			r.tell("WATCHDOG=1")
 		}
 	}

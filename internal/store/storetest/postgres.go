@@ -134,7 +134,7 @@ func (s *PostgresServer) become(names ...string) error {
 			return err
 		}
 		s.owner = [2]int{uid, gid}
-		s.as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)} //nolint:gosec // of the machine's own list
+		s.as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 		return nil
 	}
 	return err
@@ -287,7 +287,7 @@ func (s *PostgresServer) remove() {
 	_ = s.life.Close()
 }
 
-// HasPostgres: the machine has it, and [Postgres] skips nothing.
+// HasPostgres reports whether the machine has it, so that [Postgres] skips nothing.
 func HasPostgres() bool {
 	_, err := findPostgres()
 	return err == nil

@@ -66,7 +66,7 @@ func RedisCluster(t testing.TB) (url string, servers []*RedisServer) {
 // RedisSentinel starts a master, a replica and a Sentinel that watches them.
 func RedisSentinel(t testing.TB) (url string, master, replica, sentinel *RedisServer) {
 	t.Helper()
-	url, master = Redis(t)
+	_, master = Redis(t)
 	host, port, _ := net.SplitHostPort(master.Address)
 	_, replica = Redis(t, "--replicaof", host+" "+port)
 	Within(t, 20*time.Second, "the replica follows", func() bool {

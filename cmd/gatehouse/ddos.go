@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"text/tabwriter"
@@ -131,28 +130,14 @@ func askGuard(ctx context.Context, cli *cli) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	base, trust, err := operatorDoor(f)
+	a, err := askOperator(ctx, f, "/ddos", 3*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/ddos", nil)
-	if err != nil {
-		return nil, err
+	if a.status != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %d", a.at, a.status)
 	}
-	if f.Admin.Token != nil {
-		req.Header.Set("Authorization", "Bearer "+f.Admin.Token.Reveal())
-	}
-	res, err := (&http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}).RoundTrip(req) // no proxy: the token goes to this machine
-	if err != nil {
-		return nil, fmt.Errorf("no answer at %s", base)
-	}
-	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", base, res.Status)
-	}
-	return io.ReadAll(io.LimitReader(res.Body, 8<<20))
+	return a.body, nil
 }
 
 type ddosBanCmd struct {

@@ -33,39 +33,20 @@ func (c *healthCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	if err != nil {
 		return err
 	}
-	base, trust, err := operatorDoor(f)
+	a, err := askOperator(ctx, f, "/healthz", c.Timeout)
 	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/healthz", nil)
-	if err != nil {
-		return err
-	}
-	if f.Admin.Token != nil {
-		req.Header.Set("Authorization", "Bearer "+f.Admin.Token.Reveal())
-	}
-	transport := &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true} // no proxy: the token goes to this machine
-	res, err := transport.RoundTrip(req)
-	if err != nil {
-		say(std.err, "%s\n", paint(stdio{colour: std.errColour}, red, fmt.Sprintf("no answer at %s: %v", base, err)))
+		say(std.err, "%s\n", paint(stdio{colour: std.errColour}, red, err.Error()))
 		return errFailed
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil {
-		return err
 	}
 	var h struct {
 		Status, Config, Error, Reload string
 		Parts                         []string
 	}
-	if err := json.Unmarshal(body, &h); err != nil || h.Status == "" {
-		return &hintError{fmt.Errorf("what answers at %s is no gateway: %s", base, res.Status), "look at admin.address in " + cli.Config}
+	if err := json.Unmarshal(a.body, &h); err != nil || h.Status == "" {
+		return &hintError{fmt.Errorf("what answers at %s is no gateway: %d", a.at, a.status), "look at admin.address in " + cli.Config}
 	}
 	if cli.Output == "json" {
-		_, err = std.out.Write(body)
+		_, err = std.out.Write(a.body)
 	} else {
 		colour := map[string]string{"ok": green, "degraded": yellow}[h.Status]
 		if colour == "" {
@@ -81,10 +62,41 @@ func (c *healthCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 			say(std.out, "  %s\n", part)
 		}
 	}
-	if err == nil && res.StatusCode != http.StatusOK {
+	if err == nil && a.status != http.StatusOK {
 		return errFailed
 	}
 	return err
+}
+
+// An operatorAnswer is what the operator's listener says.
+type operatorAnswer struct {
+	at     string
+	status int
+	body   []byte
+}
+
+// askOperator asks the running gateway of this machine, with the operator's token.
+func askOperator(ctx context.Context, f *config.File, path string, within time.Duration) (*operatorAnswer, error) {
+	base, trust, err := operatorDoor(f)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	if f.Admin.Token != nil {
+		req.Header.Set("Authorization", "Bearer "+f.Admin.Token.Reveal())
+	}
+	res, err := (&http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}).RoundTrip(req) // no proxy: the token goes to this machine
+	if err != nil {
+		return nil, fmt.Errorf("no answer at %s: %w", base, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 8<<20))
+	return &operatorAnswer{base, res.StatusCode, body}, err
 }
 
 // operatorDoor is the URL of the operator's listener as seen from this machine, and

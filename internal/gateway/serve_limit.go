@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 
@@ -67,6 +68,14 @@ func (l Limit) stage() stage {
 	return at
 }
 
+// width is 0 for a limit of one caller's own, and 1 for one that callers share.
+func (l Limit) width() int {
+	if l.Counts("address") || l.Counts("principal") || l.Counts("key") {
+		return 0
+	}
+	return 1
+}
+
 // Early reports whether the limit can be taken before the request is matched: by
 // where it comes from, whatever it asks for.
 func (l Limit) Early() bool { return l.stage() == early }
@@ -111,6 +120,9 @@ func newLimiting(whole limiting, from stage, limits []Limit) limiting {
 		at := max(from, l.stage())
 		out.at[at] = append(out.at[at], l)
 	}
+	for at := range out.at {
+		slices.SortStableFunc(out.at[at], func(a, b Limit) int { return cmp.Compare(a.width(), b.width()) })
+	}
 	for _, l := range slices.Concat(out.at[:]...) {
 		if !l.Shadow() && !l.Failures() {
 			policy = ratelimit.AppendPolicy(policy, l.Limit)
@@ -154,15 +166,15 @@ type took struct {
 	told   bool
 }
 
-// limit takes each limit of one stage; all are told to the caller.
+// limit takes each limit of one stage, those of one caller before those that many
+// share, until one refuses. Nothing more is taken then: who is over a limit of its
+// own would use up with refused requests what is left for all the others.
 func (g *Gateway) limit(x *exchange, limits []Limit) error {
 	if len(limits) == 0 {
 		return nil
 	}
 	key := x.key()
 	now := g.Limiter.At(x.start)
-	refused := ratelimit.Result{OK: true}
-	var violated []string
 	for i := range limits {
 		l := &limits[i]
 		limit, cost := l.Limit, int64(1)
@@ -183,10 +195,6 @@ func (g *Gateway) limit(x *exchange, limits []Limit) error {
 				continue
 			}
 			x.varied = x.varied || limit.Failures()
-			violated = append(violated, limit.Name())
-			if refused.OK || r.RetryAfter > refused.RetryAfter { // the one that keeps the caller longest
-				refused = r
-			}
 		}
 		if told && x.snap.tell != TellNobody {
 			x.limits = ratelimit.AppendResult(x.limits, r)
@@ -194,11 +202,9 @@ func (g *Gateway) limit(x *exchange, limits []Limit) error {
 				x.tight = r
 			}
 		}
-	}
-	if !refused.OK {
-		p := ratelimit.Problem(refused)
-		p.Policies = violated
-		return p
+		if !r.OK {
+			return ratelimit.Problem(r)
+		}
 	}
 	return nil
 }

@@ -180,6 +180,25 @@ func TestWhoLooksForDoorsIsCountedBeforeThereIsOne(t *testing.T) {
 	}
 }
 
+func TestWhoIsOverItsOwnLimitDoesNotUseUpWhatIsForAll(t *testing.T) {
+	for name, order := range map[string][]int{"its own first": {0, 1}, "the shared one first": {1, 0}} {
+		t.Run(name, func(t *testing.T) {
+			both := []gateway.Limit{limit(t, "own", "address", "2/h", 2), limit(t, "whole", "all", "10/h", 10)}
+			h := limitedHouse(t, []gateway.Limit{both[order[0]], both[order[1]]}, gateway.TellFields, nil)
+			for range 40 {
+				h.ask("GET", "/nowhere", "")
+			}
+			r := h.request("GET", "/nowhere", "")
+			r.RemoteAddr = "203.0.113.77:5000"
+			w := httptest.NewRecorder()
+			h.entry.ServeHTTP(w, r)
+			if w.Code != 404 {
+				t.Errorf("another caller is answered %d %s", w.Code, w.Body)
+			}
+		})
+	}
+}
+
 func TestFailuresAloneAreCounted(t *testing.T) {
 	guesses := gateway.Limit{Limit: spec(t, ratelimit.Spec{Name: "guesses", By: "address", Rate: "2/h", Failures: true})}
 	h := limitedHouse(t, []gateway.Limit{guesses}, gateway.TellFields, nil)

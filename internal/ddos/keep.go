@@ -25,11 +25,12 @@ type Broadcast interface {
 }
 
 const (
-	topicBans  = "ddos.bans"
-	lookEvery  = 250 * time.Millisecond
-	lookLimit  = 2 * time.Second
-	messageMax = 1 << 20
-	mostFresh  = 1 << 14 // kept while the database is away
+	topicBans   = "ddos.bans"
+	lookEvery   = 250 * time.Millisecond
+	lookLimit   = 2 * time.Second
+	messageMax  = 1 << 20
+	mostFresh   = 1 << 14 // kept while the database is away
+	mostWritten = 500     // at once: a transaction with all of them might never end in time
 )
 
 // KeepConfig says how a guard is kept.
@@ -127,9 +128,7 @@ func (k *keeper) run(ctx context.Context) {
 	down := false
 	for {
 		k.tell(ctx)
-		look, cancel := context.WithTimeout(ctx, lookLimit)
-		err := errors.Join(k.write(look), k.refresh(look))
-		cancel()
+		err := errors.Join(limited(ctx, k.write), limited(ctx, k.refresh))
 		if ctx.Err() != nil {
 			return
 		}
@@ -147,6 +146,14 @@ func (k *keeper) run(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// limited gives each its own time: while a botnet's bans are written the node must
+// hear what operators say.
+func limited(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	return do(ctx)
 }
 
 // tell takes the guard's new bans and sends them to the other nodes.
@@ -191,7 +198,7 @@ func (k *keeper) tell(ctx context.Context) {
 
 func (k *keeper) write(ctx context.Context) error {
 	k.mu.Lock()
-	found := k.fresh
+	found := k.fresh[:min(len(k.fresh), mostWritten)]
 	k.mu.Unlock()
 	if len(found) == 0 {
 		return nil

@@ -1,10 +1,45 @@
 package ddos
 
 import (
+	"context"
 	"net/netip"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-api/gatehouse/internal/auditlog"
+	"github.com/gatehouse-api/gatehouse/internal/store"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
+
+type deaf struct{}
+
+func (deaf) Append(context.Context, auditlog.Change) error { return nil }
+
+func TestABotnetIsWrittenDownInParts(t *testing.T) {
+	db, err := store.Open(t.Context(), storetest.At(filepath.Join(t.TempDir(), "d.db")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	book, err := OpenBook(t.Context(), db, deaf{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &keeper{KeepConfig: KeepConfig{Node: "a"}, book: book}
+	for i := range mostWritten + 200 {
+		s := source{hi: uint64(i) << 32, bits: 32, v4: true}
+		k.fresh = append(k.fresh, Banned{Prefix: s.prefix(), Until: time.Now().Add(time.Hour), Why: "w"})
+	}
+	for _, left := range []int{200, 0} {
+		if err := k.write(t.Context()); err != nil || len(k.fresh) != left {
+			t.Fatalf("%v, %d left, want %d", err, len(k.fresh), left)
+		}
+	}
+	if list, err := book.Bans(t.Context()); err != nil || len(list) != mostWritten+200 {
+		t.Errorf("%d in the book, %v", len(list), err)
+	}
+}
 
 func TestWhatAnotherNodeMayNotAskFor(t *testing.T) {
 	soon := time.Now().Add(time.Hour)

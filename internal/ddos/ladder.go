@@ -43,6 +43,7 @@ type ladder struct {
 	attack   bool // found out
 
 	last     time.Time
+	forgot   bool // room was made since the last look, or could not be
 	heavies  []heavy
 	crowd    crowd
 	pressure float64
@@ -164,6 +165,7 @@ func (g *Guard) crowdLook(s *state, now time.Time, dt time.Duration) {
 func (g *Guard) climb(s *Settings, now time.Time, dt time.Duration) {
 	l := &g.ladder
 	l.heavies = g.census.candidates(l.heavies[:0], now)
+	l.forgot = false
 	limits := s.Thresholds.list()
 	scale := 1 + (underPressure-1)*l.pressure
 	taken := map[source]counts{} // what of a network is already held against parts of it
@@ -234,14 +236,26 @@ func (g *Guard) heat(of source, by float64, worst int, rate float64) {
 	}
 }
 
-// forget makes room: those who are only watched go first.
+// forget makes room: those who are only watched go first, then those against whom
+// nothing stands any more but that they were banned once. Else a botnet that was
+// banned keeps the ladder closed to the next one for hours. It is tried once in each
+// look, whatever stands out then.
 func (l *ladder) forget() bool {
-	for of, r := range l.rungs {
-		if r.step >= Watch && r.times < 0.5 {
-			delete(l.rungs, of)
+	if l.forgot {
+		return false
+	}
+	l.forgot = true
+	for _, least := range []float64{0.5, math.Inf(1)} {
+		for of, r := range l.rungs {
+			if r.step >= Watch && r.times < least {
+				delete(l.rungs, of)
+			}
+		}
+		if len(l.rungs) < mostRungs {
+			return true
 		}
 	}
-	return len(l.rungs) < mostRungs
+	return false
 }
 
 // move takes r to the step its heat is worth.

@@ -436,6 +436,7 @@ func (f *flight) answerToKeep(a answer) error {
 func (f *flight) passOn(k *fill, a answer, now time.Time) error {
 	if k.keep && a.status < 500 {
 		k.in.Pass(k.key, k.since, now)
+		k.takeBack()
 	}
 	k.in.Land(k.key, k.flight, k.since, nil, false)
 	a.fields = append(slices.Clone(a.fields), http1.Field{Name: headerCacheStatus, Value: "gatehouse; fwd=uri-miss"})
@@ -445,14 +446,24 @@ func (f *flight) passOn(k *fill, a answer, now time.Time) error {
 // put keeps a for everybody or for who asked, and gives it to those who wait.
 func (k *fill) put(a *cache.Answer) (stored bool) {
 	key := k.key
-	if k.shared > 0 && a.Public() {
+	if a.Public() {
 		key = k.sharedKey(nil)
+	} else {
+		k.takeBack()
 	}
 	if stored = k.in.Put(key, k.since, a); !stored {
 		a = nil
 	}
 	k.in.Land(k.key, k.flight, k.since, a, false)
 	return stored
+}
+
+// takeBack forgets what was for everybody once the service has said something else,
+// and not to everybody: else it would stand in for others when the service fails.
+func (k *fill) takeBack() {
+	if k.shared > 0 && k.old != nil {
+		k.in.Drop(k.sharedKey(nil), k.old)
+	}
 }
 
 func (k *fill) standsIn() bool { return k.old != nil && k.old.StandsIn(time.Now()) }

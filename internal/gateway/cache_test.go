@@ -381,3 +381,39 @@ func TestAChangeIsSeenAtOnce(t *testing.T) {
 		t.Errorf("%s after a change that overtook the answer", w.Body)
 	}
 }
+
+func TestWhatTheServiceTakesBackIsGivenToNobody(t *testing.T) {
+	for _, c := range []struct {
+		name, control string
+		status        int
+	}{
+		{"it is private now", "private, max-age=60", 200},
+		{"it is kept for one caller only now", "max-age=60", 200},
+		{"it must not be kept any more", "no-store", 200},
+		{"it is gone", "no-store", 404},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			url, _ := counting(t, func(n int64, w http.ResponseWriter, _ *http.Request) {
+				switch n {
+				case 1:
+					w.Header().Set("Cache-Control", "public, max-age=0, stale-if-error=3600, stale-while-revalidate=3600")
+				case 2:
+					w.Header().Set("Cache-Control", c.control)
+					w.WriteHeader(c.status)
+				default:
+					w.WriteHeader(503)
+				}
+				_, _ = fmt.Fprintf(w, `{"n":%d}`, n)
+			})
+			h := cachedHouse(t, url)
+			for i, who := range []string{"ann", "bob"} {
+				if w := h.ask("GET", "/prices", "", "Authorization", h.token(who)); w.Body.String() != fmt.Sprintf(`{"n":%d}`, i+1) {
+					t.Fatalf("%s: %d %s", who, w.Code, w.Body)
+				}
+			}
+			if w := h.ask("GET", "/prices", "", "Authorization", h.token("eve")); w.Code != 503 {
+				t.Errorf("eve gets what was taken back: %d %s", w.Code, w.Body)
+			}
+		})
+	}
+}

@@ -51,7 +51,7 @@ type postgres struct {
 // a password may stand where nobody expects it.
 func openPostgres(url gatehouse.Secret) (*postgres, error) {
 	config, err := pgx.ParseConfig(url.Reveal())
-	if err != nil {
+	if err != nil || misread(url.Reveal()) {
 		return nil, errors.New("the database URL can not be read: write postgres://user:password@host:5432/name?sslmode=verify-full&sslrootcert=/path/ca.pem, special characters of the password as %XX, and name files that are there")
 	}
 	type end struct {
@@ -74,6 +74,17 @@ func openPostgres(url gatehouse.Secret) (*postgres, error) {
 	// A standby may be behind: who reads there takes a revoked key for a live one.
 	config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	return &postgres{config: config, place: fmt.Sprintf("database %s at %s", config.Database, config.Host)}, nil
+}
+
+// misread: an @ or # stands behind the host, as when a password that was not escaped
+// ends it early. A part of the password would be called the host, which errors name.
+func misread(url string) bool {
+	_, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		return false
+	}
+	end := strings.IndexAny(rest, "/?#")
+	return end >= 0 && strings.ContainsAny(rest[end:], "@#")
 }
 
 // verified: the connection is by TLS, and the server must prove its name. The

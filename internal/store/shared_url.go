@@ -72,7 +72,7 @@ func parseSharedURL(secret, ca string) (*sharedAddress, error) {
 	case strings.HasSuffix(scheme, "-sentinel"):
 		a.master, db, allowed = path, params.Get("db"), []string{"db", "sentinel_user", "sentinel_password"}
 		a.sentinelUser, a.sentinelPassword = params.Get("sentinel_user"), params.Get("sentinel_password")
-		if a.master == "" || strings.ContainsAny(a.master, "/%") {
+		if a.master == "" || strings.ContainsAny(a.master, "/%@") {
 			return fail("names no master that the Sentinels watch")
 		}
 	}

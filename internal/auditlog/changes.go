@@ -128,7 +128,7 @@ type Keeper interface {
 // Commit runs f in a transaction and logs what it did before the commit: a change
 // that was not logged does not happen. (The other way round, a crash between the two
 // would leave something nobody knows of.) If the commit then fails, that is logged
-// too, with ".failed". An empty object from f means that nothing was changed.
+// too, with ".failed", or with ".unknown" where nobody can say whether it did. An empty object from f means that nothing was changed.
 func Commit(ctx context.Context, db *store.DB, log Keeper, actor, action string, f func(*sql.Tx) (object string, detail map[string]string, err error)) error {
 	var logged []Change // more than one when the transaction had to be repeated
 	err := db.Write(ctx, func(tx *sql.Tx) error {
@@ -146,8 +146,12 @@ func Commit(ctx context.Context, db *store.DB, log Keeper, actor, action string,
 	if err == nil && len(logged) > 0 {
 		logged = logged[:len(logged)-1]
 	}
-	for _, c := range logged {
-		c.Action += ".failed"
+	for i, c := range logged {
+		suffix := ".failed"
+		if errors.Is(err, store.ErrUnknown) && i == len(logged)-1 {
+			suffix = ".unknown"
+		}
+		c.Action += suffix
 		err = errors.Join(err, log.Append(context.WithoutCancel(ctx), c))
 	}
 	return err

@@ -2,6 +2,8 @@ package auditlog_test
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 func TestChangesOfManyWritersAreAllKept(t *testing.T) {
@@ -107,5 +110,51 @@ func TestAChangeThatCannotBeRecordedIsAnError(t *testing.T) {
 	}
 	if _, err := auditlog.OpenChanges(""); err == nil {
 		t.Error("no folder is taken")
+	}
+}
+
+// A record that calls failed what may be in force would be believed.
+func TestWhatBecameOfACommitIsSaidAsItIsKnown(t *testing.T) {
+	fails := errors.New("the disk is full")
+	for _, c := range []struct {
+		name, point string
+		fault       error
+		want        []string
+	}{
+		{"one that is done", "", nil, []string{"keys.revoke"}},
+		{"one that failed", store.PointCommit, fails, []string{"keys.revoke", "keys.revoke.failed"}},
+		{"one of which nobody heard the end", store.PointCommitted, fmt.Errorf("%w: %w", store.ErrUnknown, fails), []string{"keys.revoke", "keys.revoke.unknown"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			armed := false
+			db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "g.db"), Fault: func(point string) error {
+				if armed && point == c.point {
+					return c.fault
+				}
+				return nil
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = db.Close() }()
+			changes, err := auditlog.OpenChanges(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			armed = true
+			err = auditlog.Commit(t.Context(), db, changes, "ann", "keys.revoke", func(*sql.Tx) (string, map[string]string, error) { return "k1", nil, nil })
+			if !errors.Is(err, c.fault) {
+				t.Errorf("error %v", err)
+			}
+			all, err := changes.All(t.Context())
+			if err != nil || len(all) != len(c.want) {
+				t.Fatalf("%+v %v", all, err)
+			}
+			for i, want := range c.want {
+				if all[i].Action != want {
+					t.Errorf("the record says %q, want %q", all[i].Action, want)
+				}
+			}
+		})
 	}
 }

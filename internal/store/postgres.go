@@ -340,7 +340,7 @@ func (t *pgTx) Commit() error {
 	tag, err := t.Conn.Conn().Exec(ctx, `COMMIT`)
 	if err != nil {
 		if !t.IsValid() {
-			return fmt.Errorf("the connection was lost, whether the change was made is not known: %w", err)
+			return fmt.Errorf("the connection was lost, %w: %w", ErrUnknown, err)
 		}
 		return err
 	}

@@ -46,6 +46,10 @@ var (
 	// a NUL byte, or is no UTF-8. A SELECT takes it and finds nothing equal to it.
 	ErrText = errors.New("text with a NUL byte or of bytes that are not UTF-8 can not be kept")
 
+	// ErrUnknown tells that the connection was lost while a change was committed:
+	// it was made, or it was not.
+	ErrUnknown = errors.New("whether the change was made is not known")
+
 	errLook = errors.New("store: the database is open for reading only")
 )
 
@@ -185,7 +189,7 @@ func (db *DB) Read(ctx context.Context, f func(*sql.Tx) error) error {
 // commits. When Write returns nil the change is on disk. When f returns an error
 // or panics nothing is changed. Others who change the same are waited for, until
 // ctx ends and at most 15 s; f may therefore run more than once and must have no
-// effect outside its transaction. An error of the commit itself leaves open
+// effect outside its transaction. An error that is [ErrUnknown] leaves open
 // whether the change was made. Write must not be called inside f.
 func (db *DB) Write(ctx context.Context, f func(*sql.Tx) error) error {
 	return db.write(ctx, db.writing(), f)

@@ -26,6 +26,7 @@ const (
 	MaxFileBytes = 4 << 20
 	maxBytes     = 16 << 20 // of all files
 	keepConfigs  = 100      // revisions; older ones go when one is pushed
+	maxAhead     = 1 << 32  // revisions that nodes may have beyond those of the database, an old backup
 )
 
 var (
@@ -306,6 +307,9 @@ func (c *Configs) Push(ctx context.Context, after int64, author string, r *Revis
 	}
 	r.Number = after + 1
 	for _, n := range nodes {
+		if n.Revision-after > maxAhead { // or a single row could use up the numbers, for good
+			return fmt.Errorf("fleet: the database says that node %s has revision %d, and the newest here is %d: nobody has pushed so many; remove its row from fleet_nodes", n.Name, n.Revision, after)
+		}
 		r.Number = max(r.Number, n.Revision+1)
 	}
 	r.Author, r.Made = author, time.UnixMilli(time.Now().UnixMilli())
@@ -313,23 +317,20 @@ func (c *Configs) Push(ctx context.Context, after int64, author string, r *Revis
 	if r.Origin > 0 {
 		detail["origin"] = strconv.FormatInt(r.Origin, 10)
 	}
-	if err := c.changes.Append(ctx, auditlog.Change{Actor: author, Action: "fleet.config.push", Object: r.Digest, Detail: detail}); err != nil {
-		return fmt.Errorf("fleet: %w", err)
-	}
-	err = c.db.Write(ctx, func(tx *sql.Tx) error {
+	err = auditlog.Commit(ctx, c.db, c.changes, author, "fleet.config.push", func(tx *sql.Tx) (string, map[string]string, error) {
 		// One statement: of two who saw the same newest revision, one inserts.
 		res, err := tx.ExecContext(ctx, `INSERT INTO fleet_configs (revision, digest, author, made, origin, files, kek, mac)
 			SELECT CAST($1 AS BIGINT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS TEXT)
 			WHERE (SELECT COALESCE(MAX(revision), 0) FROM fleet_configs) = $9 ON CONFLICT DO NOTHING`,
 			r.Number, r.Digest, r.Author, store.Millis(r.Made), r.Origin, string(files), c.now.id, c.now.mark(r), after)
 		if err != nil {
-			return err
+			return "", nil, err
 		}
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, ErrPushed)
+			return "", nil, errors.Join(err, ErrPushed)
 		}
 		_, err = tx.ExecContext(ctx, `DELETE FROM fleet_configs WHERE revision NOT IN (SELECT revision FROM fleet_configs ORDER BY revision DESC LIMIT $1)`, keepConfigs)
-		return err
+		return r.Digest, detail, err
 	})
 	if err != nil && !errors.Is(err, ErrPushed) {
 		return fmt.Errorf("fleet: %w", err)

@@ -58,6 +58,8 @@ type keeper struct {
 	heard   map[netip.Prefix]Banned // of other nodes, until the database says so
 	fresh   []Banned                // not written down yet
 
+	forgiven map[netip.Prefix]time.Time // lifted bans the guard was told of, and when they were
+
 	alerts chan []Banned // for CrowdSec
 }
 
@@ -305,9 +307,15 @@ func (k *keeper) load(ctx context.Context) error {
 	for i := range all {
 		delete(k.heard, all[i].Prefix)
 	}
+	before := k.forgiven
+	k.forgiven = make(map[netip.Prefix]time.Time, len(lifted))
 	for i := range lifted {
-		delete(k.heard, lifted[i].Prefix)
-		k.Guard.Forgive(lifted[i].Prefix, lifted[i].Lifted)
+		p, at := lifted[i].Prefix, lifted[i].Lifted
+		if k.forgiven[p] = at; before[p].Equal(at) {
+			continue // once: what it does since then counts
+		}
+		delete(k.heard, p)
+		k.Guard.Forgive(p, at)
 	}
 	k.stand(now)
 	return nil

@@ -16,16 +16,54 @@ type deaf struct{}
 
 func (deaf) Append(context.Context, auditlog.Change) error { return nil }
 
-func TestABotnetIsWrittenDownInParts(t *testing.T) {
+func newBook(t *testing.T) *Book {
+	t.Helper()
 	db, err := store.Open(t.Context(), storetest.At(filepath.Join(t.TempDir(), "d.db")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = db.Close() }()
+	t.Cleanup(func() { _ = db.Close() })
 	book, err := OpenBook(t.Context(), db, deaf{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return book
+}
+
+func TestWhoseBanIsLiftedIsForgivenOnce(t *testing.T) {
+	book := newBook(t)
+	g, err := NewGuard(GuardConfig{Key: book.Key()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &keeper{KeepConfig: KeepConfig{Node: "a", Guard: g}, book: book, heard: map[netip.Prefix]Banned{}}
+	change := func(err error) {
+		t.Helper()
+		if err == nil {
+			err = k.load(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	of := source{hi: 0xcb007109 << 32, bits: 32, v4: true}
+	on := func() bool { return g.ladder.rungs[of] != nil }
+	for range 2 {
+		change(book.Ban(t.Context(), "ann", of.prefix(), "", 0))
+		g.heat(of, 20, countRequests, 1000)
+		if change(book.Unban(t.Context(), "ann", of.prefix())); on() {
+			t.Fatal("what it did before is not forgiven")
+		}
+		g.heat(of, 20, countRequests, 1000) // it goes on, and others are banned meanwhile
+		if change(book.Ban(t.Context(), "ann", netip.MustParsePrefix("192.0.2.7/32"), "", 0)); !on() {
+			t.Fatal("what it does since its ban was lifted is forgiven, too")
+		}
+		clear(g.ladder.rungs)
+	}
+}
+
+func TestABotnetIsWrittenDownInParts(t *testing.T) {
+	book := newBook(t)
 	k := &keeper{KeepConfig: KeepConfig{Node: "a"}, book: book}
 	for i := range mostWritten + 200 {
 		s := source{hi: uint64(i) << 32, bits: 32, v4: true}

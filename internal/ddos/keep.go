@@ -408,15 +408,22 @@ func decodeBans(message []byte) (node string, found []Banned, err error) {
 	return m.Node, found, nil
 }
 
-// Stand puts the bans of the book before requests, in place of those before.
+// Stand puts the bans of the book before requests, in place of those before. What
+// another node's guard has found out about a network does not shut out good callers
+// whom only this node has seen there: its connections are accepted here.
 func (g *Guard) Stand(bans []Entry) {
 	hand, found := new(set), new(set)
+	now := time.Now()
 	for i := range bans {
-		if bans[i].Hand {
-			hand.ban(&bans[i])
-		} else {
-			found.ban(&bans[i])
+		e := bans[i]
+		if e.Hand {
+			hand.ban(&e)
+			continue
 		}
+		if of, err := sourceOf(e.Prefix); err == nil && e.Accept && g.vouched(of, now) {
+			e.Accept = false
+		}
+		found.ban(&e)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

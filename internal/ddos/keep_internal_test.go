@@ -62,6 +62,35 @@ func TestWhoseBanIsLiftedIsForgivenOnce(t *testing.T) {
 	}
 }
 
+func TestABanOfAnotherNodeDoesNotShutOutGoodCallersSeenHere(t *testing.T) {
+	g, err := NewGuard(GuardConfig{Key: make([]byte, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	good, bad := netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("198.51.100.9")
+	g.Observe(good, Outcome{Proven: true}, now)
+	ban := func(a netip.Addr, hand bool) {
+		g.Stand([]Entry{{Prefix: netip.PrefixFrom(a, 32), Accept: true, Hand: hand, Until: now.Add(time.Hour)}})
+	}
+	if ban(bad, false); g.Arrive(bad, false, now) {
+		t.Error("a connection from where nobody good was seen is accepted")
+	}
+	if ban(good, true); g.Arrive(good, false, now) {
+		t.Error("what the operator bans is accepted")
+	}
+	if ban(good, false); !g.Arrive(good, false, now) {
+		t.Error("a connection from where a good caller was seen is refused")
+	}
+	v := g.Admit(good, now)
+	if p := g.Judge(v, &Caller{Address: good, Now: now}); p == nil || p.Reason != "banned" {
+		t.Errorf("without credentials: %v", p)
+	}
+	if p := g.Judge(v, &Caller{Address: good, Claims: true, Now: now}); p != nil {
+		t.Errorf("with credentials: %v", p)
+	}
+}
+
 func TestABotnetIsWrittenDownInParts(t *testing.T) {
 	book := newBook(t)
 	k := &keeper{KeepConfig: KeepConfig{Node: "a"}, book: book}

@@ -413,17 +413,17 @@ func decodeBans(message []byte) (node string, found []Banned, err error) {
 // whom only this node has seen there: its connections are accepted here.
 func (g *Guard) Stand(bans []Entry) {
 	hand, found := new(set), new(set)
-	now := time.Now()
+	before, now := g.state.Load(), time.Now()
 	for i := range bans {
 		e := bans[i]
 		if e.Hand {
-			hand.ban(&e)
+			hand.ban(&e, before.book)
 			continue
 		}
 		if of, err := sourceOf(e.Prefix); err == nil && e.Accept && g.vouched(of, now) {
 			e.Accept = false
 		}
-		found.ban(&e)
+		found.ban(&e, before.fleet)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -433,9 +433,9 @@ func (g *Guard) Stand(bans []Entry) {
 
 // StandImported does the same with what others than operators and nodes say.
 func (g *Guard) StandImported(bans []Entry) {
-	s := new(set)
+	s, before := new(set), g.state.Load()
 	for i := range bans {
-		s.ban(&bans[i])
+		s.ban(&bans[i], before.imported)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -443,7 +443,9 @@ func (g *Guard) StandImported(bans []Entry) {
 	g.renew()
 }
 
-func (s *set) ban(e *Entry) {
+// ban adds what e says. What it lets through goes on being counted as it was in the
+// set before: else each new ban of anybody would give all of them a fresh burst.
+func (s *set) ban(e *Entry, before *set) {
 	of, err := sourceOf(e.Prefix)
 	if err != nil {
 		return
@@ -453,7 +455,9 @@ func (s *set) ban(e *Entry) {
 		r.step = Challenge
 	}
 	if !r.accept {
-		r.bucket = new(buckets)
+		if r.bucket = before.bucket(of); r.bucket == nil {
+			r.bucket = new(buckets)
+		}
 	}
 	if !e.Until.IsZero() {
 		r.until = e.Until.UnixMilli()

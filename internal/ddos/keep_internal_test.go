@@ -91,6 +91,30 @@ func TestABanOfAnotherNodeDoesNotShutOutGoodCallersSeenHere(t *testing.T) {
 	}
 }
 
+func TestABanOfSomebodyElseGivesTheBannedNoFreshBurst(t *testing.T) {
+	g, err := NewGuard(GuardConfig{Key: make([]byte, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	a := netip.MustParseAddr("203.0.113.9")
+	bans := []Entry{{Prefix: netip.PrefixFrom(a, 32), Until: now.Add(time.Hour)}}
+	passed := 0
+	for n := range 4 * uncertainBurst {
+		if n%uncertainBurst == 0 {
+			bans = append(bans, Entry{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n / uncertainBurst)}), 32), Until: now.Add(time.Hour)})
+			g.Stand(bans)
+			g.StandImported(bans)
+		}
+		if g.Judge(g.Admit(a, now), &Caller{Address: a, Claims: true, Now: now}) == nil {
+			passed++
+		}
+	}
+	if passed != uncertainBurst {
+		t.Errorf("%d requests with credentials nobody has checked went through, want %d", passed, uncertainBurst)
+	}
+}
+
 func TestABotnetIsWrittenDownInParts(t *testing.T) {
 	book := newBook(t)
 	k := &keeper{KeepConfig: KeepConfig{Node: "a"}, book: book}

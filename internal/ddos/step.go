@@ -109,6 +109,23 @@ func (s *set) of(hi uint64, v4 bool, now int64, at bool) (found *ruling) {
 	return found
 }
 
+// bucket is that of the ruling about this very network; nil where there is none.
+func (s *set) bucket(of source) *buckets {
+	if s == nil {
+		return nil
+	}
+	layers := s.v6
+	if of.v4 {
+		layers = s.v4
+	}
+	for i := range layers {
+		if r := layers[i].at[of.hi]; layers[i].bits == of.bits && r != nil {
+			return r.bucket
+		}
+	}
+	return nil
+}
+
 // has reports whether a is in any network of s.
 func (s *set) has(a netip.Addr) bool {
 	hi, v4, ok := split(a)

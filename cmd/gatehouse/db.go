@@ -99,6 +99,19 @@ func (c *cellar) record(ctx context.Context, action, object string, detail map[s
 	return changes.Append(ctx, auditlog.Change{Actor: actor(), Action: action, Object: object, Detail: detail})
 }
 
+// unless writes down, too, that a change which was recorded did not come about, or
+// that nobody knows. It returns err.
+func (c *cellar) unless(ctx context.Context, err error, action, object string) error {
+	suffix := ".failed"
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrUnknown):
+		suffix = ".unknown"
+	}
+	return errors.Join(err, c.record(context.WithoutCancel(ctx), action+suffix, object, nil))
+}
+
 // progress shows a terminal what is being done; done takes it away.
 func (c *cellar) progress() (tell store.Progress, done func()) {
 	f, ok := c.std.err.(*os.File)
@@ -354,6 +367,7 @@ func (r *dbRestoreCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error
 	}
 	m.Tables, err = db.Restore(ctx, d, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version, Keep: keep})
 	done()
+	err = c.unless(ctx, err, "db.restore", d.SHA256)
 	if errors.Is(err, store.ErrNotEmpty) {
 		return &hintError{err, "--replace backs it up to a file and puts the backup in its place"}
 	}
@@ -411,6 +425,7 @@ func (dbCopyCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error) {
 	tell, done := c.progress()
 	m.Tables, err = db.CopyFrom(ctx, from, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version})
 	done()
+	err = c.unless(ctx, err, "db.copy", m.To)
 	if errors.Is(err, store.ErrNotEmpty) {
 		return &hintError{err, "give it an empty database, or restore a backup with --replace"}
 	}

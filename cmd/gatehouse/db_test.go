@@ -392,3 +392,14 @@ func TestWhatIsOffEndsCheckWithOne(t *testing.T) {
 	}
 	c.bad(1, []string{"db", "check"}, "table ddos_bans is missing")
 }
+
+func TestARestoreThatDidNotHappenIsRecordedAsFailed(t *testing.T) {
+	c := newCellar(t, "")
+	c.good("keys", "create", "--owner", "there-before")
+	c.good("db", "backup", "all.jsonl")
+	c.bad(2, []string{"db", "restore", "all.jsonl"}, "not empty", "hint: ")
+	changes, err := os.ReadFile(c.path("data/events/changes.jsonl"))
+	if err != nil || !strings.Contains(string(changes), `"action":"db.restore.failed"`) {
+		t.Errorf("%s, %v", changes, err)
+	}
+}

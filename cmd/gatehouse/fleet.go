@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/gatehouse-api/gatehouse/internal/fleet"
 	"github.com/gatehouse-api/gatehouse/internal/server"
@@ -99,15 +101,30 @@ func (s *fleetStatus) print(std *stdio) error {
 		if n.Revision > 0 {
 			revision = strconv.FormatInt(n.Revision, 10)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.12s\t%s\t%s\n", n.Name, state, n.Version, revision, n.Config, ago(n.Started), ago(n.Seen))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.12s\t%s\t%s\n", shown(n.Name), state, shown(n.Version), revision, shown(n.Config), ago(n.Started), ago(n.Seen))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, t := range s.Trouble {
-		say(std.out, "! %s\n", t)
+		mark := "!"
+		for line := range strings.Lines(t) { // a refused config may have several faults
+			say(std.out, "%s %s\n", mark, shown(strings.TrimRight(line, "\n")))
+			mark = " "
+		}
 	}
 	return nil
+}
+
+// shown is a text that whoever writes rows may have chosen, without what moves a
+// terminal's cursor: it could hide the line that warns of it.
+func shown(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 func ago(t time.Time) string { return max(time.Since(t), 0).Round(time.Second).String() + " ago" }

@@ -91,20 +91,24 @@ func (fleetHistoryCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 			say(std.out, "no config was pushed yet\n")
 			return nil
 		}
-		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(w, "REVISION\tPUSHED\tBY\tFILES\t")
-		for _, r := range all {
-			note := ""
-			if r.Origin > 0 {
-				note = "revision " + strconv.FormatInt(r.Origin, 10) + " again"
-			}
-			if r.Forged {
-				note = "! changed in the database: no node takes it"
-			}
-			_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%.12s\t%s\n", r.Number, r.Made.UTC().Format("2006-01-02 15:04:05Z"), r.Author, r.Digest, note)
-		}
-		return w.Flush()
+		return printHistory(std, all)
 	})
+}
+
+func printHistory(std *stdio, all []fleet.Revision) error {
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "REVISION\tPUSHED\tBY\tFILES\t")
+	for _, r := range all {
+		note := ""
+		if r.Origin > 0 {
+			note = "revision " + strconv.FormatInt(r.Origin, 10) + " again"
+		}
+		if r.Forged {
+			note = "! changed in the database: no node takes it"
+		}
+		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%.12s\t%s\n", r.Number, r.Made.UTC().Format("2006-01-02 15:04:05Z"), shown(r.Author), shown(r.Digest), note)
+	}
+	return w.Flush()
 }
 
 type fleetRollbackCmd struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -37,5 +38,21 @@ func TestTheStateOfAFleetIsJudged(t *testing.T) {
 	}
 	if s := judge([]fleet.Node{node("a", "1", nil), node("b", "1", func(n *fleet.Node) { n.Leads = true })}); s.Leader != "b" || !slices.ContainsFunc(s.Nodes, func(n fleet.Node) bool { return n.Leads }) {
 		t.Errorf("the leader is %q", s.Leader)
+	}
+}
+
+func TestARowOfTheDatabaseMovesNoCursor(t *testing.T) {
+	const evil = "ann\x1b[1A\x1b[2K\r\u009b2K"
+	var out bytes.Buffer
+	std := &stdio{out: &out}
+	s := judge([]fleet.Node{{Name: evil, Alive: true, Facts: fleet.Facts{Version: evil, Config: evil, Refused: evil + "\nline 3", Engine: evil}}})
+	if err := s.print(std); err != nil {
+		t.Fatal(err)
+	}
+	if err := printHistory(std, []fleet.Revision{{Number: 7, Author: evil, Digest: evil, Forged: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(out.String(), "\x1b\r\u009b") || !strings.Contains(out.String(), "! changed in the database") || !strings.Contains(out.String(), "\n  line 3\n") {
+		t.Errorf("%q", out.String())
 	}
 }

@@ -110,7 +110,7 @@ func (b *Book) Ban(ctx context.Context, actor string, p netip.Prefix, reason str
 	if err != nil {
 		return fmt.Errorf("ddos: %v is %w", p, err)
 	}
-	if least := uint8(16); s.v4 && s.bits < 8 || !s.v4 && s.bits < least {
+	if s.vast() {
 		return ErrTooBig
 	}
 	p = s.prefix()

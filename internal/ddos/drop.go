@@ -102,7 +102,7 @@ func (d *dropper) wanted(now time.Time) map[netip.Prefix]time.Duration {
 	s := d.guard.state.Load()
 	sets := [4]*set{s.book, s.fleet, s.imported, s.ladder}
 	if s.settings.Mode != Enforce {
-		sets[1], sets[3] = nil, nil
+		sets[1], sets[2], sets[3] = nil, nil, nil
 	}
 	out := map[netip.Prefix]time.Duration{}
 	for i, at := range sets {

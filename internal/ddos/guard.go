@@ -264,8 +264,8 @@ func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
 		}
 	}
 	take(s.book.of(hi, v4, ms, accept), WhyBan)
-	take(s.imported.of(hi, v4, ms, accept), WhyList)
 	if s.settings.Mode == Enforce {
+		take(s.imported.of(hi, v4, ms, accept), WhyList)
 		take(s.fleet.of(hi, v4, ms, accept), WhyLadder)
 		take(s.ladder.of(hi, v4, ms, accept), WhyLadder)
 	}
@@ -282,10 +282,10 @@ func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
 		out = Verdict{Step: Challenge, Why: WhyAttack, Report: s.settings.Mode == Report && !s.switched && !s.settings.UnderAttack}
 	}
 	if out.Step >= Watch && s.settings.Mode == Report {
-		if r := s.ladder.of(hi, v4, ms, accept); r != nil {
-			take(r, WhyLadder)
-			out.Report = true
-		}
+		before := out.Step
+		take(s.imported.of(hi, v4, ms, accept), WhyList)
+		take(s.ladder.of(hi, v4, ms, accept), WhyLadder)
+		out.Report = out.Report || out.Step < before
 	}
 	return out
 }

@@ -431,7 +431,8 @@ func (g *Guard) Stand(bans []Entry) {
 	g.renew()
 }
 
-// StandImported does the same with what others than operators and nodes say.
+// StandImported does the same with what others than operators and nodes say. Nobody
+// else shuts out a network that is too large for an operator's ban.
 func (g *Guard) StandImported(bans []Entry) {
 	s, before := new(set), g.state.Load()
 	for i := range bans {
@@ -447,7 +448,7 @@ func (g *Guard) StandImported(bans []Entry) {
 // set before: else each new ban of anybody would give all of them a fresh burst.
 func (s *set) ban(e *Entry, before *set) {
 	of, err := sourceOf(e.Prefix)
-	if err != nil {
+	if err != nil || of.vast() {
 		return
 	}
 	r := &ruling{step: Ban, accept: e.Accept}

@@ -115,6 +115,34 @@ func TestABanOfSomebodyElseGivesTheBannedNoFreshBurst(t *testing.T) {
 	}
 }
 
+func TestInReportWhatOthersDecidedIsReportedAndNobodyShutsOutTheWorld(t *testing.T) {
+	g, err := NewGuard(GuardConfig{Key: make([]byte, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	listed, other := netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("198.51.100.9")
+	var list []Entry
+	for _, p := range []string{"203.0.113.0/24", "0.0.0.0/0", "128.0.0.0/1", "::/0"} {
+		list = append(list, Entry{Prefix: netip.MustParsePrefix(p), Accept: true, Until: now.Add(time.Hour)})
+	}
+	g.StandImported(list)
+	if v := g.Admit(listed, now); v.Step != Ban || v.Report || g.Arrive(listed, false, now) {
+		t.Errorf("enforced: %+v", v)
+	}
+	if v := g.Admit(other, now); v.Step != Pass || !g.Arrive(other, false, now) || !g.Arrive(netip.MustParseAddr("2001:db8::1"), false, now) {
+		t.Errorf("the rest of the world: %+v", v)
+	}
+	g.Configure(Settings{Mode: Report})
+	if v := g.Admit(listed, now); v.Step != Ban || !v.Report || v.Why != WhyList || !g.Arrive(listed, false, now) {
+		t.Errorf("reported: %+v", v)
+	}
+	d := &dropper{guard: g}
+	if w := d.wanted(now); len(w) != 0 {
+		t.Errorf("the kernel drops %v", w)
+	}
+}
+
 func TestABotnetIsWrittenDownInParts(t *testing.T) {
 	book := newBook(t)
 	k := &keeper{KeepConfig: KeepConfig{Node: "a"}, book: book}

@@ -102,6 +102,9 @@ func (s source) parent() (source, bool) {
 	return source{}, false
 }
 
+// vast reports whether s is so large that nobody means to shut it out.
+func (s source) vast() bool { return s.v4 && s.bits < 8 || !s.v4 && s.bits < 16 }
+
 func (s source) prefix() netip.Prefix {
 	if s.v4 {
 		var b [4]byte

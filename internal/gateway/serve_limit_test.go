@@ -220,6 +220,18 @@ func TestFailuresAloneAreCounted(t *testing.T) {
 	}
 }
 
+func TestFailuresByCallerAreNotThoseOfAuthentication(t *testing.T) { // docs/limits.md says so
+	h := limitedHouse(t, nil, gateway.TellFields, func(func(string, authz.Want) *authz.Expr) []gateway.Limit {
+		return []gateway.Limit{{Limit: spec(t, ratelimit.Spec{Name: "guesses", By: "principal", Rate: "1/h", Failures: true})}}
+	})
+	got := statuses(3, func(int) *httptest.ResponseRecorder {
+		return h.ask("GET", "/orders", "", "Authorization", "Bearer guess")
+	})
+	if !slices.Equal(got, []int{401, 401, 401}) {
+		t.Fatalf("answered %v: correct docs/limits.md", got)
+	}
+}
+
 func TestHowLimitsAreTold(t *testing.T) {
 	for tell, want := range map[gateway.Telling][3]string{
 		gateway.TellFields: {`"a";q=9;w=1, "b";q=5;w=60`, "", ""},

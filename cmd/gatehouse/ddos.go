@@ -111,7 +111,7 @@ func (s *ddosStatus) print(std *stdio) error {
 	if len(s.Bans) > 0 {
 		_, _ = fmt.Fprintln(t, "\nBANNED\tUNTIL\tBY\tREASON")
 		for _, b := range s.Bans {
-			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", b.Network, endOf(b.Until), b.By, b.Reason)
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", b.Network, endOf(b.Until), shown(b.By), shown(b.Reason))
 		}
 	}
 	return t.Flush()

@@ -4,7 +4,7 @@ package config
 type Shared struct {
 	URL    *Secret `yaml:"url" required:"true" doc:"URL of Valkey or Redis, in a file of its own: rediss://user:password@host:6379, several hosts with commas for a Cluster, rediss-sentinel://…/master, or unix:///path. Without TLS only on this machine."`
 	CA     *Path   `yaml:"ca" doc:"PEM file with the CA certificates of the servers. Default: the system's."`
-	Prefix string  `yaml:"prefix" default:"gatehouse:" doc:"Begins the names of all keys and channels there; the same at every node."`
+	Prefix string  `yaml:"prefix" default:"gatehouse:" doc:"Begins the names of all keys and channels there: the same at every node, and another one for another fleet at the same engine."`
 	Place  Place   `yaml:"-"`
 }
 

@@ -166,7 +166,11 @@ func TestAReplacedSecretIsAtWork(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	r := &runner{House: h, o: Options{Config: filepath.Join(dir, "gatehouse.yaml")}, plan: p}
+	from, err := plan.NewSource(filepath.Join(dir, "gatehouse.yaml"), p.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{House: h, o: Options{Config: filepath.Join(dir, "gatehouse.yaml")}, from: from, plan: p}
 	if err := r.take(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}

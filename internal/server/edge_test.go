@@ -70,12 +70,13 @@ func TestBehindAnEdgeOnlyTheEdgeIsServed(t *testing.T) {
 	digest = r.health().Config
 	s.write("ranges.txt", "198.51.100.0/24\n")
 	until(t, "the other ranges", 20*time.Second, func() bool { return r.health().Config != digest })
-	c := must[net.Conn](t)(net.Dial("tcp", strings.TrimPrefix(r.url, "http://")))
-	defer c.Close()
-	_, _ = io.WriteString(c, "GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if b, err := io.ReadAll(c); len(b) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("from elsewhere: %q, %v", b, err)
+	if c, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://")); err == nil { // or reset before it was connected
+		defer c.Close()
+		_, _ = io.WriteString(c, "GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if b, err := io.ReadAll(c); len(b) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("from elsewhere: %q, %v", b, err)
+		}
 	}
 	if strings.Contains(r.log.String(), "of the edge") {
 		t.Error("the secret was logged")

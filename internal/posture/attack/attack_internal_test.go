@@ -195,7 +195,7 @@ func TestADeadServiceIsNoProtection(t *testing.T) {
 		}
 	}
 	for reason, want := range map[string]string{
-		"credentials_missing": "1", "token_audience": "1", "forbidden": "2", "insufficient_scope": "2", "rate_limited": "9", "harmful_input": "8", "invalid_query": "8",
+		"credentials_missing": "1", "token_audience": "1", "forbidden": "2", "insufficient_scope": "2", "rate_limited": "9", "banned": "10", "harmful_input": "8", "invalid_query": "8",
 		"bad_response": "8", "operation_not_found": "5", "ambiguous_path": "5", "method_unknown": "5",
 	} {
 		if p := practiceOf(reason); !strings.HasPrefix(p, want+" ") {

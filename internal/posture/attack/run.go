@@ -244,8 +244,10 @@ func practiceOf(reason string) string {
 		return "2 access control"
 	case reason == "rate_limited":
 		return "9 rate limiting"
+	case reason == "challenge", reason == "throttled", reason == "banned", reason == "network_denied":
+		return "10 DDoS protection"
 	case strings.HasPrefix(reason, "upstream_") && reason != "upstream_unchecked", strings.HasSuffix(reason, "_unavailable"),
-		reason == "starting", reason == "internal", reason == "too_many_bodies", reason == "internal_token_failed":
+		reason == "starting", reason == "internal", reason == "overloaded", reason == "too_many_bodies", reason == "internal_token_failed":
 		return ""
 	case strings.HasPrefix(reason, "invalid_"), strings.HasPrefix(reason, "unsupported_"), reason == "harmful_input", reason == "bad_response",
 		reason == "unknown_parameter", reason == "missing_body", reason == "unexpected_body", reason == "body_too_large", reason == "malformed_request", reason == "upstream_unchecked":

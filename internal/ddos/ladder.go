@@ -337,10 +337,11 @@ func (g *Guard) Forgive(p netip.Prefix, since time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for s, r := range g.ladder.rungs {
-		if s.v4 == of.v4 && s.bits >= of.bits && s.hi&mask(of.bits) == of.hi && !r.began.After(since) {
+		if of.holds(s) && !r.began.After(since) {
 			delete(g.ladder.rungs, s)
 		}
 	}
+	g.census.forgive(of) // else it is banned again for what it did before
 	g.ladder.set = g.ladder.rulings()
 	g.renew()
 }

@@ -2,6 +2,7 @@ package ddos
 
 import (
 	"hash/maphash"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,10 +116,15 @@ type census struct {
 	turned time.Time // when now began; of the one who turns
 
 	shelves [shelves]shelf
+
+	pardons map[source]pardon // of the one who turns, too
 }
 
+// A pardon is what had been counted of a source when it was forgiven.
+type pardon struct{ now, before counts }
+
 func newCensus(window time.Duration) *census {
-	c := &census{seed: maphash.MakeSeed(), window: window, spare: new(sketch)}
+	c := &census{seed: maphash.MakeSeed(), window: window, spare: new(sketch), pardons: map[source]pardon{}}
 	c.now.Store(new(sketch))
 	c.before.Store(new(sketch))
 	return c
@@ -185,16 +191,72 @@ func (c *census) turn(now time.Time) {
 		}
 		b.mu.Unlock()
 	}
+	for s, p := range c.pardons {
+		if p.before = p.now; p.before == (counts{}) {
+			delete(c.pardons, s)
+			continue
+		}
+		p.now = counts{}
+		c.pardons[s] = p
+	}
 }
 
-// rates gives what s does in a second.
-func (c *census) rates(h uint64, now time.Time) (out counts) {
+// rates gives what s does in a second, and was not forgiven.
+func (c *census) rates(s source, h uint64, now time.Time) (out counts) {
 	part := 1 - min(1, max(0, now.Sub(c.turned).Seconds()/c.window.Seconds()))
-	a, b := c.now.Load().of(h), c.before.Load().of(h)
+	a, b, p := c.now.Load().of(h), c.before.Load().of(h), c.pardons[s]
 	for i := range out {
-		out[i] = (a[i] + part*b[i]) / c.window.Seconds()
+		out[i] = (max(0, a[i]-p.now[i]) + part*max(0, b[i]-p.before[i])) / c.window.Seconds()
 	}
 	return out
+}
+
+// forgive has what was counted of s and of parts of it count no longer, nor as a part
+// of networks s is in. The cells stay as they are: others share them.
+func (c *census) forgive(s source) {
+	found := map[source]pardon{}
+	take := func(of source, h uint64) {
+		found[of] = pardon{c.now.Load().of(h), c.before.Load().of(h)}
+	}
+	take(s, c.hash(s))
+	for i := range c.shelves {
+		b := &c.shelves[i]
+		b.mu.Lock()
+		for j := range b.prints {
+			if h := b.prints[j].Load(); h != 0 && s.holds(b.of[j]) {
+				take(b.of[j], h)
+			}
+		}
+		b.mu.Unlock()
+	}
+	for of, p := range found {
+		fresh := p.without(c.pardons[of])
+		for up, ok := of.parent(); ok; up, ok = up.parent() {
+			if _, counted := found[up]; counted {
+				break // with it
+			}
+			if !s.holds(up) {
+				c.pardons[up] = c.pardons[up].with(fresh)
+			}
+		}
+	}
+	maps.Copy(c.pardons, found)
+}
+
+func (p pardon) with(other pardon) pardon {
+	for i := range p.now {
+		p.now[i] += other.now[i]
+		p.before[i] += other.before[i]
+	}
+	return p
+}
+
+func (p pardon) without(other pardon) pardon {
+	for i := range p.now {
+		p.now[i] = max(0, p.now[i]-other.now[i])
+		p.before[i] = max(0, p.before[i]-other.before[i])
+	}
+	return p
 }
 
 // A heavy is a candidate with its rates.
@@ -211,7 +273,7 @@ func (c *census) candidates(out []heavy, now time.Time) []heavy {
 		b.mu.Lock()
 		for j := range b.prints {
 			if h := b.prints[j].Load(); h != 0 {
-				out = append(out, heavy{b.of[j], c.rates(h, now)})
+				out = append(out, heavy{b.of[j], c.rates(b.of[j], h, now)})
 			}
 		}
 		b.mu.Unlock()

@@ -102,6 +102,11 @@ func (s source) parent() (source, bool) {
 	return source{}, false
 }
 
+// holds reports whether other is s or a part of it.
+func (s source) holds(other source) bool {
+	return s.v4 == other.v4 && s.bits <= other.bits && other.hi&mask(s.bits) == s.hi
+}
+
 // vast reports whether s is so large that nobody means to shut it out.
 func (s source) vast() bool { return s.v4 && s.bits < 8 || !s.v4 && s.bits < 16 }
 

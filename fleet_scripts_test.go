@@ -66,6 +66,7 @@ func (on *engines) fleet(e *testscript.Env, ports []string) (*fleet, error) {
 		}
 	}
 	f.common = "database: {url: \"${file:./fleet/database}\"}\nshared: {url: \"${file:./fleet/shared}\", prefix: \"" + name + ":\"}\nfleet: {key: \"${file:./fleet/key}\"}\n"
+	e.Setenv("PLAIN_OTHER", "http://127.0.0.1:"+ports[5])
 	e.Setenv("PATH", filepath.Join(f.dir, "fleet")+string(os.PathListSeparator)+e.Getenv("PATH"))
 	return f, nil
 }

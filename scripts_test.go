@@ -44,8 +44,9 @@ var binary = sync.OnceValues(func() (string, error) {
 // testscript's own commands there are
 //
 //	expand FILE…               replaces $NAME by the script's variables in the files
-//	service [orders|echo|stop] starts the careless orders API on $API_PORT and writes its document,
-//	                           or a service that answers what it received; stop ends it
+//	service [orders|echo|slow] starts the careless orders API on $API_PORT and writes its document,
+//	                           or a service that answers what it received, or a slow one; service
+//	                           stop ends it
 //	issuer                     makes an issuer's key and jwks.json
 //	token NAME CLAIM=V…        writes NAME.header, a header file for curl: -H @NAME.header
 //	certificate NAME URI [own] writes NAME.pem, signed by callers-ca.pem or by a CA of its own
@@ -101,6 +102,7 @@ func runScriptsOn(t *testing.T, params testscript.Params, on *engines) {
 			e.Setenv("ADMIN_PORT", ports[3])
 			e.Setenv("GATE", "https://localhost:"+ports[1])
 			e.Setenv("PLAIN", "http://127.0.0.1:"+ports[2])
+			e.Setenv("PLAIN_OTHER", e.Getenv("PLAIN")) // of the other node
 			e.Setenv("ADMIN", "http://127.0.0.1:"+ports[3])
 			e.Setenv("API", "http://127.0.0.1:"+ports[0])
 			w := &world{dir: e.WorkDir}

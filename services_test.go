@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -36,6 +37,8 @@ func service(ts *testscript.TestScript, _ bool, args []string) {
 	handler, end := http.Handler(http.HandlerFunc(echo)), func() {}
 	switch which {
 	case "echo":
+	case "slow":
+		handler, end = slow()
 	case "orders":
 		ctx, cancel := context.WithCancel(context.Background())
 		api, err := demo.New(ctx, filepath.Join(w.dir, "service"))
@@ -47,7 +50,7 @@ func service(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Check(os.WriteFile(filepath.Join(w.dir, name), spec, 0o600))
 		}
 	default:
-		ts.Fatalf("usage: service [orders|echo|stop]")
+		ts.Fatalf("usage: service [orders|echo|slow|stop]")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:"+ts.Getenv("API_PORT"))
 	ts.Check(err)
@@ -55,6 +58,30 @@ func service(ts *testscript.TestScript, _ bool, args []string) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = srv.Serve(l) }()
 	w.behind = func() { _ = srv.Close(); <-ended; end() }
+}
+
+// slow is echo for a shop with too many guests: nobody gets news or is signed in
+// before it was asked for the end, and a basket takes a while.
+func slow() (h http.Handler, end func()) {
+	over := make(chan struct{})
+	end = sync.OnceFunc(func() { close(over) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		wait := (<-chan time.Time)(nil)
+		switch r.URL.Path {
+		case "/basket":
+			wait = time.After(300 * time.Millisecond)
+			fallthrough
+		case "/news", "/signin":
+			select {
+			case <-over:
+			case <-wait:
+			case <-r.Context().Done():
+			}
+		case "/end":
+			end()
+		}
+		echo(w, r)
+	}), end
 }
 
 // echo answers what it received: the only witness of what went through.

@@ -30,46 +30,19 @@ func (ddosStatusCmd) Help() string {
 }
 
 type ddosStatus struct {
-	Attack   ddosAttack      `json:"attack"`
-	Bans     []ddosBan       `json:"bans"`
+	Attack   ddos.Attack     `json:"attack"`
+	Bans     []ddos.Entry    `json:"bans"`
 	Gateway  json.RawMessage `json:"gateway,omitempty"` // what the running one says
 	Missing  string          `json:"gateway_error,omitempty"`
 	standing ddos.View
 }
 
-type ddosAttack struct {
-	On    bool      `json:"on"`
-	Since time.Time `json:"since,omitzero"`
-	Until time.Time `json:"until,omitzero"`
-	By    string    `json:"by,omitempty"`
-}
-
-type ddosBan struct {
-	Network string    `json:"network"`
-	By      string    `json:"by"`
-	Reason  string    `json:"reason,omitempty"`
-	Since   time.Time `json:"since"`
-	Until   time.Time `json:"until,omitzero"`
-	Accept  bool      `json:"connections"` // refused, not only requests without credentials
-}
-
 // Run prints it.
 func (c *ddosStatusCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	var s ddosStatus
-	err := withGuardBook(ctx, cli, func(b *server.GuardBook, _ string) error {
-		a, err := b.Attack(ctx)
-		if err != nil {
-			return err
-		}
-		s.Attack = ddosAttack{On: a.On}
-		if a.On {
-			s.Attack = ddosAttack{a.On, a.Since, a.Until, a.By}
-		}
-		list, err := b.Bans(ctx)
-		s.Bans = []ddosBan{}
-		for i := range list {
-			e := &list[i]
-			s.Bans = append(s.Bans, ddosBan{e.Prefix.String(), e.By, e.Reason, e.Since, e.Until, e.Accept})
+	err := withGuardBook(ctx, cli, func(b *server.GuardBook, _ string) (err error) {
+		if s.Attack, err = b.Attack(ctx); err == nil {
+			s.Bans, err = b.Bans(ctx)
 		}
 		return err
 	})
@@ -110,8 +83,9 @@ func (s *ddosStatus) print(std *stdio) error {
 	}
 	if len(s.Bans) > 0 {
 		_, _ = fmt.Fprintln(t, "\nBANNED\tUNTIL\tBY\tREASON")
-		for _, b := range s.Bans {
-			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", b.Network, endOf(b.Until), shown(b.By), shown(b.Reason))
+		for i := range s.Bans {
+			b := &s.Bans[i]
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", b.Prefix, endOf(b.Until), shown(b.By), shown(b.Reason))
 		}
 	}
 	return t.Flush()

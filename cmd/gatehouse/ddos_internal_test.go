@@ -27,7 +27,7 @@ func TestBansAtTheCommandLine(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	good(t, "ddos", "unban", "2001:db8::77", "10.1.2.3", "-c", config)
-	if s := status(); len(s.Bans) != 1 || s.Bans[0].Network != "203.0.113.9/32" {
+	if s := status(); len(s.Bans) != 1 || s.Bans[0].Prefix.String() != "203.0.113.9/32" {
 		t.Errorf("%+v", s.Bans)
 	}
 	for _, c := range []struct {

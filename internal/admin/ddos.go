@@ -6,23 +6,6 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 )
 
-// A Ban is a network that is shut out.
-type Ban struct {
-	Network string    `json:"network"`
-	By      string    `json:"by"`
-	Reason  string    `json:"reason,omitempty"`
-	Since   time.Time `json:"since"`
-	Until   time.Time `json:"until,omitzero"`
-	Accept  bool      `json:"connections"` // refused, not only requests without credentials
-}
-
-type attack struct {
-	On    bool      `json:"on"`
-	Since time.Time `json:"since,omitzero"`
-	Until time.Time `json:"until,omitzero"`
-	By    string    `json:"by,omitempty"`
-}
-
 func (a *api) guard() (*ddos.Book, error) {
 	if a.Guard == nil {
 		return nil, unknown("guard")
@@ -44,16 +27,10 @@ func (a *api) getDDoS(c *call) (answer, error) {
 		return answer{}, err
 	}
 	out := struct {
-		Attack attack `json:"attack"`
-		Total  int    `json:"total"`
-		Bans   []Ban  `json:"bans"` // the youngest thousand
-	}{Total: len(list), Bans: []Ban{}}
-	if at.On {
-		out.Attack = attack{true, at.Since.UTC(), at.Until, at.By}
-	}
-	for _, e := range list[:min(len(list), maxPage)] {
-		out.Bans = append(out.Bans, Ban{e.Prefix.String(), e.By, e.Reason, e.Since, e.Until, e.Accept})
-	}
+		Attack ddos.Attack  `json:"attack"`
+		Total  int          `json:"total"`
+		Bans   []ddos.Entry `json:"bans"` // the youngest thousand
+	}{at, len(list), list[:min(len(list), maxPage)]}
 	return answer{body: out}, nil
 }
 

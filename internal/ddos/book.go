@@ -88,18 +88,18 @@ func OpenBook(ctx context.Context, db *store.DB, log ChangeLog) (*Book, error) {
 // Key is what [GuardConfig] takes.
 func (b *Book) Key() []byte { return b.key }
 
-// An Entry is one ban in the book.
+// An Entry is one ban in the book; as JSON what operators see of it.
 type Entry struct {
-	Prefix netip.Prefix
-	Hand   bool // an operator's; else a guard found it out
-	Accept bool // connections are refused, not only requests without credentials
-	Reason string
-	By     string // operator, or guard and node
-	Since  time.Time
-	Until  time.Time // zero: for good
-	Lifted time.Time // zero: it stands
+	Prefix netip.Prefix `json:"network"`
+	By     string       `json:"by"` // operator, or guard and node
+	Reason string       `json:"reason,omitempty"`
+	Since  time.Time    `json:"since"`
+	Until  time.Time    `json:"until,omitzero"` // zero: for good
+	Accept bool         `json:"connections"`    // refused, not only requests without credentials
 
-	Challenge bool // not shut out, only asked: what others say of it
+	Hand      bool      `json:"-"` // an operator's; else a guard found it out
+	Lifted    time.Time `json:"-"` // zero: it stands
+	Challenge bool      `json:"-"` // not shut out, only asked: what others say of it
 }
 
 // Ban shuts a network out on all nodes, within a second: no connection of it is
@@ -206,7 +206,7 @@ func (b *Book) keep(ctx context.Context, node string, found []Banned) error {
 	})
 }
 
-// Bans lists what stands now, the youngest first.
+// Bans lists what stands now, the youngest first; it is never nil.
 func (b *Book) Bans(ctx context.Context) (list []Entry, err error) {
 	err = b.db.Read(ctx, func(tx *sql.Tx) error {
 		list, err = readBans(ctx, tx, selectStanding, time.Now().UnixMilli())
@@ -226,6 +226,7 @@ func readBans(ctx context.Context, tx *sql.Tx, query string, arg int64) (list []
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
+	list = []Entry{}
 	for rows.Next() {
 		var prefix, origin string
 		var accept, since, until, lifted int64
@@ -243,12 +244,12 @@ func readBans(ctx context.Context, tx *sql.Tx, query string, arg int64) (list []
 	return list, rows.Err()
 }
 
-// An Attack is the switch.
+// An Attack is the switch; off is the zero value.
 type Attack struct {
-	On    bool
-	Since time.Time
-	Until time.Time // zero: until it is switched off
-	By    string
+	On    bool      `json:"on"`
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"` // zero: until it is switched off
+	By    string    `json:"by,omitempty"`
 }
 
 // SwitchAttack challenges every caller without credentials on all nodes, within a
@@ -282,7 +283,9 @@ func (b *Book) Attack(ctx context.Context) (a Attack, err error) {
 func readAttack(ctx context.Context, tx *sql.Tx) (a Attack, seq int64, err error) {
 	var on, until, since int64
 	err = tx.QueryRowContext(ctx, `SELECT seq, attack, attack_until, attack_since, attack_by FROM ddos_state WHERE one = 1`).Scan(&seq, &on, &until, &since, &a.By)
-	a.Since, a.Until = store.Moment(since), store.Moment(until)
-	a.On = on == 1 && (until == 0 || time.Now().UnixMilli() < until)
+	if on != 1 || until != 0 && time.Now().UnixMilli() >= until {
+		return Attack{}, seq, err
+	}
+	a.On, a.Since, a.Until = true, store.Moment(since), store.Moment(until)
 	return a, seq, err
 }

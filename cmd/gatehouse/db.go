@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -33,61 +34,71 @@ type dbCmd struct {
 // errAtWork tells that a gateway would go on with what it knows.
 var errAtWork = errors.New("a gateway is at work on this database")
 
-// A cellar is where the commands about the database work.
+// A cellar is where the commands about the database work. close ends what was opened.
 type cellar struct {
 	file *config.File
 	cli  *cli
 	std  *stdio
+	db   *store.DB // nil before open
+	hold io.Closer // nil before alone
 }
 
 func openCellar(cli *cli, std *stdio) (*cellar, error) {
 	f, err := config.Load(cli.Config)
-	return &cellar{f, cli, std}, err
+	return &cellar{file: f, cli: cli, std: std}, err
 }
 
 // open opens the config's database by [store.Open] or [store.Look].
-func (c *cellar) open(ctx context.Context, how func(context.Context, store.Config) (*store.DB, error)) (*store.DB, error) {
-	db, err := how(ctx, server.Database(c.file))
+func (c *cellar) open(ctx context.Context, how func(context.Context, store.Config) (*store.DB, error)) (err error) {
+	c.db, err = how(ctx, server.Database(c.file))
 	switch {
 	case err != nil && c.file.Database != nil:
-		return nil, fmt.Errorf("%s: database: %w", c.file.Database.Place, err)
+		return fmt.Errorf("%s: database: %w", c.file.Database.Place, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, &hintError{err, "the first start makes the database, or: gatehouse db migrate"}
+		return &hintError{err, "the first start makes the database, or: gatehouse db migrate"}
 	}
-	return db, err
+	return err
 }
 
-// alone makes sure that no gateway works on db: none in this data folder, until it is
-// closed, and none that beats in the database.
-func (c *cellar) alone(ctx context.Context, db *store.DB) (io.Closer, error) {
+func (c *cellar) close() (err error) {
+	if c.hold != nil {
+		err = c.hold.Close()
+	}
+	if c.db != nil {
+		err = errors.Join(err, c.db.Close())
+	}
+	return err
+}
+
+// alone makes sure that no gateway works on the database: none in this data folder,
+// until it is closed, and none that beats in the database.
+func (c *cellar) alone(ctx context.Context) error {
 	hold, err := auditlog.Reserve(c.file.Events.Path.Value)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, &hintError{fmt.Errorf("%w: %w", errAtWork, err), "end it first; its callers are refused meanwhile"}
+		return &hintError{fmt.Errorf("%w: %w", errAtWork, err), "end it first; its callers are refused meanwhile"}
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	rooms, err := db.Rooms(ctx, server.Rooms())
+	c.hold = hold
+	rooms, err := c.db.Rooms(ctx, server.Rooms())
+	if err != nil || !slices.ContainsFunc(rooms, func(r store.RoomHealth) bool { return r.Room == "fleet" && r.Applied > 0 }) {
+		return err
+	}
+	nodes, err := fleet.List(ctx, c.db)
+	if err != nil {
+		return err
+	}
 	var alive []string
-	for _, r := range rooms {
-		if err != nil || r.Room != "fleet" || r.Applied == 0 {
-			continue
-		}
-		var nodes []fleet.Node
-		nodes, err = fleet.List(ctx, db)
-		for _, n := range nodes {
-			if n.Alive {
-				alive = append(alive, n.Name)
-			}
+	for _, n := range nodes {
+		if n.Alive {
+			alive = append(alive, n.Name)
 		}
 	}
-	if err == nil && len(alive) > 0 {
-		err = &hintError{fmt.Errorf("%w: %s", errAtWork, strings.Join(alive, ", ")), "end all nodes first; 'gatehouse fleet status' lists them, and one that was killed is silent after some seconds"}
+	if len(alive) > 0 {
+		return &hintError{fmt.Errorf("%w: %s", errAtWork, strings.Join(alive, ", ")), "end all nodes first; 'gatehouse fleet status' lists them, and one that was killed is silent after some seconds"}
 	}
-	if err != nil {
-		return nil, errors.Join(err, hold.Close())
-	}
-	return hold, nil
+	return nil
 }
 
 // record writes a change down before it is made.
@@ -160,24 +171,21 @@ func (dbMigrateCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := c.open(ctx, store.Open)
-	if err != nil {
+	defer func() { err = errors.Join(err, c.close()) }()
+	if err := c.open(ctx, store.Open); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	rooms, err := db.Rooms(ctx, server.Rooms())
+	rooms, err := c.db.Rooms(ctx, server.Rooms())
 	if err != nil {
 		return err
 	}
 	if hard := breaking(rooms); hard != "" {
-		hold, err := c.alone(ctx, db)
-		if err != nil {
+		if err := c.alone(ctx); err != nil {
 			return fmt.Errorf("%s is not additive: %w", hard, err)
 		}
-		defer func() { err = errors.Join(err, hold.Close()) }()
 	}
 	for _, r := range server.Rooms() {
-		if err := db.Migrate(ctx, r.Name, r.Migrations); err != nil {
+		if err := c.db.Migrate(ctx, r.Name, r.Migrations); err != nil {
 			return err
 		}
 	}
@@ -234,13 +242,12 @@ func (dbCheckCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := c.open(ctx, store.Look)
-	if err != nil {
+	defer func() { err = errors.Join(err, c.close()) }()
+	if err := c.open(ctx, store.Look); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
 	tell, done := c.progress()
-	h, err := db.Check(ctx, server.Rooms(), tell)
+	h, err := c.db.Check(ctx, server.Rooms(), tell)
 	done()
 	if err != nil {
 		return err
@@ -296,19 +303,18 @@ func (b *dbBackupCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error)
 	if err != nil {
 		return err
 	}
-	db, err := c.open(ctx, store.Look)
-	if err != nil {
+	defer func() { err = errors.Join(err, c.close()) }()
+	if err := c.open(ctx, store.Look); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
 	tell, done := c.progress()
 	defer done()
-	m, out := moved{From: db.String(), To: b.File}, std.out
+	m, out := moved{From: c.db.String(), To: b.File}, std.out
 	if b.File == "-" {
 		out = std.err
-		m.Tables, err = db.Dump(ctx, std.out, version, tell)
+		m.Tables, err = c.db.Dump(ctx, std.out, version, tell)
 	} else {
-		m.Tables, err = db.Backup(ctx, b.File, version, tell)
+		m.Tables, err = c.db.Backup(ctx, b.File, version, tell)
 	}
 	done()
 	if errors.Is(err, store.ErrTaken) {
@@ -336,6 +342,7 @@ func (r *dbRestoreCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, c.close()) }()
 	tell, done := c.progress()
 	defer done()
 	d, err := store.OpenDump(ctx, r.File, tell)
@@ -346,17 +353,13 @@ func (r *dbRestoreCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	db, err := c.open(ctx, store.Open)
-	if err != nil {
+	if err := c.open(ctx, store.Open); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	hold, err := c.alone(ctx, db)
-	if err != nil {
+	if err := c.alone(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, hold.Close()) }()
-	m := moved{From: r.File, To: db.String(), SHA256: d.SHA256, Made: &d.Made}
+	m := moved{From: r.File, To: c.db.String(), SHA256: d.SHA256, Made: &d.Made}
 	keep := ""
 	if r.Replace {
 		keep = filepath.Join(c.file.Data.Value, "before-restore-"+time.Now().UTC().Format("20060102T150405.000Z")+".jsonl")
@@ -365,7 +368,7 @@ func (r *dbRestoreCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error
 	if err := c.record(ctx, "db.restore", d.SHA256, map[string]string{"file": r.File, "made": made, "to": m.To}); err != nil {
 		return err
 	}
-	m.Tables, err = db.Restore(ctx, d, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version, Keep: keep})
+	m.Tables, err = c.db.Restore(ctx, d, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version, Keep: keep})
 	done()
 	err = c.unless(ctx, err, "db.restore", d.SHA256)
 	if errors.Is(err, store.ErrNotEmpty) {
@@ -397,6 +400,7 @@ func (dbCopyCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, c.close()) }()
 	if c.file.Database == nil {
 		return &hintError{fmt.Errorf("%s has no database to copy to", cli.Config), "add it: database: {url: \"${file:database.url}\"}; see \"Database\" in docs/operations.md"}
 	}
@@ -408,22 +412,18 @@ func (dbCopyCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	db, err := c.open(ctx, store.Open)
-	if err != nil {
+	if err := c.open(ctx, store.Open); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	hold, err := c.alone(ctx, db)
-	if err != nil {
+	if err := c.alone(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, hold.Close()) }()
-	m := moved{From: from.String(), To: db.String()}
+	m := moved{From: from.String(), To: c.db.String()}
 	if err := c.record(ctx, "db.copy", m.To, map[string]string{"from": m.From}); err != nil {
 		return err
 	}
 	tell, done := c.progress()
-	m.Tables, err = db.CopyFrom(ctx, from, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version})
+	m.Tables, err = c.db.CopyFrom(ctx, from, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version})
 	done()
 	err = c.unless(ctx, err, "db.copy", m.To)
 	if errors.Is(err, store.ErrNotEmpty) {

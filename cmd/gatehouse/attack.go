@@ -195,9 +195,6 @@ func gatewayOf(f *config.File, apis []string) (base, at string, err error) {
 	if port == "0" {
 		return "", "", &hintError{errors.New("the gateway takes a free port, which the config does not say"), "name the targets: --bare, --through and --openapi"}
 	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
 	name := "localhost"
 	for _, api := range slices.Sorted(maps.Keys(f.APIs)) {
 		if hosts := f.APIs[api].Hosts; len(hosts) > 0 && (len(apis) == 0 || slices.Contains(apis, api)) {
@@ -205,7 +202,7 @@ func gatewayOf(f *config.File, apis []string) (base, at string, err error) {
 			break
 		}
 	}
-	return scheme + "://" + net.JoinHostPort(name, port), net.JoinHostPort(host, port), nil
+	return scheme + "://" + net.JoinHostPort(name, port), net.JoinHostPort(reached(host), port), nil
 }
 
 // readCaller reads header lines.

@@ -109,13 +109,7 @@ func operatorDoor(f *config.File) (base string, trust *tls.Config, err error) {
 	if port == "0" {
 		return "", nil, errors.New("admin.address says port 0: nobody knows where that is")
 	}
-	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() {
-		host = "127.0.0.1"
-		if a.Is6() {
-			host = "::1"
-		}
-	}
-	base = "http://" + net.JoinHostPort(host, port)
+	base = "http://" + net.JoinHostPort(reached(host), port)
 	t := f.Admin.TLS
 	if t == nil {
 		return base, nil, nil
@@ -141,6 +135,19 @@ func operatorDoor(f *config.File) (base string, trust *tls.Config, err error) {
 		return "", nil, fmt.Errorf("%s holds no certificate", pem)
 	}
 	return base, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: name}, nil
+}
+
+// reached is the host of an address that somebody listens at, as seen from this
+// machine.
+func reached(host string) string {
+	a, err := netip.ParseAddr(host)
+	switch {
+	case host != "" && (err != nil || !a.IsUnspecified()):
+		return host
+	case a.Is6():
+		return "::1"
+	}
+	return "127.0.0.1"
 }
 
 // pinned takes the server that shows the certificate in our own files, and no other.

@@ -38,10 +38,7 @@ type fleetStatus struct {
 
 // judge says what is wrong with nodes.
 func judge(nodes []fleet.Node) fleetStatus {
-	s := fleetStatus{Trouble: []string{}, Nodes: slices.Clip(nodes)}
-	if nodes == nil {
-		s.Nodes = []fleet.Node{}
-	}
+	s := fleetStatus{Trouble: []string{}, Nodes: append([]fleet.Node{}, nodes...)} // in JSON never null
 	config, alive := "", false
 	for _, n := range nodes {
 		if !n.Alive {

@@ -90,6 +90,7 @@ type entry struct {
 	kind   kind
 }
 
+// last is the end of the prefix; of IPv4 all 96 bits that are not asked for are in it.
 func (e entry) last() (hi, lo uint64) {
 	if e.bits < 64 {
 		return e.hi | ^uint64(0)>>e.bits, ^uint64(0)
@@ -180,22 +181,19 @@ func cutUp(in []entry, six bool, number func(facts) uint32) table {
 			}
 		}
 	}
-	var same [kinds]entry // the entries at this very prefix, by kind
+	var same facts // of this very prefix
 	for n, e := range in {
 		leave(func(o open) bool { return o.hi < e.hi || o.hi == e.hi && o.lo < e.lo })
 		if n > 0 && (e.hi != in[n-1].hi || e.lo != in[n-1].lo || e.bits != in[n-1].bits) {
-			same = [kinds]entry{}
+			same = facts{}
 		}
-		if same[e.kind].value != 0 {
+		if same[e.kind] != 0 {
 			continue
 		}
-		same[e.kind] = e
+		same[e.kind] = e.value
 		f := around[len(around)-1].facts
 		f[e.kind] = e.value
 		hi, lo := e.last()
-		if !six { // what is behind the 32 bits of an address is not asked for
-			hi, lo = e.hi|(^uint64(0)>>e.bits), ^uint64(0)
-		}
 		around = append(around, open{hi, lo, f})
 		begin(e.hi, e.lo, f)
 	}

@@ -13,8 +13,6 @@ import (
 type CDN struct {
 	Name   string
 	Ranges []netip.Prefix // nil: too many, or of the operator's own choice
-	AsOf   string         // the day of Ranges: they change, seldom
-	Source string         // where they are published
 	Header string         // with the caller's address
 	Port   bool           // it ends in a port: 192.0.2.7:5000, 2001:db8::7:5000
 }
@@ -26,7 +24,8 @@ func Profile(name string) (CDN, bool) {
 	var ranges []string
 	switch name {
 	case "cloudflare":
-		c.Header, c.AsOf, c.Source = "CF-Connecting-IP", "2023-09-28", "https://www.cloudflare.com/ips/"
+		c.Header = "CF-Connecting-IP"
+		// https://www.cloudflare.com/ips/ of 2023-09-28, as docs/edge.md says; they change, seldom.
 		ranges = []string{
 			"173.245.48.0/20", "103.21.244.0/22", "103.22.200.0/22", "103.31.4.0/22", "141.101.64.0/18", "108.162.192.0/18",
 			"190.93.240.0/20", "188.114.96.0/20", "197.234.240.0/22", "198.41.128.0/17", "162.158.0.0/15", "104.16.0.0/13",
@@ -34,7 +33,8 @@ func Profile(name string) (CDN, bool) {
 			"2400:cb00::/32", "2606:4700::/32", "2803:f800::/32", "2405:b500::/32", "2405:8100::/32", "2a06:98c0::/29", "2c0f:f248::/32",
 		}
 	case "fastly":
-		c.Header, c.AsOf, c.Source = "Fastly-Client-IP", "2023-06-06", "https://api.fastly.com/public-ip-list"
+		c.Header = "Fastly-Client-IP"
+		// https://api.fastly.com/public-ip-list of 2023-06-06.
 		ranges = []string{
 			"23.235.32.0/20", "43.249.72.0/22", "103.244.50.0/24", "103.245.222.0/23", "103.245.224.0/24", "104.156.80.0/20",
 			"140.248.64.0/18", "140.248.128.0/17", "146.75.0.0/17", "151.101.0.0/16", "157.52.64.0/18", "167.82.0.0/17",
@@ -42,7 +42,7 @@ func Profile(name string) (CDN, bool) {
 			"2a04:4e40::/32", "2a04:4e42::/32",
 		}
 	case "cloudfront":
-		c.Header, c.Port, c.Source = "CloudFront-Viewer-Address", true, "https://ip-ranges.amazonaws.com/ip-ranges.json"
+		c.Header, c.Port = "CloudFront-Viewer-Address", true // its addresses: https://ip-ranges.amazonaws.com/ip-ranges.json
 	case "generic":
 		c.Header = "X-Forwarded-For"
 	default:
@@ -66,18 +66,18 @@ func ReadRanges(name string) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ParseRanges(name, b)
+	return parseRanges(name, b)
 }
 
-// ParseRanges is [ReadRanges] of bytes; errors call them name. A list of nothing is
+// parseRanges is [ReadRanges] of bytes; errors call them name. A list of nothing is
 // an error: with it nobody could connect.
-func ParseRanges(name string, b []byte) ([]netip.Prefix, error) {
+func parseRanges(name string, b []byte) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	var err error
 	if text := bytes.TrimLeft(b, " \t\r\n"); len(text) > 0 && text[0] == '{' {
 		out, err = parseJSON(name, b)
 	} else {
-		out, err = ParseList(name, b)
+		out, err = parseList(name, b)
 	}
 	if err == nil && len(out) == 0 {
 		err = fmt.Errorf("%s has no ranges", name)

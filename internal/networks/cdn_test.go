@@ -16,7 +16,7 @@ func TestProfilesOfCDNs(t *testing.T) {
 		"cloudflare": {15 + 7, "104.16.0.1"}, "fastly": {19 + 2, "151.101.1.1"}, "cloudfront": {}, "generic": {},
 	} {
 		c, ok := networks.Profile(name)
-		if !ok || c.Header == "" || len(c.Ranges) != want.ranges || (c.AsOf != "") != (want.ranges > 0) {
+		if !ok || c.Header == "" || len(c.Ranges) != want.ranges {
 			t.Errorf("%s: %+v", name, c)
 		}
 		if want.ranges == 0 {

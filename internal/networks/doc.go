@@ -4,9 +4,8 @@
 //
 // It owns the reading of the files that say so and the table they become, which
 // is immutable and answers without a lock and without allocating. It hides the
-// formats: a prefix on each line, CSV with prefixes or ranges, MaxMind's MMDB, the
-// ip-ranges.json of AWS; and it has the address lists of the CDNs that publish
-// short ones, see [CDN].
+// formats: a prefix on each line, CSV with prefixes or ranges, the JSON of Fastly and
+// of AWS; and it has the address lists of the CDNs that publish short ones, see [CDN].
 //
 // It trusts the files: who can write them chooses who is let through, and who
 // is counted as whom. They are no secret and are kept nowhere else. What an

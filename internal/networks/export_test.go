@@ -5,6 +5,12 @@ import (
 	"strings"
 )
 
+// What Load and ReadRanges read of a file.
+var (
+	ParseList   = parseList
+	ParseRanges = parseRanges
+)
+
 // Parsed is Load of what is in no file.
 func Parsed(prefixes []netip.Prefix, asn, country string) (*Set, error) {
 	s, b := &Set{names: []string{"l"}}, &builder{}

@@ -18,8 +18,8 @@ type List struct {
 // A Config says what is loaded. Everything may be left out.
 type Config struct {
 	Lists   []List
-	ASN     string // file: CSV "prefix,asn" or "first,last,asn", or an MMDB
-	Country string // file: CSV "prefix,country" or "first,last,country", or an MMDB
+	ASN     string // file: CSV "prefix,asn" or "first,last,asn"
+	Country string // file: CSV "prefix,country" or "first,last,country"
 }
 
 // Of is what is known about an address; zero fields are not known.
@@ -88,10 +88,7 @@ func Load(c Config) (*Set, error) {
 // Of tells what is known about a. A mapped address counts as IPv4, a zone does
 // not count. It does not allocate.
 func (s *Set) Of(a netip.Addr) Of {
-	if s == nil {
-		return Of{}
-	}
-	if !a.IsValid() {
+	if s == nil || !a.IsValid() {
 		return Of{}
 	}
 	hi, lo, four := halves(a)
@@ -100,9 +97,6 @@ func (s *Set) Of(a netip.Addr) Of {
 	}
 	return s.of[s.v6.find(hi, lo)]
 }
-
-// Has reports whether there is a list of this name.
-func (s *Set) Has(list string) bool { return s != nil && slices.Contains(s.names, list) }
 
 // Digest is a SHA-256 in hex over all that was loaded; "" of nil.
 func (s *Set) Digest() string {

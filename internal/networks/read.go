@@ -54,12 +54,12 @@ func readList(name string, sum io.Writer) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	_, _ = sum.Write(b)
-	return ParseList(name, b)
+	return parseList(name, b)
 }
 
-// ParseList reads a list: a prefix or an address on each line, # begins a comment.
+// parseList reads a list: a prefix or an address on each line, # begins a comment.
 // Errors call it name.
-func ParseList(name string, b []byte) ([]netip.Prefix, error) {
+func parseList(name string, b []byte) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	n := 0
 	for line := range bytes.Lines(b) {

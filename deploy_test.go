@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,8 +30,12 @@ const deployAPIs = `apis: {orders: {openapi: ./openapi.yaml, upstreams: ["http:/
 // deployTree makes an /etc/gatehouse of root's and a data folder of uid's in root.
 func deployTree(t *testing.T, root string, uid int) {
 	t.Helper()
-	address := freeDeployAddress(t)
-	text := "gatehouse: 1\ndata: /var/lib/gatehouse\nlisteners: [{address: \"127.0.0.1:0\", tls: {self: [localhost]}}]\nadmin: {address: \"" + address + "\", tls: {self: [localhost]}}\n" + deployAPIs
+	ports, release, err := reservePorts(1)
+	t.Cleanup(release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "gatehouse: 1\ndata: /var/lib/gatehouse\nlisteners: [{address: \"127.0.0.1:0\", tls: {self: [localhost]}}]\nadmin: {address: \"127.0.0.1:" + ports[0] + "\", tls: {self: [localhost]}}\n" + deployAPIs
 	for name, body := range map[string]string{"gatehouse.yaml": text, "openapi.yaml": deployDocument} {
 		name = filepath.Join(root, "etc/gatehouse", name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -52,16 +55,6 @@ func deployTree(t *testing.T, root string, uid int) {
 	if err := os.Chmod(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func freeDeployAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // staticBinary builds the program as the Dockerfile does.

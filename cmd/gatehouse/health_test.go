@@ -63,12 +63,7 @@ func TestHealthSaysWhatTheGatewaySays(t *testing.T) {
 }
 
 func TestHealthOfNobodyIsAFailure(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := l.Addr().String()
-	_ = l.Close()
+	at := "127.0.0.1:" + freePort(t)
 	if out, errs, code := gatehouse(t, healthConfig(t, at, ""), "health"); code != 1 || !strings.Contains(errs, "no answer at http://"+at) {
 		t.Errorf("%d\n%s%s", code, out, errs)
 	}
@@ -76,12 +71,7 @@ func TestHealthOfNobodyIsAFailure(t *testing.T) {
 
 // The operator's listener in TLS by the local CA, and systemd as the supervisor.
 func TestASupervisedGatewayTellsAndIsAsked(t *testing.T) {
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := probe.Addr().String()
-	_ = probe.Close()
+	at := "127.0.0.1:" + freePort(t)
 	dir := healthConfig(t, at, `, tls: {self: [localhost]}`)
 	socket := filepath.Join(t.TempDir(), "notify") // a name short enough for a socket
 	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})

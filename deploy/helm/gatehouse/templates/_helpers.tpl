@@ -14,6 +14,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "gatehouse.image" -}}
 {{- if .Values.image.digest }}{{ printf "%s@%s" .Values.image.repository .Values.image.digest }}{{ else }}{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}{{ end -}}
 {{- end }}
+{{- define "gatehouse.scheme" -}}
+{{ if .Values.config.admin.tls }}HTTPS{{ else }}HTTP{{ end }}
+{{- end }}
 {{- define "gatehouse.port" -}}
 {{ regexFind "[0-9]+$" . }}
 {{- end }}

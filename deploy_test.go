@@ -257,6 +257,7 @@ config:
 		"no secret is named":                    {},
 		"an unknown value":                      {"--set", "secret=x,replica=3"},
 		"several nodes without what they share": {"--set", "secret=x,replicas=3"},
+		"several nodes, each with its own keys": {"--set", "secret=x,replicas=3,config.database.url=x,config.shared.url=x"},
 	} {
 		if out, err := render(args...); err == nil {
 			t.Errorf("%s: it renders\n%s", name, out)

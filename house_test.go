@@ -2,8 +2,10 @@ package gatehouse_test
 
 import (
 	"bytes"
+	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io/fs"
 	"maps"
 	"os"
@@ -270,6 +272,74 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Under the race detector, with which tools/test.sh runs everything, some tests leave
+// out what it distorts or makes too slow. Each of them must run without it as well.
+func TestWhatIsLeftOutUnderTheRaceDetectorRunsWithoutIt(t *testing.T) {
+	runs := []struct{ script, line, dir, name string }{
+		{"tools/test.sh", `go test -run '^TestAlloc' `, "internal/", "^TestAlloc"},
+		{"tools/test.sh", `go test "$@" ./internal/ddos`, "internal/ddos", ""}, // all of it
+		{".ci/run", `go test ./internal/validate/waf -timeout 20m -run 'Sameness|Passes|Detection'`, "internal/validate/waf", "Sameness|Passes|Detection"},
+	}
+	for _, r := range runs {
+		if b, err := os.ReadFile(r.script); err != nil || !bytes.Contains(b, []byte(r.line)) {
+			t.Errorf("%s does not run %s %v", r.script, r.line, err)
+		}
+	}
+	raced := regexp.MustCompile(`\b(raceEnabled|underRace|raced)\b`)
+	found := 0
+	err := fs.WalkDir(os.DirFS("."), "internal", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(p, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, nil, 0)
+		if err != nil {
+			return err
+		}
+		for _, decl := range f.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok || fn.Body == nil {
+				continue
+			}
+			ast.Inspect(fn.Body, func(n ast.Node) bool {
+				branch, ok := n.(*ast.IfStmt)
+				if !ok {
+					return true
+				}
+				cond := types.ExprString(branch.Cond)
+				if !raced.MatchString(cond) || strings.Contains(cond, "!") || !leavesOut(branch.Body) {
+					return true
+				}
+				found++
+				for _, r := range runs {
+					if (path.Dir(p) == r.dir || strings.HasSuffix(r.dir, "/")) && regexp.MustCompile(r.name).MatchString(fn.Name.Name) {
+						return true
+					}
+				}
+				t.Errorf("%s: %s leaves something out under the race detector, and no script runs it without", p, fn.Name.Name)
+				return true
+			})
+		}
+		return nil
+	})
+	if err != nil || found < 20 {
+		t.Errorf("%d found: %v", found, err)
+	}
+}
+
+// leavesOut reports whether a branch skips a test, or goes past the rest of it.
+func leavesOut(branch *ast.BlockStmt) bool {
+	return slices.ContainsFunc(branch.List, func(s ast.Stmt) bool {
+		switch s := s.(type) {
+		case *ast.BranchStmt, *ast.ReturnStmt:
+			return true
+		case *ast.ExprStmt:
+			call, ok := s.X.(*ast.CallExpr)
+			return ok && strings.HasPrefix(types.ExprString(call.Fun), "t.Skip")
+		}
+		return false
+	})
 }
 
 // roomOf maps a package directory to the room that owns it: internal/x/... belongs to internal/x.

@@ -69,7 +69,7 @@ func ownStages(t testing.TB) (*ownWorld, map[string]*http.Request, *authn.Accept
 	return w, map[string]*http.Request{"JWT": bearer(w.token(strong)), "opaque": bearer(opaque), "encrypted": bearer(encrypted)}, acc
 }
 
-func TestOwnAllocations(t *testing.T) {
+func TestAllocsOfOwnTokens(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}

@@ -402,7 +402,7 @@ func TestWhatIsWrittenArrives(t *testing.T) {
 	}
 }
 
-func TestAKeptGETAllocatesLittle(t *testing.T) {
+func TestAllocsOfAKeptGET(t *testing.T) {
 	if testing.Short() || raced {
 		t.Skip("the race detector has nothing used twice")
 	}
@@ -427,7 +427,7 @@ func TestAKeptGETAllocatesLittle(t *testing.T) {
 	}
 }
 
-func TestAnIdleConnectionTakesLittleMemory(t *testing.T) {
+func TestAllocsOfAnIdleConnection(t *testing.T) {
 	if raced {
 		t.Skip("the race detector takes memory of its own")
 	}

@@ -164,7 +164,7 @@ type readCloser struct{ *bytes.Reader }
 
 func (readCloser) Close() error { return nil }
 
-func TestQuietInspectionAllocatesNothing(t *testing.T) {
+func TestAllocsOfAQuietInspection(t *testing.T) {
 	if raceEnabled {
 		t.Skip("left out: the race detector allocates")
 	}

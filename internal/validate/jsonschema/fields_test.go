@@ -196,7 +196,7 @@ func TestEveryTextOfAFormatMatchesItsExpression(t *testing.T) {
 	}
 }
 
-func TestTheTapeCostsNothing(t *testing.T) {
+func TestAllocsOfTheTape(t *testing.T) {
 	if raceEnabled {
 		t.Skip("left out: the race detector allocates")
 	}

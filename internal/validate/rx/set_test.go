@@ -144,7 +144,7 @@ func TestScansShareAFullCacheAndStayRight(t *testing.T) {
 	}
 }
 
-func TestAWarmScanAllocatesNothing(t *testing.T) {
+func TestAllocsOfAWarmScan(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}

@@ -104,7 +104,7 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-func TestAWarmQuietRequestAllocatesNothing(t *testing.T) {
+func TestAllocsOfAWarmQuietRequest(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
@@ -126,7 +126,7 @@ func TestAWarmQuietRequestAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestRulesOfAllLevelsFitInMemory(t *testing.T) {
+func TestAllocsOfRulesOfAllLevels(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector has memory of its own")
 	}

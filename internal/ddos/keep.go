@@ -1,13 +1,11 @@
 package ddos
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -389,12 +387,8 @@ func decodeBans(message []byte) (node string, found []Banned, err error) {
 		return "", nil, errors.New("ddos: the message of a node is too long")
 	}
 	var m bansMessage
-	d := json.NewDecoder(bytes.NewReader(message))
-	if err := d.Decode(&m); err != nil {
+	if err := json.Unmarshal(message, &m); err != nil {
 		return "", nil, fmt.Errorf("ddos: the message of a node: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return "", nil, errors.New("ddos: the message of a node has more behind it")
 	}
 	limit := time.Now().Add(longestHeard)
 	for _, b := range m.Bans {

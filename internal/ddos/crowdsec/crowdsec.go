@@ -137,12 +137,8 @@ func ParseStream(body []byte, now time.Time) (fresh, gone []Decision, err error)
 		New     []wireDecision `json:"new"`
 		Deleted []wireDecision `json:"deleted"`
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	if err := d.Decode(&in); err != nil {
+	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, nil, fmt.Errorf("crowdsec: the stream of decisions: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, nil, errors.New("crowdsec: the stream of decisions has more behind it")
 	}
 	if fresh, err = readDecisions(in.New, now); err != nil {
 		return nil, nil, err

@@ -1,6 +1,7 @@
 package ddos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,18 +132,11 @@ const (
 
 // NewCapacity makes one that knows nothing of the service yet.
 func NewCapacity(cfg CapacityConfig) (*Capacity, error) {
-	count := func(n *int, v int) {
-		if *n == 0 {
-			*n = v
-		}
-	}
-	count(&cfg.Ceiling, 1000)
-	count(&cfg.Max, cfg.Ceiling)
-	count(&cfg.Min, min(8, cfg.Max))
-	count(&cfg.Initial, max(cfg.Min, min(64, cfg.Max)))
-	if cfg.Wait == 0 {
-		cfg.Wait = time.Second
-	}
+	cfg.Ceiling = cmp.Or(cfg.Ceiling, 1000)
+	cfg.Max = cmp.Or(cfg.Max, cfg.Ceiling)
+	cfg.Min = cmp.Or(cfg.Min, min(8, cfg.Max))
+	cfg.Initial = cmp.Or(cfg.Initial, max(cfg.Min, min(64, cfg.Max)))
+	cfg.Wait = cmp.Or(cfg.Wait, time.Second)
 	if cfg.Min < 1 || cfg.Initial < cfg.Min || cfg.Max < cfg.Initial || cfg.Ceiling < cfg.Max || cfg.Ceiling > maxCount || cfg.Line < 0 || cfg.Wait < 0 {
 		return nil, fmt.Errorf("ddos: capacity: min %d, initial %d, max %d and the ceiling %d must be in this order, between 1 and %d",
 			cfg.Min, cfg.Initial, cfg.Max, cfg.Ceiling, maxCount)

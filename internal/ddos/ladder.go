@@ -199,7 +199,7 @@ func (g *Guard) climb(s *Settings, now time.Time, dt time.Duration) {
 			}
 		}
 	}
-	cool := math.Exp2(-dt.Seconds() / s.HalfLife.Seconds())
+	cool, forget := math.Exp2(-dt.Seconds()/s.HalfLife.Seconds()), math.Exp2(-dt.Seconds()/timesHalf.Seconds())
 	for of, r := range l.rungs {
 		if !hot[of] && r.step != Ban {
 			r.heat *= cool
@@ -209,7 +209,7 @@ func (g *Guard) climb(s *Settings, now time.Time, dt time.Duration) {
 			delete(l.rungs, of)
 		}
 		if r.step != Ban {
-			r.times *= math.Exp2(-dt.Seconds() / timesHalf.Seconds())
+			r.times *= forget
 		}
 	}
 }

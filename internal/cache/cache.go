@@ -80,8 +80,11 @@ type Figures struct {
 // New makes a Cache of at most memory bytes.
 func New(memory int64) *Cache {
 	c := &Cache{seed: maphash.MakeSeed()}
-	c.Resize(memory)
+	for i := range c.shard {
+		c.shard[i].flights = map[string]*Flight{}
+	}
 	c.Clear()
+	c.Resize(memory)
 	return c
 }
 
@@ -91,9 +94,7 @@ func (c *Cache) Resize(memory int64) {
 	for i := range c.shard {
 		s := &c.shard[i]
 		s.mu.Lock()
-		if s.entries != nil {
-			c.fit(s)
-		}
+		c.fit(s)
 		s.mu.Unlock()
 	}
 }
@@ -106,9 +107,6 @@ func (c *Cache) Clear() {
 		s.entries, s.groups = map[string]*entry{}, map[string]*entry{}
 		s.trial.reset()
 		s.safe.reset()
-		if s.flights == nil {
-			s.flights = map[string]*Flight{}
-		}
 		s.mu.Unlock()
 	}
 }

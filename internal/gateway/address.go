@@ -14,9 +14,8 @@ import (
 // A Trust knows which hops may say who the caller is. The zero Trust, and nil,
 // believe nobody: the caller is whoever opened the connection.
 type Trust struct {
-	hops   []netip.Prefix
-	header string        // the one header read, in canonical form
-	from   *networks.Set // more hops
+	hops   *networks.Set
+	header string // the one header read, in canonical form
 }
 
 // mostHops bounds the walk through a header whose length the caller chooses.
@@ -36,6 +35,7 @@ func NewTrust(cidrs []string, header string) (*Trust, error) {
 	default:
 		return nil, fmt.Errorf("forwarded header %q: want x-forwarded-for or forwarded", header)
 	}
+	var hops []netip.Prefix
 	for _, s := range cidrs {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
@@ -54,27 +54,25 @@ func NewTrust(cidrs []string, header string) (*Trust, error) {
 		if p.Bits() == 0 {
 			return nil, fmt.Errorf("trusted hop %q: would trust every caller to name its own address", s)
 		}
-		t.hops = append(t.hops, p.Masked())
+		hops = append(hops, p.Masked())
+	}
+	var err error
+	if t.hops, err = setOf(hops); err != nil {
+		return nil, fmt.Errorf("trusted hops: %w", err)
 	}
 	return t, nil
 }
 
-// Trusts reports whether a is a trusted hop.
-func (t *Trust) Trusts(a netip.Addr) bool {
-	if t == nil {
-		return false
-	}
-	a = a.Unmap().WithZone("")
-	if t.from.Of(a).List != "" {
-		return true
-	}
-	for _, p := range t.hops {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
+// setOf makes a set of addresses to look up, by contains.
+func setOf(prefixes []netip.Prefix) (*networks.Set, error) {
+	return networks.Load(networks.Config{Lists: []networks.List{{Name: "one", Prefixes: prefixes}}})
 }
+
+// contains reports whether a is in a set that [setOf] made; nobody is in nil.
+func contains(s *networks.Set, a netip.Addr) bool { return s.Of(a).List != "" }
+
+// Trusts reports whether a is a trusted hop.
+func (t *Trust) Trusts(a netip.Addr) bool { return t != nil && contains(t.hops, a) }
 
 // caller returns the address of r's caller, also as text, and "https" or "http", as
 // the caller speaks it: what a trusted hop says of that, else what the connection is.

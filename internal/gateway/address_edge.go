@@ -35,8 +35,6 @@ type Edge struct {
 	trust *Trust // of headers that are walked through; nil: the header has one address
 }
 
-const edgeList = "edge"
-
 // NewEdge checks c. An edge without ranges or without a proof is an error.
 func NewEdge(c EdgeConfig) (*Edge, error) {
 	c.Header, c.SecretIn = textproto.CanonicalMIMEHeaderKey(c.Header), textproto.CanonicalMIMEHeaderKey(c.SecretIn)
@@ -60,17 +58,17 @@ func NewEdge(c EdgeConfig) (*Edge, error) {
 	}
 	e := &Edge{cfg: c}
 	var err error
-	if e.from, err = networks.Load(networks.Config{Lists: []networks.List{{Name: edgeList, Prefixes: c.Ranges}}}); err != nil {
+	if e.from, err = setOf(c.Ranges); err != nil {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
 	if c.Header == "X-Forwarded-For" || c.Header == "Forwarded" {
-		e.trust = &Trust{header: c.Header, from: e.from}
+		e.trust = &Trust{header: c.Header, hops: e.from}
 	}
 	return e, nil
 }
 
 // From reports whether a is one of the edge's addresses.
-func (e *Edge) From(a netip.Addr) bool { return e != nil && e.from.Of(a).List != "" }
+func (e *Edge) From(a netip.Addr) bool { return e != nil && contains(e.from, a) }
 
 // Ranges lists the edge's addresses.
 func (e *Edge) Ranges() []netip.Prefix { return slices.Clone(e.cfg.Ranges) }

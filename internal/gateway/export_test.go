@@ -23,6 +23,11 @@ func (u *Upstreams) Forward(w http.ResponseWriter, x *Outbound) (Result, error) 
 
 var flights = sync.Pool{New: func() any { return new(flight) }}
 
+// NewUpstreams are the services of cfg alone.
+func NewUpstreams(cfg UpstreamConfig, minter Minter) (*Upstreams, error) {
+	return NewPools(minter).Acquire(cfg)
+}
+
 // ClientAddr is the address of r's caller.
 func (t *Trust) ClientAddr(r *http.Request) netip.Addr {
 	address, _, _ := t.caller(r)

@@ -96,7 +96,7 @@ func BenchmarkForward(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer u.Close()
+		defer u.Release()
 		x, w := benchRequest(b), &sink{h: http.Header{}}
 		b.ReportAllocs()
 		for b.Loop() {
@@ -152,7 +152,7 @@ func TestAllocsForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer u.Close()
+	defer u.Release()
 	x, w := benchRequest(t), &sink{h: http.Header{}}
 	if n := testing.AllocsPerRun(200, func() { forwardOnce(t, u, x, w) }); n > 3 {
 		t.Fatalf("%v allocations a request, want at most 3", n)

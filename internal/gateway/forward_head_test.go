@@ -66,7 +66,7 @@ func sendOut(t testing.TB, cfg gateway.UpstreamConfig, edit func(*gateway.Outbou
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer u.Close()
+	defer u.Release()
 	w := httptest.NewRecorder()
 	x := &gateway.Outbound{
 		Request: httptest.NewRequestWithContext(t.Context(), "GET", "/", nil), Path: "/", Audience: "orders", Decision: "d1",
@@ -330,7 +330,7 @@ func TestAnswerFields(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer u.Close()
+			defer u.Release()
 			w := httptest.NewRecorder()
 			w.Header()["Ratelimit"] = []string{"ours"}
 			w.Header()["Vary"] = []string{"Authorization"}

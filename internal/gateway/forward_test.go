@@ -46,7 +46,7 @@ func newFront(t testing.TB, cfg gateway.UpstreamConfig, edit func(*gateway.Outbo
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(u.Close)
+	t.Cleanup(u.Release)
 	return &front{t: t, u: u, edit: edit, done: make(chan struct{}, 10000)}
 }
 
@@ -301,7 +301,7 @@ func TestNothingIsForwardedWithoutTheToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer u.Close()
+	defer u.Release()
 	w := httptest.NewRecorder()
 	res, err := u.Forward(w, &gateway.Outbound{
 		Request: httptest.NewRequestWithContext(t.Context(), "GET", "/", nil), Path: "/",

@@ -242,7 +242,7 @@ func newHouse(t testing.TB, c houseConfig) *house {
 		c.upstream(&uc)
 	}
 	service := must[*gateway.Upstreams](t)(gateway.NewUpstreams(uc, minter))
-	t.Cleanup(service.Close)
+	t.Cleanup(service.Release)
 	for n, checks := range doc.Operations() {
 		op := checks.Op()
 		policy := must[*authz.Policy](t)(policies.Compile(op, access[op.ID]))

@@ -97,7 +97,7 @@ type Upstreams struct {
 	stop    context.CancelFunc
 	workers sync.WaitGroup
 
-	pools *Pools // who counts the users; nil when made alone
+	pools *Pools // who counts the users
 	key   string
 	users int // guarded by pools.mu
 }
@@ -115,12 +115,8 @@ type endpoint struct {
 	unwell  atomic.Bool // by active checks
 }
 
-// NewUpstreams checks cfg, reads its files and starts the health checks. Close
+// newUpstreams checks cfg, reads its files and starts the health checks. close
 // ends them. minter may be nil unless cfg wants internal tokens.
-func NewUpstreams(cfg UpstreamConfig, minter Minter) (*Upstreams, error) {
-	return newUpstreams(cfg, minter, ddos.NewKnown())
-}
-
 func newUpstreams(cfg UpstreamConfig, minter Minter, known *ddos.Known) (*Upstreams, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(minter); err != nil {
@@ -152,9 +148,9 @@ func newUpstreams(cfg UpstreamConfig, minter Minter, known *ddos.Known) (*Upstre
 	return u, nil
 }
 
-// Close ends the health checks and closes idle connections. Requests under way
+// close ends the health checks and closes idle connections. Requests under way
 // are finished.
-func (u *Upstreams) Close() {
+func (u *Upstreams) close() {
 	u.stop()
 	u.workers.Wait()
 	for _, e := range u.endpoints {
@@ -449,10 +445,6 @@ func (p *Pools) Pressure() (most float64) {
 // Release gives back what [Pools.Acquire] gave. The last user's release closes
 // it; requests under way are finished.
 func (u *Upstreams) Release() {
-	if u.pools == nil {
-		u.Close()
-		return
-	}
 	u.pools.mu.Lock()
 	u.users--
 	last := u.users == 0
@@ -461,7 +453,7 @@ func (u *Upstreams) Release() {
 	}
 	u.pools.mu.Unlock()
 	if last {
-		u.Close()
+		u.close()
 	}
 }
 

@@ -66,7 +66,7 @@ func open(t testing.TB, cfg gateway.UpstreamConfig) *gateway.Upstreams {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(u.Close)
+	t.Cleanup(u.Release)
 	return u
 }
 
@@ -354,7 +354,7 @@ func TestConfigIsRefused(t *testing.T) {
 		"a health path with a line":     {URLs: []string{"http://a"}, Token: "none", Health: &gateway.HealthCheck{Path: "/a\r\nX: y"}},
 	} {
 		if u, err := gateway.NewUpstreams(c, nil); err == nil {
-			u.Close()
+			u.Release()
 			t.Errorf("%s is taken", name)
 		}
 	}

@@ -110,13 +110,18 @@ func passOf(r *http.Request) string {
 	}
 	for _, line := range r.Header["Cookie"] {
 		for pair := range strings.SplitSeq(line, ";") {
-			name, value, _ := strings.Cut(strings.Trim(pair, " "), "=")
-			if strings.TrimPrefix(name, "__Host-") == ddos.CookiePass {
-				return value
+			if pass, ours := passIn(strings.Trim(pair, " ")); ours {
+				return pass
 			}
 		}
 	}
 	return ""
+}
+
+// passIn gives the pass in one pair of a Cookie field, if it is that cookie.
+func passIn(pair string) (pass string, ours bool) {
+	name, value, _ := strings.Cut(pair, "=")
+	return value, strings.TrimPrefix(name, "__Host-") == ddos.CookiePass
 }
 
 // withoutPass takes our own cookie out of what a service gets to see.
@@ -127,8 +132,7 @@ func withoutPass(cookie string) string {
 	var kept []string
 	for pair := range strings.SplitSeq(cookie, ";") {
 		pair = strings.Trim(pair, " ")
-		name, _, _ := strings.Cut(pair, "=")
-		if strings.TrimPrefix(name, "__Host-") != ddos.CookiePass {
+		if _, ours := passIn(pair); !ours {
 			kept = append(kept, pair)
 		}
 	}

@@ -267,101 +267,56 @@ func (m *Monitor) Handler() http.Handler {
 // A sourceCollector asks the Sources when metrics are read.
 type sourceCollector struct{ from Sources }
 
-func plainDesc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
-
 // Describe promises nothing in advance: upstreams come and go with the config.
 func (*sourceCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect asks the sources.
-func (c *sourceCollector) Collect(out chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, v float64, labels ...string) {
-		metric, err := prometheus.NewConstMetric(desc, prometheus.GaugeValue, v, labels...)
-		if err != nil {
-			metric = prometheus.NewInvalidMetric(desc, err)
-		}
-		out <- metric
-	}
+func (c *sourceCollector) Collect(metrics chan<- prometheus.Metric) {
+	out := shown(metrics)
 	if c.from.Upstreams != nil {
 		type pair struct{ api, url string }
 		seen := map[pair]bool{}
 		for _, u := range c.from.Upstreams() {
 			key := pair{u.API, u.URL}
 			if !seen[key] { // a pair given twice would fail the whole page
-				collectUpstream(out, &u)
+				out.upstream(&u)
 			}
 			seen[key] = true
 		}
 	}
 	if c.from.Record != nil {
 		waiting, capacity := c.from.Record()
-		gauge(plainDesc("gatehouse_record_waiting_bytes", "Events that are safe from a crash but not yet in a file."), float64(waiting))
-		gauge(plainDesc("gatehouse_record_capacity_bytes", "How much can wait until requests are refused."), float64(capacity))
+		out.gauge("gatehouse_record_waiting_bytes", "Events that are safe from a crash but not yet in a file.", float64(waiting))
+		out.gauge("gatehouse_record_capacity_bytes", "How much can wait until requests are refused.", float64(capacity))
 	}
 	if c.from.RecordErr != nil {
-		gauge(plainDesc("gatehouse_record_failed", "1 while events cannot be written."), one(c.from.RecordErr() != nil))
+		out.gauge("gatehouse_record_failed", "1 while events cannot be written.", one(c.from.RecordErr() != nil))
 	}
 	if c.from.LimitsErr != nil {
-		gauge(plainDesc("gatehouse_limits_divided", "1 while the shared engine does not answer: each node gives its part of every limit, strict ones refuse."), one(c.from.LimitsErr() != nil))
+		out.gauge("gatehouse_limits_divided", "1 while the shared engine does not answer: each node gives its part of every limit, strict ones refuse.", one(c.from.LimitsErr() != nil))
 	}
 	if c.from.QuotasErr != nil {
-		gauge(plainDesc("gatehouse_quotas_failed", "1 while calendar quotas cannot be counted in the database."), one(c.from.QuotasErr() != nil))
+		out.gauge("gatehouse_quotas_failed", "1 while calendar quotas cannot be counted in the database.", one(c.from.QuotasErr() != nil))
 	}
 	if c.from.Nodes != nil {
 		alive, differ := c.from.Nodes()
-		gauge(plainDesc("gatehouse_nodes", "Nodes of the fleet that are alive."), float64(alive))
-		gauge(plainDesc("gatehouse_nodes_configs_differ", "1 while the nodes have worked with different configs for over 30 seconds."), one(differ))
+		out.gauge("gatehouse_nodes", "Nodes of the fleet that are alive.", float64(alive))
+		out.gauge("gatehouse_nodes_configs_differ", "1 while the nodes have worked with different configs for over 30 seconds.", one(differ))
 	}
-	c.refusals(out)
+	if c.from.Refusals != nil {
+		out.refusals(c.from.Refusals())
+	}
 	if c.from.Overflow != nil {
-		out <- prometheus.MustNewConstMetric(plainDesc("gatehouse_limit_overflow_total", "Requests counted together with others because the table of limits was full: a flood of fresh callers."),
-			prometheus.CounterValue, float64(c.from.Overflow()))
+		out.counter("gatehouse_limit_overflow_total", "Requests counted together with others because the table of limits was full: a flood of fresh callers.", float64(c.from.Overflow()))
 	}
 	if c.from.Cache != nil {
 		f := c.from.Cache()
-		gauge(plainDesc("gatehouse_cache_entries", "Answers kept."), float64(f.Entries))
-		gauge(plainDesc("gatehouse_cache_bytes", "Memory they take."), float64(f.Bytes))
-		out <- prometheus.MustNewConstMetric(plainDesc("gatehouse_cache_evicted_total", "Answers that made room for others."), prometheus.CounterValue, float64(f.Evicted))
+		out.gauge("gatehouse_cache_entries", "Answers kept.", float64(f.Entries))
+		out.gauge("gatehouse_cache_bytes", "Memory they take.", float64(f.Bytes))
+		out.counter("gatehouse_cache_evicted_total", "Answers that made room for others.", float64(f.Evicted))
 	}
 	if c.from.Guard != nil {
-		c.guard(out, c.from.Guard())
-	}
-}
-
-// guard shows who is challenged, throttled and banned.
-func (*sourceCollector) guard(out chan<- prometheus.Metric, f ddos.Figures) {
-	number := func(kind prometheus.ValueType, name, help string, v float64) {
-		out <- prometheus.MustNewConstMetric(plainDesc(name, help), kind, v)
-	}
-	steps := func(kind prometheus.ValueType, name, help, step string, v float64) {
-		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, []string{"step"}, nil), kind, v, step)
-	}
-	number(prometheus.GaugeValue, "gatehouse_ddos_attack", "1 while every caller without credentials is challenged.", one(f.Attack))
-	number(prometheus.GaugeValue, "gatehouse_ddos_switched", "1 while an operator or the config says so.", one(f.Switched))
-	number(prometheus.GaugeValue, "gatehouse_ddos_pressure", "How short of room it is, 0 to 1; thresholds are as low as a fourth at 1.", f.Pressure)
-	number(prometheus.GaugeValue, "gatehouse_ddos_bans", "Bans of operators and of the fleet's guards.", float64(f.Bans))
-	number(prometheus.GaugeValue, "gatehouse_ddos_bans_imported", "Bans that others decided.", float64(f.Imported))
-	number(prometheus.CounterValue, "gatehouse_ddos_solved_total", "Requests that came with a solved challenge when one was asked for.", float64(f.Solved))
-	number(prometheus.CounterValue, "gatehouse_ddos_overflow_total", "Times an address stood out and there was no room to note it.", float64(f.Overflow))
-	for step, n := range f.Sources {
-		steps(prometheus.GaugeValue, "gatehouse_ddos_sources", "Addresses and networks that stand out, by what is done about them.", step, float64(n))
-	}
-	for step, n := range f.Refused {
-		steps(prometheus.CounterValue, "gatehouse_ddos_refused_total", "Connections and requests refused, by why.", step, float64(n))
-	}
-}
-
-// refusals tells what limits refused, or would have if they were no shadows.
-func (c *sourceCollector) refusals(out chan<- prometheus.Metric) {
-	if c.from.Refusals == nil {
-		return
-	}
-	desc := prometheus.NewDesc("gatehouse_limit_refused_total", "Requests that a limit refused, or in mode shadow would have.", []string{"limit", "mode"}, nil)
-	for _, r := range c.from.Refusals() {
-		mode := "enforce"
-		if r.Shadow {
-			mode = "shadow"
-		}
-		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(r.Number), r.Limit, mode)
+		out.guard(c.from.Guard())
 	}
 }
 

@@ -302,10 +302,7 @@ func (g *Guard) Arrive(a netip.Addr, shake bool, now time.Time) bool {
 		}
 	}
 	if s.settings.Mode != Off {
-		g.count(s, a, countConns, 1)
-		if shake {
-			g.count(s, a, countShakes, 1)
-		}
+		g.count(s, a, added{countConns: 1, countShakes: uint32(boolInt(shake))})
 	}
 	return true
 }
@@ -336,18 +333,18 @@ func (g *Guard) Observe(a netip.Addr, o Outcome, now time.Time) {
 		}
 		return
 	}
-	times := max(1, o.Times)
-	g.count(s, a, countRequests, times)
+	n := added{countRequests: max(1, o.Times), countCost: uint32(min(max(0, o.Cost.Milliseconds()), 60_000))}
 	if o.Refused {
-		g.count(s, a, countRefused, times)
+		n[countRefused] = n[countRequests]
 	}
-	if ms := o.Cost.Milliseconds(); ms > 0 {
-		g.count(s, a, countCost, uint32(min(ms, 60_000)))
-	}
+	g.count(s, a, n)
 }
 
+// added is what one request or connection adds to the numbers of its source.
+type added [countKinds]uint32
+
 // count adds to all networks of a.
-func (g *Guard) count(s *state, a netip.Addr, kind int, n uint32) {
+func (g *Guard) count(s *state, a netip.Addr, n added) {
 	if s.allow.has(a) {
 		return
 	}
@@ -355,8 +352,10 @@ func (g *Guard) count(s *state, a netip.Addr, kind int, n uint32) {
 	list, levels := sources(a)
 	for _, of := range list[:levels] {
 		h := g.census.hash(of)
-		if k.add(h, kind, n) >= s.floors[kind] {
-			g.census.note(of, h)
+		for kind, more := range n {
+			if more > 0 && k.add(h, kind, more) >= s.floors[kind] {
+				g.census.note(of, h)
+			}
 		}
 	}
 }

@@ -43,7 +43,6 @@ type Decision struct {
 	Until     time.Time
 	Challenge bool // asked for a captcha, and not shut out
 	Scenario  string
-	Origin    string // crowdsec, CAPI, cscli, lists …
 }
 
 // A Client follows the decisions of one LAPI.
@@ -165,7 +164,7 @@ func readDecisions(in []wireDecision, now time.Time) (out []Decision, err error)
 		if err != nil {
 			return nil, fmt.Errorf("crowdsec: decision %d lasts %.64q, which is no duration", i, w.Duration)
 		}
-		out = append(out, Decision{p.Masked(), now.Add(life), w.Type == "captcha", w.Scenario, w.Origin})
+		out = append(out, Decision{p.Masked(), now.Add(life), w.Type == "captcha", w.Scenario})
 	}
 	return out, nil
 }

@@ -10,7 +10,8 @@
 // holds requests of all to the same rules. What a handler gets is lent: request,
 // header map and writer are its own until it returns, and nobody may keep them.
 //
-// It trusts the operating system's word on who the peer is and crypto/tls. It
+// It trusts the operating system's word on who the peer is, that of the proxies in
+// [Config].Proxy on whom they speak for, and crypto/tls. It
 // stores nothing. Losing a connection loses one request; a forged message
 // boundary would let one caller's bytes be read as another caller's request
 // (request smuggling), which is what the checks are for.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,6 +67,12 @@ func (s *ddosStatus) print(std *stdio) error {
 		say(std.out, "%s, switched on by %s at %s, until %s\n", paint(*std, red, "everyone without credentials is challenged"), s.Attack.By, date(s.Attack.Since), endOf(s.Attack.Until))
 	case g.Attack:
 		say(std.out, "%s, %s\n", paint(*std, red, "everyone without credentials is challenged"), map[bool]string{true: "as the config says", false: "as the gateway has found an attack out"}[g.Switched])
+	case len(g.Attacked) > 0:
+		var names []string
+		for _, name := range g.Attacked {
+			names = append(names, cmp.Or(name, "what is no API's"))
+		}
+		say(std.out, "%s, as the gateway has found an attack out\n", paint(*std, red, "everyone without credentials who asks for "+strings.Join(names, ", ")+" is challenged"))
 	default:
 		say(std.out, "%s\n", paint(*std, green, "no attack"))
 	}

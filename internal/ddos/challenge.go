@@ -55,8 +55,8 @@ var (
 func (g *Guard) Challenge(a netip.Addr, v Verdict, now time.Time) string {
 	s := g.state.Load()
 	hard := s.bits
-	if v.Why == WhyLadder || v.Why == WhyNetwork {
-		hard += 2 // it was picked out
+	if v.Why == WhyLadder || v.Why == WhyNetwork || v.Why == WhyAttack && !s.attack && s.attacked != nil {
+		hard += 2 // it was picked out, or what it asks for is under attack
 	}
 	var nonce [12]byte
 	_, _ = rand.Read(nonce[:]) // it never fails

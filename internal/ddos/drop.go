@@ -25,8 +25,11 @@ const (
 type dropper struct {
 	guard  *Guard
 	kernel Kernel
-	except []netip.Prefix
-	known  [4]*set // the sets at the last look
+	hops   func() []netip.Prefix
+	except []netip.Prefix // hops at the last look
+	allow  *set           // likewise, as all that follows
+	rules  *rules
+	known  [4]*set
 	found  [4][]drop
 	in     map[netip.Prefix]time.Time // the kernel's, and when they end there
 }
@@ -38,10 +41,11 @@ type drop struct {
 }
 
 // Drop has the kernel drop what comes from banned networks until ctx ends. A network
-// in which there is somebody who may never be refused, of Allow or of except, is left
-// to accept, where addresses are told apart: except are trusted hops and the like.
-func (g *Guard) Drop(ctx context.Context, k Kernel, except []netip.Prefix, log *slog.Logger) {
-	d := &dropper{guard: g, kernel: k, except: except, in: map[netip.Prefix]time.Time{}}
+// in which there is somebody who may never be refused, of Allow or of hops, is left to
+// accept, where addresses are told apart. Hops is asked at each look for who brings
+// many callers now, such as trusted hops and the addresses of a CDN.
+func (g *Guard) Drop(ctx context.Context, k Kernel, hops func() []netip.Prefix, log *slog.Logger) {
+	d := &dropper{guard: g, kernel: k, hops: hops, in: map[netip.Prefix]time.Time{}}
 	tick := time.NewTicker(dropEvery)
 	defer tick.Stop()
 	down := false
@@ -103,6 +107,9 @@ func (d *dropper) wanted(now time.Time) map[netip.Prefix]time.Duration {
 	sets := [4]*set{s.book, s.fleet, s.imported, s.ladder}
 	if s.settings.Mode != Enforce {
 		sets[1], sets[2], sets[3] = nil, nil, nil
+	}
+	if hops := d.hops(); s.allow != d.allow || s.rules != d.rules || !slices.Equal(hops, d.except) {
+		d.except, d.allow, d.rules, d.known = hops, s.allow, s.rules, [4]*set{} // what was found is to be looked at again
 	}
 	out := map[netip.Prefix]time.Duration{}
 	for i, at := range sets {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,11 +49,13 @@ func TestTheKernelGetsTheBansThatRefuseNobodyElse(t *testing.T) {
 		g := must[*ddos.Guard](t)(ddos.NewGuard(ddos.GuardConfig{Key: someKey}))
 		g.Configure(ddos.Settings{Allow: []netip.Prefix{netip.MustParsePrefix("203.0.113.200/32")}})
 		k := &table{in: map[netip.Prefix]time.Time{}}
+		var hops atomic.Pointer[[]netip.Prefix]
+		hops.Store(&[]netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			g.Drop(ctx, k, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")}, slog.New(slog.DiscardHandler))
+			g.Drop(ctx, k, func() []netip.Prefix { return *hops.Load() }, slog.New(slog.DiscardHandler))
 		}()
 		ban := func(text string, accept bool, life time.Duration) ddos.Entry {
 			e := ddos.Entry{Prefix: netip.MustParsePrefix(text), Hand: true, Accept: accept}
@@ -83,6 +86,16 @@ func TestTheKernelGetsTheBansThatRefuseNobodyElse(t *testing.T) {
 		})
 		time.Sleep(30 * time.Minute)
 		check("half an hour later", map[string]bool{"198.51.100.9/32": true, "198.51.100.8/32": false, "2001:db8::/48": true})
+		hops.Store(&[]netip.Prefix{netip.MustParsePrefix("198.51.100.0/28")})
+		time.Sleep(time.Second)
+		check("when the addresses of the CDN are other ones", map[string]bool{"198.51.100.9/32": false, "192.0.2.0/24": true, "2001:db8::/48": true})
+		g.Configure(ddos.Settings{Allow: []netip.Prefix{netip.MustParsePrefix("2001:db8:0:7::/64")}})
+		time.Sleep(time.Second)
+		check("when others are allowed", map[string]bool{"203.0.113.0/24": true, "2001:db8::/48": false})
+		g.Configure(ddos.Settings{})
+		hops.Store(&[]netip.Prefix{})
+		time.Sleep(time.Second)
+		check("when nobody is", map[string]bool{"198.51.100.9/32": true, "2001:db8::/48": true})
 		g.Stand(bans[2:])
 		time.Sleep(time.Second)
 		check("when one was lifted", map[string]bool{"198.51.100.9/32": false, "2001:db8::/48": true})

@@ -101,8 +101,7 @@ func (t *Thresholds) list() counts {
 
 // A GuardConfig is what a guard works with for as long as it lives.
 type GuardConfig struct {
-	Key      []byte         // of challenges, the same on all nodes; at least 32 bytes
-	Pressure func() float64 // how short of room the services are, 0 to 1; nil: nobody knows
+	Key []byte // of challenges, the same on all nodes; at least 32 bytes
 }
 
 // A Guard knows who takes more than others, and what is to be done about it. Its
@@ -112,12 +111,13 @@ type Guard struct {
 	cfg    GuardConfig
 	state  atomic.Pointer[state]
 	census *census
-	good   *Known // sources of requests with valid credentials
-	totals [totalStripes]totalStripe
+	good   *Known   // sources of requests with valid credentials
+	rest   *Service // what is asked for and is no API's
 	tally  tally
 
-	mu     sync.Mutex // guards what follows, and who replaces state
-	ladder ladder
+	mu       sync.Mutex // guards what follows, and who replaces state
+	ladder   ladder
+	services map[string]*Service
 }
 
 // state is what a look-up needs; read-only.
@@ -129,10 +129,11 @@ type state struct {
 	imported *set // of others
 	ladder   *set
 	rules    *rules
-	attack   bool // settings or switch, or found out
-	switched bool // by the operator, until it is switched off
-	bits     int  // of challenges now
-	quiet    bool // nothing stands against anybody
+	attack   bool     // settings or switch, or found out
+	attacked []string // APIs of which it was found out
+	switched bool     // by the operator, until it is switched off
+	bits     int      // of challenges now
+	quiet    bool     // nothing stands against anybody
 	floors   [countKinds]uint32
 }
 
@@ -145,7 +146,7 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 	if len(cfg.Key) < 32 {
 		return nil, errors.New("ddos: the key of challenges has fewer than 32 bytes")
 	}
-	g := &Guard{cfg: cfg, census: newCensus(window), good: newKnown(goodSets, goodFor)}
+	g := &Guard{cfg: cfg, census: newCensus(window), good: newKnown(goodSets, goodFor), rest: newService()}
 	g.ladder.rungs = map[source]*rung{}
 	g.state.Store(new(state).complete())
 	return g, nil
@@ -156,13 +157,13 @@ func (s *state) complete() *state {
 	s.settings = s.settings.withDefaults()
 	s.attack = s.attack || s.switched || s.settings.UnderAttack
 	if s.settings.Mode == Off {
-		s.attack, s.book, s.fleet, s.imported, s.ladder, s.rules = false, nil, nil, nil, nil, nil
+		s.attack, s.attacked, s.book, s.fleet, s.imported, s.ladder, s.rules = false, nil, nil, nil, nil, nil, nil
 	}
-	s.quiet = !s.attack && s.book == nil && s.fleet == nil && s.imported == nil && s.ladder == nil && s.rules == nil
+	s.quiet = !s.attack && s.attacked == nil && s.book == nil && s.fleet == nil && s.imported == nil && s.ladder == nil && s.rules == nil
 	s.bits = min(mostBits, s.settings.Difficulty+boolInt(s.attack)*2)
 	list := s.settings.Thresholds.list()
 	for i := range s.floors { // a fourth of what stands out under attack
-		s.floors[i] = uint32(max(1, list[i]*window.Seconds()/16))
+		s.floors[i] = uint32(max(1, quarters*list[i]*window.Seconds()/16))
 	}
 	return s
 }
@@ -187,7 +188,7 @@ func (g *Guard) renew() {
 func (g *Guard) put(settings Settings, allow *set, r *rules) {
 	l := &g.ladder
 	s := &state{
-		settings: settings, allow: allow, book: l.book, fleet: l.fleet, imported: l.imported, ladder: l.set, rules: r, switched: l.switched, attack: l.attack,
+		settings: settings, allow: allow, book: l.book, fleet: l.fleet, imported: l.imported, ladder: l.set, rules: r, switched: l.switched, attack: l.attack, attacked: l.attacked,
 	}
 	g.state.Store(s.complete())
 }
@@ -230,21 +231,28 @@ const (
 	WhyList        // imported
 	WhyLadder      // found out, here or by another node
 	WhyNetwork     // a rule about lists, ASNs, countries
-	WhyAttack      // everyone is challenged
+	WhyAttack      // everyone is challenged, or everyone who asks for the same
 )
 
-// Admit tells what stands about an address at a request. Where nothing stands about
-// anybody it is one load.
-func (g *Guard) Admit(a netip.Addr, now time.Time) Verdict {
+// Admit tells what stands about an address at a request for no API.
+func (g *Guard) Admit(a netip.Addr, now time.Time) Verdict { return g.AdmitTo(nil, a, now) }
+
+// AdmitTo tells what stands about an address at a request for an API; nil: for none.
+// Where nothing stands about anybody it is one load.
+func (g *Guard) AdmitTo(to *Service, a netip.Addr, now time.Time) Verdict {
 	s := g.state.Load()
 	if s.quiet {
 		return Verdict{Step: Pass}
 	}
-	return s.about(a, now, false)
+	if to == nil {
+		to = g.rest
+	}
+	return s.about(a, now, s.attack || s.attacked != nil && to.attack.Load(), false)
 }
 
-// about looks a up; at accept only what holds there counts.
-func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
+// about looks a up: everybody may be challenged, and at accept only what holds there
+// counts.
+func (s *state) about(a netip.Addr, now time.Time, everybody, accept bool) Verdict {
 	hi, v4, ok := split(a)
 	if !ok {
 		return Verdict{Step: Pass} // not over IP: this very machine
@@ -278,7 +286,7 @@ func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
 			out = Verdict{Step: step, Why: WhyNetwork}
 		}
 	}
-	if out.Step > Challenge && s.attack && !accept {
+	if out.Step > Challenge && everybody && !accept {
 		out = Verdict{Step: Challenge, Why: WhyAttack, Report: s.settings.Mode == Report && !s.switched && !s.settings.UnderAttack}
 	}
 	if out.Step >= Watch && s.settings.Mode == Report {
@@ -296,19 +304,20 @@ func (s *state) about(a netip.Addr, now time.Time, accept bool) Verdict {
 func (g *Guard) Arrive(a netip.Addr, shake bool, now time.Time) bool {
 	s := g.state.Load()
 	if !s.quiet {
-		if v := s.about(a, now, true); v.Step <= Ban && !v.Report {
+		if v := s.about(a, now, false, true); v.Step <= Ban && !v.Report {
 			g.tally.refused[v.Step].Add(1)
 			return false // and is not counted: it costs little, and its ban must come to an end
 		}
 	}
 	if s.settings.Mode != Off {
-		g.count(s, a, added{countConns: 1, countShakes: uint32(boolInt(shake))})
+		g.count(s, a, added{countConns: quarters, countShakes: uint32(quarters * boolInt(shake))})
 	}
 	return true
 }
 
 // An Outcome is what a request came to.
 type Outcome struct {
+	For     *Service      // which it was for; nil: none
 	Proven  bool          // its caller has valid credentials
 	Refused bool          // by us or the service: 400, 401, 403, 404, 429 and their like
 	Cost    time.Duration // of processor time, beyond the ordinary
@@ -323,9 +332,14 @@ func (g *Guard) Observe(a netip.Addr, o Outcome, now time.Time) {
 	if s.settings.Mode == Off {
 		return
 	}
-	g.total(a, o.Refused)
+	to := o.For
+	if to == nil {
+		to = g.rest
+	}
+	hi, _, _ := split(a)
+	to.total(hi, o.Refused)
 	if o.Shed {
-		g.tally.shed.Add(1)
+		to.shed.Add(1)
 	}
 	if o.Proven {
 		if !o.Refused {
@@ -333,14 +347,16 @@ func (g *Guard) Observe(a netip.Addr, o Outcome, now time.Time) {
 		}
 		return
 	}
-	n := added{countRequests: max(1, o.Times), countCost: uint32(min(max(0, o.Cost.Milliseconds()), 60_000))}
+	weight := to.weight.Load()
+	n := added{countRequests: max(1, o.Times) * weight, countCost: uint32(min(max(0, o.Cost.Milliseconds()), 60_000)) * weight}
 	if o.Refused {
 		n[countRefused] = n[countRequests]
 	}
 	g.count(s, a, n)
 }
 
-// added is what one request or connection adds to the numbers of its source.
+// added is what one request or connection adds to the numbers of its source, in
+// quarters.
 type added [countKinds]uint32
 
 // count adds to all networks of a.
@@ -368,29 +384,11 @@ type totalStripe struct {
 	_                 [112]byte
 }
 
-func (g *Guard) total(a netip.Addr, refused bool) {
-	hi, _, _ := split(a)
-	t := &g.totals[(hi>>32^hi>>16&0xffff^hi)*0x9e3779b97f4a7c15>>60%totalStripes]
-	t.requests.Add(1)
-	if refused {
-		t.refused.Add(1)
-	}
-}
-
-func (g *Guard) sums() (requests, refused uint64) {
-	for i := range g.totals {
-		requests += g.totals[i].requests.Load()
-		refused += g.totals[i].refused.Load()
-	}
-	return requests, refused
-}
-
 // A tally is for the metrics.
 type tally struct {
 	refused [Watch + 1]atomic.Uint64 // by step
 	solved  atomic.Uint64            // requests with a pass
 	full    atomic.Uint64            // sources the ladder had no room for
-	shed    atomic.Uint64            // requests a service had no room for
 	caps    atomic.Uint64            // connections refused because there were too many
 }
 
@@ -401,8 +399,9 @@ func (g *Guard) NoRoom() { g.tally.caps.Add(1) }
 type Figures struct {
 	Mode     Mode
 	Attack   bool              // everyone without credentials is challenged
+	Attacked []string          // who has none and asks for one of these APIs is; "": for none
 	Switched bool              // by the operator
-	Pressure float64           // 0 to 1
+	Pressure float64           // 0 to 1, of the node or the API that is shortest of room
 	Sources  map[string]int    // on the ladder, by step
 	Bans     int               // of the operator and the fleet
 	Imported int               // of others
@@ -415,7 +414,7 @@ type Figures struct {
 func (g *Guard) Figures() Figures {
 	s := g.state.Load()
 	f := Figures{
-		Mode: s.settings.Mode, Attack: s.attack, Switched: s.switched || s.settings.UnderAttack, Sources: map[string]int{}, Refused: map[string]uint64{},
+		Mode: s.settings.Mode, Attack: s.attack, Attacked: s.attacked, Switched: s.switched || s.settings.UnderAttack, Sources: map[string]int{}, Refused: map[string]uint64{},
 		Solved: g.tally.solved.Load(), Overflow: g.tally.full.Load(),
 	}
 	for step := Deny; step <= Challenge; step++ {
@@ -423,7 +422,7 @@ func (g *Guard) Figures() Figures {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f.Pressure = g.ladder.pressure
+	f.Pressure = max(g.ladder.pressure, g.ladder.shortest)
 	for _, l := range []*set{g.ladder.book, g.ladder.fleet} {
 		if l != nil {
 			f.Bans += l.n

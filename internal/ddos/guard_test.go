@@ -1,8 +1,10 @@
 package ddos_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,15 +19,18 @@ type street struct {
 	guard   *ddos.Guard
 	now     time.Time
 	callers []*passer
-	room    float64 // how short of room the services are
+	room    float64 // how short of room the shop is; the library has all it needs
+	apis    map[string]*ddos.Service
 }
 
 // A passer asks for so many requests a second.
 type passer struct {
 	address func(n int) netip.Addr // of its n-th request
 	perSec  int
-	proven  bool // it has valid credentials
-	refused bool // and what it asks for is not there
+	api     string // the shop, unless it says
+	keeps   bool   // its connection
+	proven  bool   // it has valid credentials
+	refused bool   // and what it asks for is not there
 	cost    time.Duration
 	from    time.Duration // since the start
 	to      time.Duration // 0: to the end
@@ -44,10 +49,11 @@ func newStreet(t testing.TB, s ddos.Settings, callers ...*passer) *street {
 		t.Skip("one goroutine and a million requests: the race detector finds nothing here, slowly")
 	}
 	w := &street{t: t, now: time.UnixMilli(1_800_000_000_000), callers: callers}
-	g, err := ddos.NewGuard(ddos.GuardConfig{Key: someKey, Pressure: func() float64 { return w.room }})
+	g, err := ddos.NewGuard(ddos.GuardConfig{Key: someKey})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.apis = g.Serve(map[string]func() float64{"shop": func() float64 { return w.room }, "library": nil})
 	g.Configure(s)
 	w.guard = g
 	return w
@@ -73,16 +79,17 @@ func (w *street) run(d time.Duration) {
 	}
 }
 
-// ask is one request as the gateway serves it, each on a connection of its own.
+// ask is one request as the gateway serves it, on a connection of its own unless it keeps one.
 func (w *street) ask(c *passer) {
 	a := c.address(c.n)
 	c.n++
-	if !w.guard.Arrive(a, true, w.now) {
+	if !c.keeps && !w.guard.Arrive(a, true, w.now) {
 		c.turned++
 		return
 	}
-	v := w.guard.Admit(a, w.now)
-	o := ddos.Outcome{Proven: c.proven, Refused: c.refused, Cost: c.cost}
+	to := w.apis[cmp.Or(c.api, "shop")]
+	v := w.guard.AdmitTo(to, a, w.now)
+	o := ddos.Outcome{For: to, Proven: c.proven, Refused: c.refused, Cost: c.cost}
 	if p := w.guard.Judge(v, &ddos.Caller{Address: a, Claims: c.proven, Now: w.now}); p != nil {
 		switch p.Reason {
 		case "challenge":
@@ -134,6 +141,21 @@ func TestAFloodOfOneAddressClimbsTheLadderAndTheOthersDoNot(t *testing.T) {
 	}
 }
 
+func TestWhoIsALittleAboveTheThresholdClimbsSlowly(t *testing.T) {
+	above := &passer{address: one("203.0.113.9"), perSec: 300, keeps: true}
+	below := &passer{address: one("198.51.100.7"), perSec: 180, keeps: true}
+	w := newStreet(t, ddos.Settings{}, above, below)
+	if w.run(6 * time.Second); w.step("203.0.113.9") != ddos.Pass {
+		t.Errorf("before ten seconds' mean is above it: %s", above)
+	}
+	if w.run(30 * time.Second); w.step("203.0.113.9") != ddos.Ban || above.challenged == 0 || above.served < 2000 {
+		t.Errorf("half a minute later: %s; %s", w.step("203.0.113.9"), above)
+	}
+	if below.served != below.n {
+		t.Errorf("below it: %s", below)
+	}
+}
+
 func TestOneSiteOfIPv6IsBannedAsAWhole(t *testing.T) {
 	flood := &passer{perSec: 4000, address: func(n int) netip.Addr { // of a /48: each from another /64
 		return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 7, byte(n >> 8), byte(n), 8: byte(n)})
@@ -178,8 +200,77 @@ func TestABotnetOfTenThousandIsChallengedWhenItDoesHarm(t *testing.T) {
 	}
 	w.room, botnet.to = 0, 1
 	w.run(3 * time.Minute)
-	if f := w.guard.Figures(); f.Attack {
+	if f := w.guard.Figures(); f.Attack || f.Attacked != nil {
 		t.Error("everyone is still challenged three minutes after it")
+	}
+}
+
+func TestAnAPIWithoutRoomIsNoReasonToJudgeCallersOfAnotherMoreStrictly(t *testing.T) {
+	shop := &passer{address: one("203.0.113.9"), perSec: 100, keeps: true}
+	library := &passer{address: one("198.51.100.7"), perSec: 100, keeps: true, api: "library"}
+	nowhere := &passer{address: one("192.0.2.7"), perSec: 100, keeps: true, api: "none there"}
+	w := newStreet(t, ddos.Settings{}, shop, library, nowhere)
+	w.run(time.Minute)
+	for _, c := range w.callers {
+		if c.served != c.n {
+			t.Fatalf("while there is room for all: %s", c)
+		}
+	}
+	w.room = 1
+	w.run(time.Minute)
+	if library.served != library.n || nowhere.served != nowhere.n {
+		t.Errorf("who asks for what has room: the library's %s; nobody's %s", library, nowhere)
+	}
+	if shop.served == shop.n {
+		t.Errorf("who asks for twice a fourth of the threshold of what has no room: %s", shop)
+	}
+	if f := w.guard.Figures(); f.Pressure != 1 || f.Attack || f.Attacked != nil {
+		t.Errorf("%+v", f)
+	}
+	w.room = 0
+	later := &passer{address: one("203.0.113.77"), perSec: 100, keeps: true}
+	w.callers = []*passer{later}
+	w.run(time.Minute)
+	if later.served != later.n {
+		t.Errorf("when it has room again: %s", later)
+	}
+}
+
+func TestAnAttackOnOneAPIChallengesNobodyAtAnother(t *testing.T) {
+	calm := func(api string) *passer {
+		return &passer{perSec: 200, api: api, address: func(n int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, byte(n % 100), api[0]}) }}
+	}
+	shop, library := calm("shop"), calm("library")
+	w := newStreet(t, ddos.Settings{}, shop, library)
+	w.run(5 * time.Minute)
+	botnet := &passer{perSec: 5000, address: func(n int) netip.Addr {
+		n %= 10_000
+		return netip.AddrFrom4([4]byte{11, byte(n), byte(n >> 8), byte(n * 7)})
+	}}
+	w.callers, w.room = append(w.callers, botnet), 1
+	w.run(time.Minute)
+	if botnet.served > botnet.n/5 || shop.challenged == 0 {
+		t.Errorf("the attacked API: the botnet's %s; others' %s", botnet, shop)
+	}
+	if library.served != library.n {
+		t.Errorf("the other one: %s", library)
+	}
+	if f := w.guard.Figures(); f.Attack || !slices.Equal(f.Attacked, []string{"shop"}) || !slices.Equal(w.guard.View(1).Attacked, f.Attacked) {
+		t.Errorf("what is told of it: %+v", f)
+	}
+	// The same crowd takes all connections there may be: that is everybody's harm.
+	w.room = 0
+	full := func(d time.Duration) {
+		for end := w.now.Add(d); w.now.Before(end); {
+			w.guard.NoRoom()
+			w.run(250 * time.Millisecond)
+		}
+	}
+	full(10 * time.Second)
+	library.n, library.challenged = 0, 0
+	full(10 * time.Second)
+	if f := w.guard.Figures(); !f.Attack || library.challenged != library.n {
+		t.Errorf("without room for connections: %+v, the library's %s", f, library)
 	}
 }
 
@@ -301,10 +392,11 @@ func TestAnAttackOfManyAddressesDoesNotPushTheLoudestOut(t *testing.T) {
 
 func TestAFloodForWhichServicesHaveNoRoomIsFoundOutWithoutBeingTold(t *testing.T) {
 	g := must[*ddos.Guard](t)(ddos.NewGuard(ddos.GuardConfig{Key: someKey}))
+	shop := g.Serve(map[string]func() float64{"shop": nil})["shop"]
 	now := time.UnixMilli(1_800_000_000_000)
 	second := func(n int, shed bool) {
 		for i := range n {
-			g.Observe(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}), ddos.Outcome{Shed: shed && i%4 == 0}, now)
+			g.Observe(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}), ddos.Outcome{For: shop, Shed: shed && i%4 == 0}, now)
 		}
 		now = now.Add(time.Second)
 		g.Tick(now)
@@ -315,19 +407,19 @@ func TestAFloodForWhichServicesHaveNoRoomIsFoundOutWithoutBeingTold(t *testing.T
 	for range 10 {
 		second(5000, false)
 	}
-	if f := g.Figures(); f.Attack {
+	if f := g.Figures(); f.Attack || f.Attacked != nil {
 		t.Error("a crowd for which there is room is taken for an attack")
 	}
 	for range 5 {
 		second(5000, true)
 	}
-	if f := g.Figures(); !f.Attack || f.Pressure != 1 {
+	if f := g.Figures(); !slices.Equal(f.Attacked, []string{"shop"}) || f.Attack || f.Pressure != 1 {
 		t.Errorf("a fourth is refused for want of room: %+v", f)
 	}
 	for range 90 {
 		second(300, false)
 	}
-	if f := g.Figures(); f.Attack || f.Pressure > 0 {
+	if f := g.Figures(); f.Attack || f.Attacked != nil || f.Pressure > 0 {
 		t.Errorf("when it is over: %+v", f)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,7 +87,7 @@ func (b *Book) Keep(ctx context.Context, c KeepConfig) {
 func (k *keeper) count(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	attack := false
+	attack, attacked := false, []string(nil)
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,28 +95,57 @@ func (k *keeper) count(ctx context.Context) {
 		case now := <-tick.C:
 			k.Guard.Tick(now)
 		}
-		if s := k.Guard.state.Load(); s.attack != attack {
+		s := k.Guard.state.Load()
+		if s.attack != attack {
 			attack = s.attack
-			k.noteAttack(ctx, s)
+			k.noteAttack(ctx, s, everything, attack)
 		}
+		if slices.Equal(attacked, s.attacked) {
+			continue
+		}
+		for _, name := range attacked {
+			if !slices.Contains(s.attacked, name) {
+				k.noteAttack(ctx, s, objectOf(name), false)
+			}
+		}
+		for _, name := range s.attacked {
+			if !slices.Contains(attacked, name) {
+				k.noteAttack(ctx, s, objectOf(name), true)
+			}
+		}
+		attacked = s.attacked
 	}
 }
 
-// noteAttack writes down that everyone is challenged from now on, or no longer.
-func (k *keeper) noteAttack(ctx context.Context, s *state) {
+// everything is what is attacked when it is not one API.
+const everything = "gateway"
+
+// objectOf names an API for people; what is asked for and is none has no name.
+func objectOf(api string) string {
+	if api == "" {
+		return "no API"
+	}
+	return "API " + api
+}
+
+// noteAttack writes down that all callers, of everything or of one API, are
+// challenged from now on, or no longer.
+func (k *keeper) noteAttack(ctx context.Context, s *state, object string, began bool) {
 	action := "ddos.attack.ended"
-	if s.attack {
+	if began {
 		action = "ddos.attack.began"
 	}
 	why := "found out"
-	if s.switched {
+	switch {
+	case object != everything:
+	case s.switched:
 		why = "switched on"
-	} else if s.settings.UnderAttack {
+	case s.settings.UnderAttack:
 		why = "config"
 	}
-	k.Log.Warn("callers without credentials are challenged from now on, or no longer", slog.String("action", action), slog.String("why", why))
+	k.Log.Warn("callers without credentials are challenged from now on, or no longer", slog.String("action", action), slog.String("of", object), slog.String("why", why))
 	err := k.book.log.Append(context.WithoutCancel(ctx), auditlog.Change{
-		Actor: "guard@" + k.Node, Action: action, Object: "gateway", Detail: map[string]string{"why": why},
+		Actor: "guard@" + k.Node, Action: action, Object: object, Detail: map[string]string{"why": why},
 	})
 	if err != nil { // it is no change of an administrator's, and defence must not wait for a disk
 		k.Log.Error("it could not be written into the log of changes", slog.Any("error", err))

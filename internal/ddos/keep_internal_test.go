@@ -137,7 +137,7 @@ func TestInReportWhatOthersDecidedIsReportedAndNobodyShutsOutTheWorld(t *testing
 	if v := g.Admit(listed, now); v.Step != Ban || !v.Report || v.Why != WhyList || !g.Arrive(listed, false, now) {
 		t.Errorf("reported: %+v", v)
 	}
-	d := &dropper{guard: g}
+	d := &dropper{guard: g, hops: func() []netip.Prefix { return nil }}
 	if w := d.wanted(now); len(w) != 0 {
 		t.Errorf("the kernel drops %v", w)
 	}

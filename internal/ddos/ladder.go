@@ -16,6 +16,7 @@ const (
 	heatThrottle  = 10.0
 	heatBan       = 30.0
 	heatMost      = 60.0
+	heatCold      = 0.1  // nothing to remember; what is warm has just begun to stand out, or has nearly ceased to
 	heatRate      = 10.0 // of one second, at most
 
 	mostRungs   = 1 << 14
@@ -40,13 +41,16 @@ type ladder struct {
 	fleet    *set
 	imported *set
 	switched bool
-	attack   bool // found out
+	attack   bool     // found out
+	attacked []string // APIs of which it was
 
 	last     time.Time
 	forgot   bool // room was made since the last look, or could not be
 	heavies  []heavy
 	crowd    crowd
-	pressure float64
+	caps     uint64  // connections there was no room for, at the last look
+	pressure float64 // of the node: how short it is of room for connections
+	shortest float64 // and of the API that is shortest of room
 }
 
 // A rung is one source on the ladder.
@@ -68,18 +72,6 @@ type Banned struct {
 	Until  time.Time
 	Why    string
 	Accept bool // nobody good comes from there: connections are refused
-}
-
-// A crowd is all callers together, second by second.
-type crowd struct {
-	requests, refused   uint64 // at the last look
-	rate, share         baseline
-	sampled             time.Time
-	sumRate, sumRefused float64
-	looks               int
-	caps, shed          uint64 // likewise
-	oddFor              time.Duration
-	until               time.Time // an attack lasts at least
 }
 
 // Tick looks at what was counted since the last time, and decides. It is called a
@@ -104,70 +96,13 @@ func (g *Guard) Tick(now time.Time) {
 	g.renew()
 }
 
-// crowdLook judges the whole: how much comes, which share of it is refused, and how
-// short of room we are. A crowd alone is no attack: everyone is challenged only when
-// it also does harm.
-func (g *Guard) crowdLook(s *state, now time.Time, dt time.Duration) {
-	c := &g.ladder.crowd
-	requests, refused := g.sums()
-	rate, bad := float64(requests-c.requests)/dt.Seconds(), float64(refused-c.refused)/dt.Seconds()
-	c.requests, c.refused = requests, refused
-	c.sumRate += rate
-	c.sumRefused += bad
-	c.looks++
-	most := s.settings.Thresholds.Requests
-	surge := c.rate.odd(rate, most)
-	faults := c.share.odd(bad/max(rate, 1), 0.2) && bad > s.settings.Thresholds.Refused
-	if now.Sub(c.sampled) >= baselineEvery {
-		mean := c.sumRate / float64(c.looks)
-		if !c.sampled.IsZero() {
-			c.rate.learn(mean)
-			c.share.learn(c.sumRefused / max(1, c.sumRate))
-		}
-		c.sampled, c.sumRate, c.sumRefused, c.looks = now, 0, 0, 0
-	}
-	room := 0.0
-	if g.cfg.Pressure != nil {
-		room = min(1, max(0, g.cfg.Pressure()))
-	}
-	shed := g.tally.shed.Load()
-	room = max(room, min(1, 10*float64(shed-c.shed)/max(1, rate*dt.Seconds()))) // a tenth of all is an outage
-	c.shed = shed
-	caps := g.tally.caps.Load()
-	if caps > c.caps { // they are told of ten times a second at most
-		room = 1
-	}
-	c.caps = caps
-	harm := room >= 0.5 || faults
-	if surge && harm {
-		c.oddFor += dt
-	} else {
-		c.oddFor = 0
-	}
-	if c.oddFor >= 3*time.Second {
-		c.until = now.Add(attackHolds)
-	}
-	g.ladder.attack = now.Before(c.until)
-	p := room
-	if surge {
-		p = max(p, 0.25)
-	}
-	if faults {
-		p = max(p, 0.5)
-	}
-	if g.ladder.attack || s.attack {
-		p = 1
-	}
-	g.ladder.pressure = p
-}
-
 // climb heats up who stands out, and lets the others cool down.
 func (g *Guard) climb(s *Settings, now time.Time, dt time.Duration) {
 	l := &g.ladder
 	l.heavies = g.census.candidates(l.heavies[:0], now)
 	l.forgot = false
 	limits := s.Thresholds.list()
-	scale := 1 + (underPressure-1)*l.pressure
+	scale := strictness(l.pressure)
 	taken := map[source]counts{} // what of a network is already held against parts of it
 	hot := map[source]bool{}
 	for level := range mostLevels {
@@ -205,7 +140,7 @@ func (g *Guard) climb(s *Settings, now time.Time, dt time.Duration) {
 			r.heat *= cool
 		}
 		g.move(r, s, now)
-		if r.step == Pass && r.times < 0.5 {
+		if r.step == Pass && r.heat < heatCold && r.times < 0.5 {
 			delete(l.rungs, of)
 		}
 		if r.step != Ban {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What is counted for each source.
+// What is counted for each source, in quarters: see [Service].
 const (
 	countRequests = iota
 	countRefused
@@ -206,7 +206,7 @@ func (c *census) rates(s source, h uint64, now time.Time) (out counts) {
 	part := 1 - min(1, max(0, now.Sub(c.turned).Seconds()/c.window.Seconds()))
 	a, b, p := c.now.Load().of(h), c.before.Load().of(h), c.pardons[s]
 	for i := range out {
-		out[i] = (max(0, a[i]-p.now[i]) + part*max(0, b[i]-p.before[i])) / c.window.Seconds()
+		out[i] = (max(0, a[i]-p.now[i]) + part*max(0, b[i]-p.before[i])) / quarters / c.window.Seconds()
 	}
 	return out
 }

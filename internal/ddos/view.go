@@ -10,6 +10,7 @@ import (
 type View struct {
 	Mode     string     `json:"mode"`
 	Attack   bool       `json:"attack"`   // everyone without credentials is challenged
+	Attacked []string   `json:"attacked"` // who has none and asks for one of these APIs is; "": for none
 	Switched bool       `json:"switched"` // by an operator or the config
 	Pressure float64    `json:"pressure"` // 0 to 1
 	Bans     int        `json:"bans"`
@@ -29,7 +30,7 @@ type Standing struct {
 // View shows at most so many sources.
 func (g *Guard) View(most int) View {
 	f := g.Figures()
-	v := View{f.Mode.String(), f.Attack, f.Switched, f.Pressure, f.Bans, f.Imported, []Standing{}}
+	v := View{f.Mode.String(), f.Attack, append([]string{}, f.Attacked...), f.Switched, f.Pressure, f.Bans, f.Imported, []Standing{}}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var all []*rung

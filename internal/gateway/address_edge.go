@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/textproto"
@@ -70,8 +71,16 @@ func NewEdge(c EdgeConfig) (*Edge, error) {
 // From reports whether a is one of the edge's addresses.
 func (e *Edge) From(a netip.Addr) bool { return e != nil && contains(e.from, a) }
 
-// Ranges lists the edge's addresses.
-func (e *Edge) Ranges() []netip.Prefix { return slices.Clone(e.cfg.Ranges) }
+// EdgeRanges lists the addresses of all edges, in the order of their names.
+func (s *Snapshot) EdgeRanges() (out []netip.Prefix) {
+	if s == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Edges)) {
+		out = append(out, s.Edges[name].cfg.Ranges...)
+	}
+	return out
+}
 
 // notFromEdge is what everybody gets whom the edge did not send; why is for the record.
 func notFromEdge(why string) error {

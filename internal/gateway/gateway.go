@@ -73,6 +73,7 @@ func New(d Deps) (*Gateway, error) {
 // snapshot they no longer use, which is nil the first time. Answers that were kept
 // and checked under another config are forgotten.
 func (g *Gateway) Swap(s *Snapshot) *Snapshot {
+	g.introduce(s)
 	old := g.snapshot.Swap(s)
 	if s != nil {
 		g.cache.Resize(s.CacheMemory)
@@ -130,7 +131,8 @@ type Route struct {
 	Cache   *Caching // nil: no answer is kept
 	Forgets bool     // what it changes may be kept, as the answer to GET of the same path
 
-	limits limiting
+	limits  limiting
+	guarded *ddos.Service // its API; nil: there is no guard
 }
 
 // An Entry is one listener's way into the gateway.

@@ -13,6 +13,34 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 )
 
+// introduce tells the guard the APIs of s, and the routes of s what it calls them.
+func (g *Gateway) introduce(s *Snapshot) {
+	if g.Guard == nil || s == nil {
+		return
+	}
+	rooms := map[string]func() float64{}
+	for _, r := range s.Routes {
+		rooms[r.Op.Op().API] = nil
+	}
+	for _, h := range s.held {
+		rooms[h.API] = h.Pressure
+	}
+	services := g.Guard.Serve(rooms)
+	for _, r := range s.Routes {
+		if to := services[r.Op.Op().API]; r.guarded != to { // the same snapshot may be at work
+			r.guarded = to
+		}
+	}
+}
+
+// guarded is the API x asks for; nil: none.
+func (x *exchange) guarded() *ddos.Service {
+	if x.route == nil {
+		return nil
+	}
+	return x.route.guarded
+}
+
 // guard asks what stands about the caller's address: after the operation has been
 // looked for, which costs little and tells where credentials would be, and before
 // anything else is done.
@@ -20,7 +48,7 @@ func (g *Gateway) guard(x *exchange) error {
 	if g.Guard == nil {
 		return nil
 	}
-	x.verdict = g.Guard.Admit(x.facts.Address, x.start)
+	x.verdict = g.Guard.AdmitTo(x.guarded(), x.facts.Address, x.start)
 	if x.verdict.Step >= ddos.Watch {
 		return nil
 	}
@@ -164,7 +192,7 @@ func (g *Gateway) guardObserve(x *exchange, refused bool) {
 		return
 	}
 	g.Guard.Observe(x.facts.Address, ddos.Outcome{
-		Proven: !x.who.Anonymous(), Refused: refused || faulty(x.event.Status), Cost: x.found.Cost, Shed: x.event.Reason == "overloaded",
+		For: x.guarded(), Proven: !x.who.Anonymous(), Refused: refused || faulty(x.event.Status), Cost: x.found.Cost, Shed: x.event.Reason == "overloaded",
 	}, x.start)
 }
 

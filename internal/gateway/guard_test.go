@@ -83,6 +83,41 @@ func TestUnderAttackWhoHasNoCredentialsIsChallenged(t *testing.T) {
 	}
 }
 
+func TestOnlyWhoAsksForTheAPIUnderAttackIsChallenged(t *testing.T) {
+	url, _ := listening(t, nil)
+	var api string
+	h, g := guarded(t, ddos.Settings{}, houseConfig{service: url, prepare: func(s *gateway.Snapshot) { api = s.Routes[0].Op.Op().API }})
+	if f := g.Figures(); f.Pressure != 0 {
+		t.Fatalf("%+v", f)
+	}
+	full := 0.0
+	shop := g.Serve(map[string]func() float64{api: func() float64 { return full }})[api] // what the gateway has introduced
+	now := time.UnixMilli(1_800_000_000_000)
+	second := func(n int) {
+		for i := range n {
+			g.Observe(netip.AddrFrom4([4]byte{11, byte(i), byte(i >> 8), 1}), ddos.Outcome{For: shop}, now)
+		}
+		now = now.Add(time.Second)
+		g.Tick(now)
+	}
+	for range 120 {
+		second(100)
+	}
+	full = 1
+	for range 5 {
+		second(1000)
+	}
+	if w := h.ask("GET", "/health", ""); w.Code != 429 || problemOf(t, w).Reason != "challenge" {
+		t.Errorf("what is under attack: %d %s", w.Code, w.Body)
+	}
+	if w := h.ask("GET", "/orders", "", "Authorization", h.token("ann")); w.Code != 200 {
+		t.Errorf("with credentials: %d %s", w.Code, w.Body)
+	}
+	if w := h.ask("GET", "/nowhere", ""); w.Code != 404 {
+		t.Errorf("something else: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestABrowserGetsAPageThatSolvesTheChallenge(t *testing.T) {
 	h, _ := guarded(t, ddos.Settings{UnderAttack: true}, houseConfig{})
 	w := h.ask("GET", "/health", "", "Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")

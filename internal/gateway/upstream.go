@@ -430,14 +430,10 @@ func (p *Pools) Acquire(cfg UpstreamConfig) (*Upstreams, error) {
 }
 
 // Pressure is that of the service that is shortest of room, 0 to 1.
-func (p *Pools) Pressure() (most float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, u := range p.byKey {
-		for _, e := range u.endpoints {
-			st := e.room.Status()
-			most = max(most, st.Pressure())
-		}
+func (u *Upstreams) Pressure() (most float64) {
+	for _, e := range u.endpoints {
+		st := e.room.Status()
+		most = max(most, st.Pressure())
 	}
 	return most
 }

@@ -125,7 +125,7 @@ func TestKnownCallersAreServedInAFlood(t *testing.T) {
 	}
 }
 
-func TestPoolsTellThatThereIsNoRoom(t *testing.T) {
+func TestServicesTellThatThereIsNoRoom(t *testing.T) {
 	free := make(chan struct{})
 	leave := sync.OnceFunc(func() { close(free) })
 	url := service(t, false, func(_ http.ResponseWriter, _ *http.Request) { <-free })
@@ -133,18 +133,30 @@ func TestPoolsTellThatThereIsNoRoom(t *testing.T) {
 	pools := gateway.NewPools(nil)
 	u := must[*gateway.Upstreams](t)(pools.Acquire(gateway.UpstreamConfig{URLs: []string{url}, Token: gateway.TokenNone, MaxInFlight: 2, QueueWait: time.Minute}))
 	t.Cleanup(u.Release)
-	h := newHouse(t, houseConfig{service: url, routes: func(r map[string]*gateway.Route) { r["health"].Upstreams = u }})
+	h, g := guarded(t, ddos.Settings{}, houseConfig{service: url, routes: func(r map[string]*gateway.Route) { r["health"].Upstreams = u }, prepare: func(s *gateway.Snapshot) {
+		s.Hold(s.Routes[0].Op.Op().API, u)
+	}})
+	now := time.Now()
+	told := func() float64 { // by the guard
+		g.Tick(now)
+		now = now.Add(time.Second)
+		g.Tick(now)
+		return g.Figures().Pressure
+	}
 	var wg sync.WaitGroup
 	for n, want := range []float64{0, 0, 0.5, 1} { // two are let in, two wait
 		wg.Go(func() { h.ask("GET", "/health", "") })
 		until(t, fmt.Sprint("pressure with ", n+1), func() bool {
 			st := u.Status()[0]
-			return st.InFlight+st.Waiting == n+1 && pools.Pressure() == want
+			return st.InFlight+st.Waiting == n+1 && u.Pressure() == want
 		})
+	}
+	if got := told(); got != 1 {
+		t.Errorf("the guard knows of a pressure of %v", got)
 	}
 	leave()
 	wg.Wait()
-	if got := pools.Pressure(); got != 0 {
-		t.Errorf("pressure %v when all are gone", got)
+	if got := u.Pressure(); got != 0 || told() != 0 {
+		t.Errorf("pressure %v when all are gone, %v at the guard", got, told())
 	}
 }

@@ -53,9 +53,9 @@ func (s shown) upstream(u *Upstream) {
 
 // guard shows who is challenged, throttled and banned.
 func (s shown) guard(f ddos.Figures) {
-	s.gauge("gatehouse_ddos_attack", "1 while every caller without credentials is challenged.", one(f.Attack))
+	s.gauge("gatehouse_ddos_attack", "1 while every caller without credentials is challenged, of the gateway or of one API.", one(f.Attack || len(f.Attacked) > 0))
 	s.gauge("gatehouse_ddos_switched", "1 while an operator or the config says so.", one(f.Switched))
-	s.gauge("gatehouse_ddos_pressure", "How short of room it is, 0 to 1; thresholds are as low as a fourth at 1.", f.Pressure)
+	s.gauge("gatehouse_ddos_pressure", "How short of room the gateway is, or its API that is shortest of it, 0 to 1; thresholds are as low as a fourth at 1.", f.Pressure)
 	s.gauge("gatehouse_ddos_bans", "Bans of operators and of the fleet's guards.", float64(f.Bans))
 	s.gauge("gatehouse_ddos_bans_imported", "Bans that others decided.", float64(f.Imported))
 	s.counter("gatehouse_ddos_solved_total", "Requests that came with a solved challenge when one was asked for.", float64(f.Solved))

@@ -106,8 +106,8 @@ func (p *Plan) loadEdge(sum io.Writer, l *config.Listener) error {
 // EdgeName is the name of l's edge in a snapshot.
 func EdgeName(l *config.Listener) string { return l.Address }
 
-// Hops lists who speaks for many callers at some listener: trusted hops, proxies that
-// announce them, edges.
+// Hops lists who speaks for many callers at some listener for as long as it is open:
+// trusted hops, and proxies that announce them. Edges are the snapshot's.
 func (p *Plan) Hops() (out []netip.Prefix) {
 	for i := range p.File.Listeners {
 		l := &p.File.Listeners[i]
@@ -115,9 +115,6 @@ func (p *Plan) Hops() (out []netip.Prefix) {
 		if l.ProxyProtocol != nil {
 			out = append(out, l.ProxyProtocol.From...)
 		}
-	}
-	for _, e := range p.Snapshot.Edges {
-		out = append(out, e.Ranges()...)
 	}
 	return out
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -20,7 +22,7 @@ func (h *House) openGuard(ctx context.Context, d *config.DDoS, node string) (err
 	if h.book, err = ddos.OpenBook(ctx, h.db, h.changes); err != nil {
 		return err
 	}
-	if h.guard, err = ddos.NewGuard(ddos.GuardConfig{Key: h.book.Key(), Pressure: h.pools.Pressure}); err != nil {
+	if h.guard, err = ddos.NewGuard(ddos.GuardConfig{Key: h.book.Key()}); err != nil {
 		return err
 	}
 	keep := ddos.KeepConfig{Guard: h.guard, Node: node, Log: h.log}
@@ -76,7 +78,9 @@ func (r *runner) openKernel(ctx context.Context, bound []Bound) (end func()) {
 	}
 	var done sync.WaitGroup
 	ctx, stop := context.WithCancel(ctx)
-	done.Go(func() { r.guard.Drop(ctx, table, r.plan.Hops(), r.log) })
+	fixed := r.plan.Hops() // of listeners that are open: a reload changes their edges, and nothing else
+	hops := func() []netip.Prefix { return slices.Concat(fixed, r.gate.Current().EdgeRanges()) }
+	done.Go(func() { r.guard.Drop(ctx, table, hops, r.log) })
 	return func() {
 		stop()
 		done.Wait()

@@ -76,6 +76,26 @@ func (k kept) open(load func(Document) error, fresh func() (keys any, err error)
 	return errContended
 }
 
+// change puts there what f makes of the document, nil leaves it, and reports whether
+// it did. When somebody else was faster, f is asked again, with theirs: what another
+// process wrote must not be overwritten unread.
+func (k kept) change(f func(Document) (keys any, err error)) (bool, error) {
+	for range swaps {
+		doc, err := k.keeper.Load(k.name)
+		if err != nil {
+			return false, err
+		}
+		keys, err := f(doc)
+		if err != nil || keys == nil {
+			return false, err
+		}
+		if swapped, err := k.store(doc.Revision, keys); err != nil || swapped {
+			return swapped, err
+		}
+	}
+	return false, errContended
+}
+
 // errContended means that somebody changes the keys all the time.
 var errContended = errors.New("others change the keys faster than this process can")
 

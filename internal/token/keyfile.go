@@ -80,37 +80,29 @@ func (s *Signer) Rotate(age time.Duration) (bool, error) {
 }
 
 // change makes a ring of the one that is kept now and puts it there and to work; nil
-// leaves it. When somebody else was faster it is done once more, with theirs.
-func (s *Signer) change(f func(*ring) (*ring, error)) (bool, error) {
-	for range swaps {
-		old, revision := s.ring.Load(), ""
-		if s.kept.keeper != nil {
-			doc, err := s.kept.keeper.Load(s.kept.name)
+// leaves it.
+func (s *Signer) change(f func(*ring) (*ring, error)) (done bool, err error) {
+	var made *ring
+	if s.kept.keeper == nil {
+		made, err = f(s.ring.Load())
+		done = made != nil && err == nil
+	} else {
+		done, err = s.kept.change(func(doc Document) (any, error) {
+			old, err := readRing(doc)
 			if err != nil {
-				return false, err
-			}
-			if old, err = readRing(doc); err != nil {
-				return false, err
+				return nil, err
 			}
 			s.use(old)
-			revision = doc.Revision
-		}
-		r, err := f(old)
-		if err != nil || r == nil {
-			return false, err
-		}
-		swapped := true
-		if s.kept.keeper != nil {
-			if swapped, err = s.kept.store(revision, r.file()); err != nil {
-				return false, err
+			if made, err = f(old); err != nil || made == nil {
+				return nil, err
 			}
-		}
-		if swapped {
-			s.ring.Store(r)
-			return true, nil
-		}
+			return made.file(), nil
+		})
 	}
-	return false, errContended
+	if done {
+		s.ring.Store(made)
+	}
+	return done, err
 }
 
 // rotated is r with its next key in use and another one behind it; nil when the

@@ -113,37 +113,26 @@ func (s *Sealer) rotate() error {
 	if r == nil {
 		return errors.New("a sealer without keys")
 	}
+	var f sealKeys
+	var err error
 	if s.kept.keeper == nil {
-		f, err := r.file.next()
-		if err != nil {
-			return err
-		}
-		return s.use(f)
-	}
-	for range swaps {
+		f, err = r.file.next()
+	} else {
 		// What another process sealed with a key that this one would overwrite
 		// could never be opened again.
-		doc, err := s.kept.keeper.Load(s.kept.name)
-		if err != nil {
-			return err
-		}
-		old, err := readSealKeys(doc)
-		if err != nil {
-			return err
-		}
-		f, err := old.next()
-		if err != nil {
-			return err
-		}
-		swapped, err := s.kept.store(doc.Revision, f)
-		if err != nil {
-			return err
-		}
-		if swapped {
-			return s.use(f)
-		}
+		_, err = s.kept.change(func(doc Document) (any, error) {
+			old, err := readSealKeys(doc)
+			if err != nil {
+				return nil, err
+			}
+			f, err = old.next()
+			return f, err
+		})
 	}
-	return errContended
+	if err != nil {
+		return err
+	}
+	return s.use(f)
 }
 
 // Run takes over, within a second, the keys that another process has added, until

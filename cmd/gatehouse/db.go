@@ -185,7 +185,7 @@ func (dbMigrateCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error) {
 		}
 	}
 	for _, r := range server.Rooms() {
-		if err := c.db.Migrate(ctx, r.Name, r.Migrations); err != nil {
+		if err := c.db.Migrate(ctx, r); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -108,11 +107,7 @@ func NewKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	case !environmentPattern.MatchString(cfg.Environment):
 		return nil, fmt.Errorf("authn: environment %q must be 1 to 16 lower-case letters and digits", cfg.Environment)
 	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("authn: %w", err)
-	}
-	if err := cfg.DB.Migrate(ctx, "authn", files); err != nil {
+	if err := cfg.DB.Migrate(ctx, Tables()); err != nil {
 		return nil, err
 	}
 	k := &Keys{cfg: cfg, start: time.Now(), seq: -1}

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -54,11 +53,7 @@ func OpenBook(ctx context.Context, db *store.DB, log ChangeLog) (*Book, error) {
 	if db == nil || log == nil {
 		return nil, errors.New("ddos: a database and a log of changes are required")
 	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("ddos: %w", err)
-	}
-	if err := db.Migrate(ctx, "ddos", files); err != nil {
+	if err := db.Migrate(ctx, Tables()); err != nil {
 		return nil, err
 	}
 	var fresh [32]byte
@@ -67,7 +62,8 @@ func OpenBook(ctx context.Context, db *store.DB, log ChangeLog) (*Book, error) {
 	read := func(tx *sql.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT secret FROM ddos_state WHERE one = 1`).Scan(&text)
 	}
-	if err = db.Read(ctx, read); err == nil && text == "" {
+	err := db.Read(ctx, read)
+	if err == nil && text == "" {
 		err = db.Write(ctx, func(tx *sql.Tx) error {
 			if _, err := tx.ExecContext(ctx, `UPDATE ddos_state SET secret = $1 WHERE one = 1 AND secret = ''`, hex.EncodeToString(fresh[:])); err != nil {
 				return err

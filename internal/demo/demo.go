@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/netip"
 	"os"
@@ -52,11 +51,7 @@ func New(ctx context.Context, dir string) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("demo: %w", err)
 	}
-	sub, err := fs.Sub(migrations, "migrations")
-	if err == nil {
-		err = db.Migrate(ctx, "demo", sub)
-	}
-	if err != nil {
+	if err := db.Migrate(ctx, store.RoomOf("demo", migrations)); err != nil {
 		return nil, errors.Join(fmt.Errorf("demo: %w", err), db.Close())
 	}
 	files, err := furnish(filepath.Join(dir, "files"))

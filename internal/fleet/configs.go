@@ -130,7 +130,7 @@ func OpenConfigs(ctx context.Context, cfg KeysConfig) (*Configs, error) {
 	if c.now, c.all, err = wrappers(cfg); err != nil {
 		return nil, err
 	}
-	if err := cfg.DB.Migrate(ctx, "fleet", sub(migrations)); err != nil {
+	if err := cfg.DB.Migrate(ctx, Tables()); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	if err := c.rebind(ctx); err != nil {

@@ -80,21 +80,13 @@ func OpenKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	if k.now, k.all, err = wrappers(cfg); err != nil {
 		return nil, err
 	}
-	if err := cfg.DB.Migrate(ctx, "fleet", sub(migrations)); err != nil {
+	if err := cfg.DB.Migrate(ctx, Tables()); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	if err := k.reseal(ctx); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	return k, nil
-}
-
-func sub(all embed.FS) fs.FS {
-	dir, err := fs.Sub(all, "migrations")
-	if err != nil {
-		return all // which Migrate refuses
-	}
-	return dir
 }
 
 // wrappers are those of cfg's secrets: the one at work, and all by their ids.

@@ -98,7 +98,7 @@ func Join(ctx context.Context, cfg NodesConfig) (*Nodes, error) {
 	if cfg.Beat == 0 {
 		cfg.Beat = beatEvery
 	}
-	if err := cfg.DB.Migrate(ctx, "fleet", sub(migrations)); err != nil {
+	if err := cfg.DB.Migrate(ctx, Tables()); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	home, err := homeOf(cfg.Home)
@@ -233,7 +233,7 @@ func (n *Nodes) others(ctx context.Context) ([]Node, error) {
 // List gives the processes on a database by name. Alive is by the clock of this
 // machine and that of each node.
 func List(ctx context.Context, db *store.DB) ([]Node, error) {
-	if err := db.Migrate(ctx, "fleet", sub(migrations)); err != nil {
+	if err := db.Migrate(ctx, Tables()); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	return list(ctx, db)

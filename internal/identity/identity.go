@@ -4,7 +4,6 @@ import (
 	"context"
 	"embed"
 	"errors"
-	"io/fs"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
@@ -131,13 +130,4 @@ type Config struct {
 // A Mailer sends one text mail. Its error means that it was not accepted.
 type Mailer interface {
 	Send(ctx context.Context, to, subject, text string) error
-}
-
-// migrationsFS is where the tables come from.
-func migrationsFS() fs.FS {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the name is a constant
-	}
-	return sub
 }

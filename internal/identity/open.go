@@ -77,7 +77,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if d.breached, err = openBreached(cfg.Breached); err != nil {
 		return nil, err
 	}
-	if err := cfg.DB.Migrate(ctx, "identity", migrationsFS()); err != nil {
+	if err := cfg.DB.Migrate(ctx, Tables()); err != nil {
 		return nil, errors.Join(err, d.breached.Close())
 	}
 	if err := d.refresh(ctx); err != nil {

@@ -26,7 +26,7 @@ type Standings struct{ db *store.DB }
 
 // OpenStandings brings the tables up to date.
 func OpenStandings(ctx context.Context, db *store.DB) (*Standings, error) {
-	if err := db.Migrate(ctx, "identity", migrationsFS()); err != nil {
+	if err := db.Migrate(ctx, Tables()); err != nil {
 		return nil, err
 	}
 	return &Standings{db}, nil

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"time"
@@ -32,11 +31,7 @@ type Quotas struct {
 // OpenQuotas brings the table up to date. nodes is how many nodes there are, nil
 // for one.
 func OpenQuotas(ctx context.Context, db *store.DB, nodes func() int) (*Quotas, error) {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("ratelimit: %w", err)
-	}
-	if err := db.Migrate(ctx, "ratelimit", files); err != nil {
+	if err := db.Migrate(ctx, Tables()); err != nil {
 		return nil, err
 	}
 	if nodes == nil {

@@ -30,7 +30,7 @@ func TestEveryRoomWithTablesIsInABackup(t *testing.T) {
 	}
 	defer func() { _ = db.Close() }()
 	for _, r := range rooms {
-		if err := db.Migrate(t.Context(), r.Name, r.Migrations); err != nil {
+		if err := db.Migrate(t.Context(), r); err != nil {
 			t.Error(err)
 		}
 	}

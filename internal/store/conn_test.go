@@ -33,7 +33,7 @@ func one(t testing.TB, db *store.DB, query string, args ...any) (n int64) {
 
 func TestStatementsAreKept(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"))
-	if err := db.Migrate(t.Context(), "pairs", pairs); err != nil {
+	if err := db.Migrate(t.Context(), pairs); err != nil {
 		t.Fatal(err)
 	}
 	const insert, count = `INSERT INTO lefts (n, filler) VALUES ($1, $2)`, `SELECT COUNT(*) FROM lefts`
@@ -182,7 +182,7 @@ func TestStatementsAreKept(t *testing.T) {
 
 func TestManyAtOnceShareStatements(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"))
-	if err := db.Migrate(t.Context(), "pairs", pairs); err != nil {
+	if err := db.Migrate(t.Context(), pairs); err != nil {
 		t.Fatal(err)
 	}
 	var all sync.WaitGroup
@@ -230,7 +230,7 @@ func faultPoints(t *testing.T, cfg store.Config) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := db.Migrate(t.Context(), "pairs", pairs); err != nil {
+	if err := db.Migrate(t.Context(), pairs); err != nil {
 		t.Fatal(err)
 	}
 	const insert = `INSERT INTO lefts (n, filler) VALUES (1, 'x')`

@@ -28,7 +28,7 @@
 // before it is committed.
 //
 //	db, err := store.Open(ctx, store.Config{Path: "data/gatehouse.db"})
-//	err = db.Migrate(ctx, "keys", migrations) // an fs.FS with 0001_keys.sql, 0002_….sql
+//	err = db.Migrate(ctx, store.RoomOf("keys", migrations)) // an embed.FS with migrations/0001_keys.sql, 0002_….sql
 //	err = db.Write(ctx, func(tx *sql.Tx) error {
 //		_, err := tx.ExecContext(ctx, `UPDATE api_keys SET note = $1 WHERE id = $2`, note, id)
 //		return err

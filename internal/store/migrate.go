@@ -86,7 +86,7 @@ func (db *DB) prepareMigrations(ctx context.Context) error {
 	})
 }
 
-// Migrate brings room's tables up to date. The .sql files at the root of
+// Migrate brings room's tables up to date. The .sql files at the root of its
 // migrations are named 0001_what.sql, 0002_what.sql, … without gaps; those not
 // yet applied run in that order, all in one transaction with their record, so
 // that a half-migrated room can not exist. It fails with [ErrNewer] and
@@ -96,18 +96,18 @@ func (db *DB) prepareMigrations(ctx context.Context) error {
 // Gatehouse before it goes on working: new tables, new columns with a default, new
 // indexes, and nothing else may stand in it. Migrations that are not known here are
 // no reason for [ErrNewer] when all of them are additive.
-func (db *DB) Migrate(ctx context.Context, room string, migrations fs.FS) error {
-	if !roomName.MatchString(room) {
-		return fmt.Errorf("store: migrate: %q is no room name (lower-case letters, digits, _)", room)
+func (db *DB) Migrate(ctx context.Context, room Room) error {
+	if !roomName.MatchString(room.Name) {
+		return fmt.Errorf("store: migrate: %q is no room name (lower-case letters, digits, _)", room.Name)
 	}
-	list, err := readMigrations(migrations)
+	list, err := readMigrations(room.Migrations)
 	if err != nil {
-		return fmt.Errorf("store: migrate %s: %w", room, err)
+		return fmt.Errorf("store: migrate %s: %w", room.Name, err)
 	}
 	// Nearly always there is nothing to do, and then no lock is needed.
 	var have int
 	err = db.Read(ctx, func(tx *sql.Tx) (err error) {
-		have, err = applied(ctx, tx, room, list)
+		have, err = applied(ctx, tx, room.Name, list)
 		return err
 	})
 	if err == nil && have < len(list) {
@@ -117,11 +117,11 @@ func (db *DB) Migrate(ctx context.Context, room string, migrations fs.FS) error 
 			if err := db.lockMigrations(ctx, tx); err != nil {
 				return err
 			}
-			return migrate(ctx, tx, room, list)
+			return migrate(ctx, tx, room.Name, list)
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("store: migrate %s: %w", room, err)
+		return fmt.Errorf("store: migrate %s: %w", room.Name, err)
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func TestTheURLOfADatabase(t *testing.T) {
 func TestNoCommitIsLostWithTheServer(t *testing.T) {
 	url, server := storetest.Postgres(t)
 	db := openURL(t, url)
-	if err := db.Migrate(t.Context(), "pairs", pairs); err != nil {
+	if err := db.Migrate(t.Context(), pairs); err != nil {
 		t.Fatal(err)
 	}
 	var said [4]atomic.Int64 // the last number each was told is kept
@@ -151,7 +151,7 @@ func TestNoCommitIsLostWithTheServer(t *testing.T) {
 func TestAServerThatHangsIsAnError(t *testing.T) {
 	url, server := storetest.Postgres(t)
 	db := openURL(t, url)
-	if err := db.Migrate(t.Context(), "pairs", pairs); err != nil {
+	if err := db.Migrate(t.Context(), pairs); err != nil {
 		t.Fatal(err)
 	}
 	before, err := db.Version(t.Context())

@@ -44,9 +44,9 @@ func TestSQLite(t *testing.T) {
 	storetest.Run(t, func(t *testing.T, name string) *store.DB { return open(t, filepath.Join(dir, name+".db")) })
 }
 
-var pairs = fstest.MapFS{"0001_pairs.sql": {Data: []byte(`
+var pairs = store.Room{Name: "pairs", Migrations: fstest.MapFS{"0001_pairs.sql": {Data: []byte(`
 	CREATE TABLE lefts  (n BIGINT PRIMARY KEY, filler TEXT NOT NULL);
-	CREATE TABLE rights (n BIGINT PRIMARY KEY REFERENCES lefts (n), filler TEXT NOT NULL);`)}}
+	CREATE TABLE rights (n BIGINT PRIMARY KEY REFERENCES lefts (n), filler TEXT NOT NULL);`)}}}
 
 // writeForever writes pairs of rows and says each number once it is committed.
 func writeForever(path string) error {
@@ -55,7 +55,7 @@ func writeForever(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := db.Migrate(ctx, "pairs", pairs); err != nil {
+	if err := db.Migrate(ctx, pairs); err != nil {
 		return err
 	}
 	for {
@@ -181,7 +181,7 @@ func TestEveryConnectionHasTheSettings(t *testing.T) {
 func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "data")
 	db := open(t, filepath.Join(dir, "a.db"))
-	if err := db.Migrate(t.Context(), "pairs", pairs); err != nil {
+	if err := db.Migrate(t.Context(), pairs); err != nil {
 		t.Fatal(err)
 	}
 	wantMode(t, dir, 0o700)
@@ -275,7 +275,7 @@ func TestAReplacedFileIsNoticed(t *testing.T) {
 
 func TestAFullDiskIsAnErrorAndLosesNothing(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"))
-	if err := db.Migrate(t.Context(), "pairs", pairs); err != nil {
+	if err := db.Migrate(t.Context(), pairs); err != nil {
 		t.Fatal(err)
 	}
 	add := func(n, size int) error {
@@ -326,7 +326,7 @@ func BenchmarkVersion(b *testing.B) {
 
 func BenchmarkWrite(b *testing.B) {
 	db := open(b, filepath.Join(b.TempDir(), "a.db"))
-	if err := db.Migrate(b.Context(), "pairs", pairs); err != nil {
+	if err := db.Migrate(b.Context(), pairs); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()

@@ -44,7 +44,7 @@ func library(steps int) []store.Room {
 func migrateAll(t testing.TB, db *store.DB, rooms []store.Room) {
 	t.Helper()
 	for _, r := range rooms {
-		if err := db.Migrate(t.Context(), r.Name, r.Migrations); err != nil {
+		if err := db.Migrate(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -284,7 +284,7 @@ func testAnUpgradeIsTakenBackByTheOldProgram(t *testing.T, all []engine) {
 			}
 			migrateAll(t, db, library(3))
 			after := sums(t, db, library(3))
-			if err := db.Migrate(t.Context(), "library", library(1)[0].Migrations); !errors.Is(err, store.ErrNewer) {
+			if err := db.Migrate(t.Context(), library(1)[0]); !errors.Is(err, store.ErrNewer) {
 				t.Fatal("the old program would work:", err)
 			}
 			if _, err := db.Restore(t.Context(), verified(t, path), store.Transfer{Rooms: library(1), Keep: keep}); err != nil {

@@ -54,16 +54,16 @@ func Run(t *testing.T, open func(t *testing.T, name string) *store.DB) {
 	}
 }
 
-var schema = fstest.MapFS{
+var schema = store.Room{Name: "suite", Migrations: fstest.MapFS{
 	"0001_start.sql": {Data: []byte(`
 		CREATE TABLE parents (id BIGINT PRIMARY KEY, name TEXT NOT NULL);
 		CREATE TABLE children (id BIGINT PRIMARY KEY, parent BIGINT NOT NULL REFERENCES parents (id));`)},
-}
+}}
 
 func migrated(t *testing.T, open func() *store.DB) *store.DB {
 	t.Helper()
 	db := open()
-	if err := db.Migrate(t.Context(), "suite", schema); err != nil {
+	if err := db.Migrate(t.Context(), schema); err != nil {
 		t.Fatal(err)
 	}
 	return db
@@ -321,12 +321,12 @@ func testParameters(t *testing.T, open func() *store.DB) {
 	want(t, "the answer", text(t, db, `SELECT $2 || '-' || $1 || '-' || $2`, "a", "b"), "b-a-b")
 }
 
-func migrations(texts ...string) fstest.MapFS {
+func migrations(texts ...string) store.Room {
 	m := fstest.MapFS{}
 	for i, s := range texts {
 		m[fmt.Sprintf("%04d_step.sql", i+1)] = &fstest.MapFile{Data: []byte(s)}
 	}
-	return m
+	return store.Room{Name: "steps", Migrations: m}
 }
 
 var (
@@ -338,8 +338,8 @@ var (
 const sumSteps = `SELECT SUM(n) FROM steps`
 
 func testMigrate(t *testing.T, open func() *store.DB) {
-	for i, m := range []fstest.MapFS{migrations(step1, step2), migrations(step1, step2), migrations(step1, step2, step3), migrations(step1, step2, step3)} {
-		if err := open().Migrate(t.Context(), "steps", m); err != nil {
+	for i, m := range []store.Room{migrations(step1, step2), migrations(step1, step2), migrations(step1, step2, step3), migrations(step1, step2, step3)} {
+		if err := open().Migrate(t.Context(), m); err != nil {
 			t.Fatalf("run %d: %v", i, err)
 		}
 	}
@@ -351,7 +351,7 @@ func testMigrateRace(t *testing.T, open func() *store.DB) {
 	for range 4 {
 		db := open()
 		wg.Go(func() {
-			if err := db.Migrate(t.Context(), "steps", migrations(step1, step2, step3)); err != nil {
+			if err := db.Migrate(t.Context(), migrations(step1, step2, step3)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -362,20 +362,20 @@ func testMigrateRace(t *testing.T, open func() *store.DB) {
 
 func testMigrateFails(t *testing.T, open func() *store.DB) {
 	db := open()
-	if err := db.Migrate(t.Context(), "steps", migrations(step1, step2, `INSERT INTO nowhere VALUES (1)`)); err == nil || !strings.Contains(err.Error(), "0003_step.sql") {
+	if err := db.Migrate(t.Context(), migrations(step1, step2, `INSERT INTO nowhere VALUES (1)`)); err == nil || !strings.Contains(err.Error(), "0003_step.sql") {
 		t.Errorf("error %v, want one that names 0003_step.sql", err)
 	}
-	if err := db.Migrate(t.Context(), "steps", migrations(step1, step2)); err != nil {
+	if err := db.Migrate(t.Context(), migrations(step1, step2)); err != nil {
 		t.Errorf("after a failed attempt: %v", err) // would fail if the table had stayed
 	}
 }
 
 func testMigrateEdited(t *testing.T, open func() *store.DB) {
 	db := open()
-	if err := db.Migrate(t.Context(), "steps", migrations(step1, step2)); err != nil {
+	if err := db.Migrate(t.Context(), migrations(step1, step2)); err != nil {
 		t.Fatal(err)
 	}
-	err := db.Migrate(t.Context(), "steps", migrations(step1, step2+" ", step3))
+	err := db.Migrate(t.Context(), migrations(step1, step2+" ", step3))
 	if !errors.Is(err, store.ErrMigrationChanged) {
 		t.Errorf("error %v, want ErrMigrationChanged", err)
 	}
@@ -384,10 +384,10 @@ func testMigrateEdited(t *testing.T, open func() *store.DB) {
 
 func testMigrateNewer(t *testing.T, open func() *store.DB) {
 	db := open()
-	if err := db.Migrate(t.Context(), "steps", migrations(step1, step2)); err != nil {
+	if err := db.Migrate(t.Context(), migrations(step1, step2)); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Migrate(t.Context(), "steps", migrations(step1)); !errors.Is(err, store.ErrNewer) {
+	if err := db.Migrate(t.Context(), migrations(step1)); !errors.Is(err, store.ErrNewer) {
 		t.Errorf("error %v, want ErrNewer", err)
 	}
 }
@@ -397,24 +397,24 @@ const additive = "-- additive: the suite says so\n"
 func testMigrateAdditive(t *testing.T, open func() *store.DB) {
 	db := open()
 	more := additive + "ALTER TABLE steps ADD COLUMN note TEXT NOT NULL DEFAULT 'x'; CREATE TABLE others (n BIGINT PRIMARY KEY); -- new\nCREATE INDEX steps_note ON steps (note);"
-	if err := db.Migrate(t.Context(), "steps", migrations(step1, step2, more, additive+step3)); err != nil {
+	if err := db.Migrate(t.Context(), migrations(step1, step2, more, additive+step3)); err != nil {
 		t.Fatal(err)
 	}
 	older := open()
 	for range 2 {
-		if err := older.Migrate(t.Context(), "steps", migrations(step1, step2)); err != nil {
+		if err := older.Migrate(t.Context(), migrations(step1, step2)); err != nil {
 			t.Fatalf("the version before does not go on: %v", err)
 		}
 	}
 	mustExec(t, older, `INSERT INTO steps (n) VALUES (10)`)
 	want(t, "the sum", text(t, db, `SELECT SUM(n) FROM steps WHERE note = 'x'`), "19")
-	if err := older.Migrate(t.Context(), "steps", migrations(step1, step2+" ")); !errors.Is(err, store.ErrMigrationChanged) {
+	if err := older.Migrate(t.Context(), migrations(step1, step2+" ")); !errors.Is(err, store.ErrMigrationChanged) {
 		t.Errorf("error %v, want ErrMigrationChanged", err)
 	}
-	if err := db.Migrate(t.Context(), "steps", migrations(step1, step2, more, additive+step3, `DROP TABLE others`)); err != nil {
+	if err := db.Migrate(t.Context(), migrations(step1, step2, more, additive+step3, `DROP TABLE others`)); err != nil {
 		t.Fatal(err)
 	}
-	if err := older.Migrate(t.Context(), "steps", migrations(step1, step2)); !errors.Is(err, store.ErrNewer) {
+	if err := older.Migrate(t.Context(), migrations(step1, step2)); !errors.Is(err, store.ErrNewer) {
 		t.Errorf("error %v, want ErrNewer", err)
 	}
 }
@@ -425,20 +425,20 @@ func testMigrateNotAdditive(t *testing.T, open func() *store.DB) {
 		`DROP TABLE steps`, `CREATE UNIQUE INDEX a ON steps (n)`, `ALTER TABLE steps ADD COLUMN a TEXT`, `ALTER TABLE steps RENAME TO stairs`,
 		`CREATE TABLE a (n BIGINT); DELETE FROM steps`, `UPDATE steps SET n = 1`,
 	} {
-		if err := db.Migrate(t.Context(), "steps", migrations(step1, additive+text)); err == nil {
+		if err := db.Migrate(t.Context(), migrations(step1, additive+text)); err == nil {
 			t.Errorf("%s was accepted", text)
 		}
 	}
-	if err := db.Migrate(t.Context(), "steps", migrations(step1)); err != nil {
+	if err := db.Migrate(t.Context(), migrations(step1)); err != nil {
 		t.Error(err)
 	}
 }
 
 func testMigrateRooms(t *testing.T, open func() *store.DB) {
 	db := open()
-	for room, m := range map[string]fstest.MapFS{"steps": migrations(step1, step2), "suite": schema} {
-		if err := db.Migrate(t.Context(), room, m); err != nil {
-			t.Errorf("%s: %v", room, err)
+	for _, room := range []store.Room{migrations(step1, step2), schema} {
+		if err := db.Migrate(t.Context(), room); err != nil {
+			t.Errorf("%s: %v", room.Name, err)
 		}
 	}
 }
@@ -452,12 +452,12 @@ func testMigrateNames(t *testing.T, open func() *store.DB) {
 		"no number":      {"a.sql": {}},
 		"starts at zero": {"0000_a.sql": {}},
 	} {
-		if err := db.Migrate(t.Context(), "steps", m); err == nil {
+		if err := db.Migrate(t.Context(), store.Room{Name: "steps", Migrations: m}); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}
 	for _, room := range []string{"", "Steps", "a b", "1a"} {
-		if err := db.Migrate(t.Context(), room, migrations(step1)); err == nil {
+		if err := db.Migrate(t.Context(), store.Room{Name: room, Migrations: migrations(step1).Migrations}); err == nil {
 			t.Errorf("room name %q was accepted", room)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // Points at which [Config].Fault is asked besides the statements.
@@ -177,7 +176,7 @@ func keepableArgs(query string, args []driver.NamedValue) ([]driver.NamedValue, 
 	copied := false
 	for i, v := range args {
 		text, ok := v.Value.(string)
-		if !ok || utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 {
+		if !ok || checkText(text) == nil {
 			continue
 		}
 		if !strings.EqualFold(firstWord(query), "SELECT") {

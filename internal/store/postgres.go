@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -99,11 +98,7 @@ func verified(c *pgconn.Config, i int) bool {
 
 // nearby: what is said there does not leave the machine.
 func nearby(host string) bool {
-	if host == "localhost" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") { // the last two: sockets
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
+	return strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || loopback(host) // the first two: sockets
 }
 
 func (p *postgres) String() string { return p.place }

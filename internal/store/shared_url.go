@@ -128,7 +128,7 @@ func parseSharedURL(secret, ca string) (*sharedAddress, error) {
 
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 // dial connects to one server. Members of a Cluster and masters that Sentinels name

@@ -39,7 +39,10 @@ func (f *sqliteFile) seen(ctx context.Context, c *sql.Conn) (string, error) {
 	return strconv.FormatUint(uint64(v), 10), err
 }
 
-func (f *sqliteFile) again(err error) bool { return isBusy(err) }
+func (f *sqliteFile) again(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == sqlite3.SQLITE_BUSY || e.Code()&0xff == sqlite3.SQLITE_LOCKED)
+}
 
 func (f *sqliteFile) reading() *sql.TxOptions   { return &sql.TxOptions{ReadOnly: true} }
 func (f *sqliteFile) writing() *sql.TxOptions   { return nil }
@@ -134,9 +137,4 @@ func pool(dsn string, fault func(string) error) (*sql.DB, error) {
 		return nil, err
 	}
 	return sql.OpenDB(&connector{c, fault}), nil
-}
-
-func isBusy(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && (e.Code()&0xff == sqlite3.SQLITE_BUSY || e.Code()&0xff == sqlite3.SQLITE_LOCKED)
 }

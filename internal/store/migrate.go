@@ -161,33 +161,60 @@ func readMigrations(fsys fs.FS) ([]migration, error) {
 // applied returns how many of list are in the database, after checking that they
 // are the same and that what is there besides can be worked beside.
 func applied(ctx context.Context, tx *sql.Tx, room string, list []migration) (int, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT m.version, m.sha256, (SELECT COUNT(*) FROM schema_additive a WHERE a.room = m.room AND a.version = m.version)
-		FROM schema_migrations m WHERE m.room = $1 ORDER BY m.version`, room)
-	if err != nil {
+	logs, err := readLogs(ctx, tx, `WHERE m.room = $1`, room)
+	if err != nil || len(logs) == 0 {
 		return 0, err
 	}
-	defer func() { _ = rows.Close() }()
-	n := 0
-	for rows.Next() {
-		var version, additive int
-		var sum string
-		if err := rows.Scan(&version, &sum, &additive); err != nil {
-			return 0, err
-		}
-		if version > len(list) {
-			if additive == 0 {
-				return 0, fmt.Errorf("migration %04d is unknown here, the last one known is %04d: %w", version, len(list), ErrNewer)
-			}
-			continue
-		}
-		if n++; version != n {
-			return 0, fmt.Errorf("migration %04d is missing from the record", n)
-		}
-		if m := list[n-1]; m.sum != sum {
-			return 0, fmt.Errorf("%s: %w", m.name, ErrMigrationChanged)
+	n, newer, err := recorded(list, logs[0].Migrations)
+	for _, m := range newer {
+		if err == nil && !m.Additive {
+			err = fmt.Errorf("migration %04d is unknown here, the last one known is %04d: %w", m.Version, len(list), ErrNewer)
 		}
 	}
-	return n, rows.Err()
+	return n, err
+}
+
+// recorded holds list against what is on record of its room: how many are, and what
+// is not known here. It fails with [ErrMigrationChanged], and when one is missing.
+func recorded(list []migration, record []Applied) (n int, newer []Applied, err error) {
+	for _, m := range record {
+		switch {
+		case m.Version > len(list):
+			newer = append(newer, m)
+		case m.Version != n+1:
+			return 0, nil, fmt.Errorf("migration %04d is missing from the record", n+1)
+		case m.SHA256 != list[n].sum:
+			return 0, nil, fmt.Errorf("%s: %w", m.Name, ErrMigrationChanged)
+		default:
+			n++
+		}
+	}
+	return n, newer, nil
+}
+
+// readLogs reads what was migrated, by room.
+func readLogs(ctx context.Context, tx *sql.Tx, where string, args ...any) (all []RoomLog, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT m.room, m.version, m.name, m.sha256, m.applied,
+		(SELECT COUNT(*) FROM schema_additive a WHERE a.room = m.room AND a.version = m.version) FROM schema_migrations m `+where+` ORDER BY m.room, m.version`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var room string
+		var m Applied
+		var additive int64
+		if err := rows.Scan(&room, &m.Version, &m.Name, &m.SHA256, &m.Applied, &additive); err != nil {
+			return nil, err
+		}
+		m.Additive = additive > 0
+		if len(all) == 0 || all[len(all)-1].Room != room {
+			all = append(all, RoomLog{Room: room})
+		}
+		at := &all[len(all)-1]
+		at.Migrations = append(at.Migrations, m)
+	}
+	return all, rows.Err()
 }
 
 func migrate(ctx context.Context, tx *sql.Tx, room string, list []migration) error {

@@ -36,34 +36,14 @@ var (
 	ErrDiffers = errors.New("what is in the database is not what was written; nothing was changed")
 )
 
-// rooms reads what was migrated, by room.
-func (db *DB) rooms(ctx context.Context, tx *sql.Tx) (all []RoomLog, err error) {
+// rooms are what was migrated, by room; none where nothing ever was.
+func (db *DB) rooms(ctx context.Context, tx *sql.Tx) ([]RoomLog, error) {
 	for _, table := range []string{"schema_migrations", "schema_additive"} {
 		if n, err := db.hasTable(ctx, tx, table); err != nil || n == 0 {
 			return nil, err
 		}
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT m.room, m.version, m.name, m.sha256, m.applied,
-		(SELECT COUNT(*) FROM schema_additive a WHERE a.room = m.room AND a.version = m.version) FROM schema_migrations m ORDER BY m.room, m.version`)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var room string
-		var m Applied
-		var additive int64
-		if err := rows.Scan(&room, &m.Version, &m.Name, &m.SHA256, &m.Applied, &additive); err != nil {
-			return nil, err
-		}
-		m.Additive = additive > 0
-		if len(all) == 0 || all[len(all)-1].Room != room {
-			all = append(all, RoomLog{Room: room})
-		}
-		at := &all[len(all)-1]
-		at.Migrations = append(at.Migrations, m)
-	}
-	return all, rows.Err()
+	return readLogs(ctx, tx, ``)
 }
 
 // A plannedRoom is what is known here of a room, and how much of it elsewhere.
@@ -88,17 +68,8 @@ func planned(rooms []Room, logs []RoomLog) (out []plannedRoom, err error) {
 			return nil, fmt.Errorf("%s: %w", r.Name, err)
 		}
 		if i := slices.IndexFunc(logs, func(l RoomLog) bool { return l.Room == r.Name }); i >= 0 {
-			for n, m := range logs[i].Migrations {
-				switch {
-				case n >= len(p.list):
-					p.newer = append(p.newer, m)
-				case m.Version != n+1:
-					return nil, fmt.Errorf("%s: migration %04d is missing from the record", r.Name, n+1)
-				case m.SHA256 != p.list[n].sum:
-					return nil, fmt.Errorf("%s: %s: %w", r.Name, m.Name, ErrMigrationChanged)
-				default:
-					p.have++
-				}
+			if p.have, p.newer, err = recorded(p.list, logs[i].Migrations); err != nil {
+				return nil, fmt.Errorf("%s: %w", r.Name, err)
 			}
 		}
 		out = append(out, p)

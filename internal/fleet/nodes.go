@@ -60,7 +60,6 @@ type NodesConfig struct {
 	Home   string                                  // the data folder, which no two processes serve from: who starts there again takes its own place
 	Shared bool                                    // it has the engine the nodes share. Without, it must be alone: marks and limits are its own
 	Peers  func(context.Context) ([]string, error) // names of the nodes at the shared engine; nil: nobody asks
-	Facts  Facts
 	Log    *slog.Logger
 	Beat   time.Duration // between two heartbeats; 0: 2 s
 }
@@ -73,7 +72,6 @@ type Nodes struct {
 	started  time.Time
 
 	mu     sync.Mutex
-	facts  Facts
 	pulses map[string]pulse // of the others
 	alive  []Node           // at the last look
 	err    error
@@ -106,7 +104,7 @@ func Join(ctx context.Context, cfg NodesConfig) (*Nodes, error) {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	cfg.Home = home
-	n := &Nodes{cfg: cfg, instance: rand.Text(), started: time.Now(), facts: cfg.Facts, pulses: map[string]pulse{}}
+	n := &Nodes{cfg: cfg, instance: rand.Text(), started: time.Now(), pulses: map[string]pulse{}}
 	if err := n.join(ctx); err != nil {
 		return nil, fmt.Errorf("fleet: %w", errors.Join(err, n.Leave()))
 	}
@@ -132,7 +130,7 @@ func (n *Nodes) join(ctx context.Context) error {
 	tick := time.NewTicker(n.cfg.Beat / 2)
 	defer tick.Stop()
 	for {
-		if err := n.write(ctx, false); err != nil {
+		if err := n.write(ctx, false, Facts{}); err != nil {
 			return err
 		}
 		others, err := n.others(ctx)
@@ -164,7 +162,7 @@ func (n *Nodes) join(ctx context.Context) error {
 			}
 		}
 		if !waiting {
-			return n.write(ctx, true)
+			return n.write(ctx, true, Facts{})
 		}
 		select {
 		case <-ctx.Done():
@@ -201,10 +199,8 @@ func (n *Nodes) watch(o Node) (beating bool, silent time.Duration) {
 }
 
 // write is a heartbeat.
-func (n *Nodes) write(ctx context.Context, joined bool) error {
-	n.mu.Lock()
-	facts, err := json.Marshal(n.facts)
-	n.mu.Unlock()
+func (n *Nodes) write(ctx context.Context, joined bool, about Facts) error {
+	facts, err := json.Marshal(about)
 	if err != nil {
 		return err
 	}
@@ -266,21 +262,13 @@ func list(ctx context.Context, db *store.DB) (all []Node, err error) {
 	return all, err
 }
 
-// Tell sets what the next heartbeat says.
-func (n *Nodes) Tell(f Facts) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.facts = f
-}
-
 // Run beats until ctx ends. Facts is asked before each.
 func (n *Nodes) Run(ctx context.Context, facts func() Facts) {
 	tick := time.NewTicker(n.cfg.Beat)
 	defer tick.Stop()
 	away := false
 	for {
-		n.Tell(facts())
-		err := n.beat(ctx)
+		err := n.beat(ctx, facts())
 		if ctx.Err() != nil {
 			return
 		}
@@ -299,10 +287,10 @@ func (n *Nodes) Run(ctx context.Context, facts func() Facts) {
 	}
 }
 
-func (n *Nodes) beat(ctx context.Context) error {
+func (n *Nodes) beat(ctx context.Context, about Facts) error {
 	ctx, cancel := context.WithTimeout(ctx, answerIn)
 	defer cancel()
-	if err := n.write(ctx, true); err != nil {
+	if err := n.write(ctx, true, about); err != nil {
 		return err
 	}
 	others, err := n.others(ctx)
@@ -310,10 +298,7 @@ func (n *Nodes) beat(ctx context.Context) error {
 		return err
 	}
 	var taken error
-	n.mu.Lock()
-	facts := n.facts
-	n.mu.Unlock()
-	alive := []Node{{Name: n.cfg.Name, Self: true, Alive: true, Facts: facts}}
+	alive := []Node{{Name: n.cfg.Name, Self: true, Alive: true, Facts: about}}
 	for _, o := range others {
 		_, silent := n.watch(o)
 		if silent > lifeBeats*n.cfg.Beat {

@@ -112,27 +112,16 @@ func (r *Revision) whole() error {
 
 // Configs are the revisions of a fleet's config, in its database. It is safe for
 // concurrent use.
-type Configs struct {
-	db      *store.DB
-	changes *auditlog.Changes
-	now     *wrapper
-	all     map[string]*wrapper
-}
+type Configs struct{ vault }
 
 // OpenConfigs brings the tables up to date, and binds to cfg.Key what is bound to
 // one of the others.
 func OpenConfigs(ctx context.Context, cfg KeysConfig) (*Configs, error) {
-	if cfg.DB == nil || cfg.Changes == nil {
-		return nil, errors.New("fleet: configs need a database and a log of changes")
-	}
-	c := &Configs{db: cfg.DB, changes: cfg.Changes}
-	var err error
-	if c.now, c.all, err = wrappers(cfg); err != nil {
+	v, err := openVault(ctx, cfg)
+	if err != nil {
 		return nil, err
 	}
-	if err := cfg.DB.Migrate(ctx, Tables()); err != nil {
-		return nil, fmt.Errorf("fleet: %w", err)
-	}
+	c := &Configs{v}
 	if err := c.rebind(ctx); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}

@@ -51,15 +51,20 @@ type KeysConfig struct {
 // Keys keeps the keys of a house in its database, for all nodes. It is a
 // [token.Keeper], safe for concurrent use.
 type Keys struct {
-	db      *store.DB
-	changes *auditlog.Changes
-	now     *wrapper
-	all     map[string]*wrapper
+	vault
 
 	mu      sync.Mutex // held while looking
 	looked  time.Time
 	version uint64
 	stamps  map[string]string
+}
+
+// A vault is the database of a fleet, and what binds to its secrets what is in it.
+type vault struct {
+	db      *store.DB
+	changes *auditlog.Changes
+	now     *wrapper
+	all     map[string]*wrapper // by their ids
 }
 
 // A wrapper seals documents under one secret.
@@ -72,38 +77,38 @@ type wrapper struct {
 // OpenKeys brings the tables up to date, and seals under cfg.Key what is sealed
 // under one of the others.
 func OpenKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
-	if cfg.DB == nil || cfg.Changes == nil {
-		return nil, errors.New("fleet: keys need a database and a log of changes")
-	}
-	k := &Keys{db: cfg.DB, changes: cfg.Changes}
-	var err error
-	if k.now, k.all, err = wrappers(cfg); err != nil {
+	v, err := openVault(ctx, cfg)
+	if err != nil {
 		return nil, err
 	}
-	if err := cfg.DB.Migrate(ctx, Tables()); err != nil {
-		return nil, fmt.Errorf("fleet: %w", err)
-	}
+	k := &Keys{vault: v}
 	if err := k.reseal(ctx); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	return k, nil
 }
 
-// wrappers are those of cfg's secrets: the one at work, and all by their ids.
-func wrappers(cfg KeysConfig) (now *wrapper, all map[string]*wrapper, err error) {
-	all = map[string]*wrapper{}
+// openVault brings the tables up to date.
+func openVault(ctx context.Context, cfg KeysConfig) (v vault, err error) {
+	if cfg.DB == nil || cfg.Changes == nil {
+		return v, errors.New("fleet: keys and configs need a database and a log of changes")
+	}
+	v = vault{db: cfg.DB, changes: cfg.Changes, all: map[string]*wrapper{}}
 	for _, other := range cfg.Others {
 		w, err := newWrapper(other)
 		if err != nil {
-			return nil, nil, fmt.Errorf("fleet: other_keys: %w", err)
+			return v, fmt.Errorf("fleet: other_keys: %w", err)
 		}
-		all[w.id] = w
+		v.all[w.id] = w
 	}
-	if now, err = newWrapper(cfg.Key); err != nil {
-		return nil, nil, fmt.Errorf("fleet: key: %w", err)
+	if v.now, err = newWrapper(cfg.Key); err != nil {
+		return v, fmt.Errorf("fleet: key: %w", err)
 	}
-	all[now.id] = now
-	return now, all, nil
+	v.all[v.now.id] = v.now
+	if err := cfg.DB.Migrate(ctx, Tables()); err != nil {
+		return v, fmt.Errorf("fleet: %w", err)
+	}
+	return v, nil
 }
 
 func newWrapper(secret gatehouse.Secret) (*wrapper, error) {

@@ -22,8 +22,7 @@ func (f *File) Fixed(b *File) string {
 	if !slices.EqualFunc(f.Listeners, b.Listeners, sameListener) {
 		out = append(out, "listeners")
 	}
-	if x, y := &f.Admin, &b.Admin; x.Address != y.Address || !sameTLS(x.TLS, y.TLS) ||
-		(x.Token == nil) != (y.Token == nil) || x.Token != nil && !x.Token.Equal(y.Token.Reveal()) {
+	if x, y := &f.Admin, &b.Admin; x.Address != y.Address || !sameTLS(x.TLS, y.TLS) || !x.Token.same(y.Token) {
 		out = append(out, "admin")
 	}
 	if !f.Database.same(b.Database) {

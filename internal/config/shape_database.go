@@ -18,5 +18,5 @@ func (x *Database) same(y *Database) bool {
 	if x == nil || y == nil {
 		return x == y
 	}
-	return x.URL.Equal(y.URL.Reveal())
+	return x.URL.same(y.URL)
 }

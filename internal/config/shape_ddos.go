@@ -102,6 +102,5 @@ func sameCrowdSec(x, y *CrowdSec) bool {
 	if x == nil || y == nil {
 		return x == y
 	}
-	same := func(a, b *Secret) bool { return a == b || a != nil && b != nil && a.Equal(b.Reveal()) }
-	return x.URL.Value == y.URL.Value && x.Every == y.Every && x.Machine == y.Machine && same(x.Key, y.Key) && same(x.Password, y.Password)
+	return x.URL.Value == y.URL.Value && x.Every == y.Every && x.Machine == y.Machine && x.Key.same(y.Key) && x.Password.same(y.Password)
 }

@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // A Fleet is what several nodes over one database have in common.
 type Fleet struct {
 	Key       *Secret  `yaml:"key" required:"true" doc:"Secret of at least 32 random bytes, the same at every node, under which the keys of the house are sealed in the database: openssl rand -base64 48 > fleet.key. Keep a copy where the database's backups are not."`
@@ -25,13 +27,5 @@ func (x *Fleet) same(y *Fleet) bool {
 	if x == nil || y == nil {
 		return x == y
 	}
-	if x.Config != y.Config || len(x.OtherKeys) != len(y.OtherKeys) || !x.Key.Equal(y.Key.Reveal()) {
-		return false
-	}
-	for i := range x.OtherKeys {
-		if !x.OtherKeys[i].Equal(y.OtherKeys[i].Reveal()) {
-			return false
-		}
-	}
-	return true
+	return x.Config == y.Config && x.Key.same(y.Key) && slices.EqualFunc(x.OtherKeys, y.OtherKeys, func(a, b Secret) bool { return a.same(&b) })
 }

@@ -46,16 +46,7 @@ type perCEL struct {
 }
 
 func (p *Per) decode(d *decoder, n *yaml.Node, at spot) {
-	items := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		items = n.Content
-		d.bounds(n, at, float64(len(items)))
-	}
-	for i, item := range items {
-		here := at
-		if n.Kind == yaml.SequenceNode {
-			here = at.index(i)
-		}
+	for here, item := range d.oneOrMany(n, at) {
 		if item.Kind != yaml.MappingNode {
 			if s, ok := d.text(item, here); ok {
 				p.Words = append(p.Words, Text{s, d.place(item)})

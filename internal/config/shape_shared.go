@@ -13,5 +13,5 @@ func (x *Shared) same(y *Shared) bool {
 	if x == nil || y == nil {
 		return x == y
 	}
-	return x.URL.Equal(y.URL.Reveal()) && x.CA.Name() == y.CA.Name() && x.Prefix == y.Prefix
+	return x.URL.same(y.URL) && x.CA.Name() == y.CA.Name() && x.Prefix == y.Prefix
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"iter"
 	"math"
 	"path/filepath"
 	"slices"
@@ -124,25 +125,37 @@ func (s *Secret) decode(d *decoder, n *yaml.Node, at spot) {
 	*s = Secret{gatehouse.NewSecret(value), name, d.place(n)}
 }
 
+// same reports whether two secrets are the same; nil is none.
+func (s *Secret) same(o *Secret) bool {
+	return s == o || s != nil && o != nil && s.Equal(o.Reveal())
+}
+
 // OneOrMany is a list that may be written as a single text.
 type OneOrMany []Text
 
 func (o *OneOrMany) decode(d *decoder, n *yaml.Node, at spot) {
-	items := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		items = n.Content
-		d.bounds(n, at, float64(len(items)))
-	}
-	for i, item := range items {
-		here := at
-		if n.Kind == yaml.SequenceNode {
-			here = at.index(i)
-		}
+	for here, item := range d.oneOrMany(n, at) {
 		if s, ok := d.text(item, here); ok {
 			*o = append(*o, Text{s, d.place(item)})
 		}
 	}
 	d.distinct(*o, at)
+}
+
+// oneOrMany gives the elements of a list, or what is written in its place.
+func (d *decoder) oneOrMany(n *yaml.Node, at spot) iter.Seq2[spot, *yaml.Node] {
+	return func(yield func(spot, *yaml.Node) bool) {
+		if n.Kind != yaml.SequenceNode {
+			yield(at, n)
+			return
+		}
+		d.bounds(n, at, float64(len(n.Content)))
+		for i, item := range n.Content {
+			if !yield(at.index(i), item) {
+				return
+			}
+		}
+	}
 }
 
 // RuleNames names rules of the WAF: ids, which are written as numbers, ranges and tags.

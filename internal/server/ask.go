@@ -47,7 +47,6 @@ type KeyRing struct {
 	file    *config.File
 	db      *store.DB
 	changes *auditlog.Changes
-	close   func() error
 }
 
 // OpenKeyRing opens the API keys. Close ends it.
@@ -71,11 +70,11 @@ func OpenKeyRing(ctx context.Context, path string) (*KeyRing, error) {
 		}
 		keys.Follow(ctx, owners{people})
 	}
-	return &KeyRing{keys, f, db, changes, db.Close}, nil
+	return &KeyRing{keys, f, db, changes}, nil
 }
 
 // Close closes the database.
-func (k *KeyRing) Close() error { return k.close() }
+func (k *KeyRing) Close() error { return k.db.Close() }
 
 // Known refuses roles that the config does not have: such a key would be
 // useless today and a surprise the day the role is made.

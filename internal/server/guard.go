@@ -95,7 +95,7 @@ func (r *runner) openKernel(ctx context.Context, bound []Bound) (end func()) {
 type GuardBook struct {
 	*ddos.Book
 
-	close func() error
+	keys *KeyRing
 }
 
 // OpenGuardBook opens it. Close ends it.
@@ -108,8 +108,8 @@ func OpenGuardBook(ctx context.Context, path string) (*GuardBook, error) {
 	if err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
-	return &GuardBook{book, k.Close}, nil
+	return &GuardBook{book, k}, nil
 }
 
 // Close closes the database.
-func (b *GuardBook) Close() error { return b.close() }
+func (b *GuardBook) Close() error { return b.keys.Close() }

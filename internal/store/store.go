@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-api/gatehouse"
@@ -76,10 +77,12 @@ type DB struct {
 	writer *sql.DB // SQLite: one connection, so that writers queue here instead of fighting over the file's lock
 	reader *sql.DB
 
-	mu      sync.Mutex // guards what follows
-	watch   *sql.Conn  // what an engine says it has seen is relative to one connection
-	seenAt  string     // what watch said last
+	looks   atomic.Uint64 // begun, of Version
+	mu      sync.Mutex    // guards what follows
+	watch   *sql.Conn     // what an engine says it has seen is relative to one connection
+	seenAt  string        // what watch said last
 	version uint64
+	looked  uint64 // the last look that found version
 }
 
 // Open opens or creates the database. It fails when the folder of a file could be
@@ -230,21 +233,27 @@ func transact(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func(*sq
 
 // Version returns a number that differs whenever something was committed since
 // the last call, by this process or another one; it may differ for less. It costs
-// some microseconds (PostgreSQL: one exchange with the server) and reads no table,
-// so it can be polled a few times a second. Only equality means something. It
+// some microseconds (PostgreSQL: one exchange with the server, which those share who
+// wait for it at once) and reads no table, so it can be polled a few times a second. Only equality means something. It
 // fails with [ErrReplaced] when the database is no longer the one opened, and
 // while it can not be asked.
 func (db *DB) Version(ctx context.Context) (uint64, error) {
 	if err := db.here(); err != nil {
 		return 0, fmt.Errorf("store: %s: %w", db.sqlEngine, err)
 	}
+	before := db.looks.Load()
 	db.mu.Lock()
 	defer db.mu.Unlock()
+	if db.looked > before {
+		return db.version, nil // of a look that began while this call waited: with a slow server many wait at once
+	}
 	ctx, cancel := bounded(ctx, versionWait)
 	defer cancel()
+	number := db.looks.Add(1)
 	for {
 		v, fresh, err := db.look(ctx)
 		if err == nil {
+			db.looked = number
 			return v, nil
 		}
 		// A connection that was cut while nobody used it says nothing about the database; a new one does.

@@ -12,8 +12,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/store"
 	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
@@ -271,6 +274,66 @@ func TestAReplacedFileIsNoticed(t *testing.T) {
 	if _, err := db.Version(t.Context()); !errors.Is(err, store.ErrReplaced) {
 		t.Errorf("replaced: error %v, want ErrReplaced", err)
 	}
+}
+
+func TestWhoAsksForTheVersionAtOnceAsksOnce(t *testing.T) {
+	const callers, slow = 32, 20 * time.Millisecond
+	var looks atomic.Int64
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "a.db"), Fault: func(point string) error {
+		if strings.Contains(point, "data_version") {
+			looks.Add(1)
+			<-time.After(slow)
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := db.Migrate(t.Context(), pairs); err != nil {
+		t.Fatal(err)
+	}
+	looks.Store(0)
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			if _, err := db.Version(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := looks.Load(); n > callers/2 {
+		t.Errorf("%d callers at once made %d looks", callers, n)
+	}
+}
+
+func TestTheVersionIsNoOlderThanWhoAsksForIt(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "a.db"))
+	if err := db.Migrate(t.Context(), pairs); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for caller := range 8 {
+		all.Go(func() {
+			for n := range 20 {
+				before, err := db.Version(t.Context())
+				if err == nil {
+					err = db.Write(t.Context(), func(tx *sql.Tx) error {
+						_, err := tx.ExecContext(t.Context(), `INSERT INTO lefts (n, filler) VALUES ($1, 'x')`, 100*caller+n)
+						return err
+					})
+				}
+				after, again := db.Version(t.Context())
+				if err := errors.Join(err, again); err != nil {
+					t.Error(err)
+				} else if before == after {
+					t.Errorf("%d is the version before and after a commit", after)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestAFullDiskIsAnErrorAndLosesNothing(t *testing.T) {

@@ -28,9 +28,16 @@ import (
 // member is a site of a node of a fleet, whose database is the file at path.
 func member(t *testing.T, path string) *site {
 	t.Helper()
+	s := fleetSite(t, path)
+	s.write("gatehouse.yaml", s.config("\noauth: {issuer: \"https://localhost\"}\nfleet: {key: \"${file:fleet.key}\"}\n"))
+	return s
+}
+
+// fleetSite has the key of a fleet and its database, and no config yet.
+func fleetSite(t *testing.T, path string) *site {
+	t.Helper()
 	s := newSite(t, nil)
 	s.write("fleet.key", strings.Repeat("not very random ", 4))
-	s.write("gatehouse.yaml", s.config("\noauth: {issuer: \"https://localhost\"}\nfleet: {key: \"${file:fleet.key}\"}\n"))
 	if err := os.MkdirAll(filepath.Join(s.dir, "data"), 0o700); err != nil {
 		t.Fatal(err)
 	}

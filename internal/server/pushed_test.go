@@ -28,19 +28,12 @@ import (
 // ownSite is a site of a node of a fleet whose config is in the database at path.
 func ownSite(t *testing.T, path string) *site {
 	t.Helper()
-	s := newSite(t, nil)
-	s.write("fleet.key", strings.Repeat("not very random ", 4))
+	s := fleetSite(t, path)
 	s.write("gatehouse.yaml", fmt.Sprintf(`gatehouse: 1
 listeners: [{address: "127.0.0.1:0", plaintext: The tests speak in the clear}]
 admin: {address: %q}
 fleet: {key: "${file:fleet.key}", config: database}
 `, s.admin))
-	if err := os.MkdirAll(filepath.Join(s.dir, "data"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(path, filepath.Join(s.dir, "data", "gatehouse.db")); err != nil {
-		t.Fatal(err)
-	}
 	return s
 }
 

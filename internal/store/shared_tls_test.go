@@ -56,14 +56,7 @@ func certified(t *testing.T, host string) (cert, key string) {
 func TestSharedProvesWhoTheServerIs(t *testing.T) {
 	secured := func(host string) (address, cert string) {
 		t.Helper()
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
+		port := storetest.FreePort(t)
 		cert, key := certified(t, host)
 		_, server := storetest.Redis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no")
 		server.Command("PING")

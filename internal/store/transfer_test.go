@@ -220,6 +220,15 @@ func testABackupOfEitherEngineIsRestoredIntoEither(t *testing.T, all []engine) {
 	}
 }
 
+// oneOfEachTitle makes of what stock has put there what migration 3 takes.
+func oneOfEachTitle(t *testing.T, db *store.DB) {
+	t.Helper()
+	write(t, db, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `DELETE FROM works WHERE title = 'edge' AND id > 0`)
+		return err
+	})
+}
+
 func testAnOlderBackupIsBroughtForwardWithItsRows(t *testing.T, all []engine) {
 	t.Helper()
 	for _, e := range all {
@@ -243,10 +252,7 @@ func testAnOlderBackupIsBroughtForwardWithItsRows(t *testing.T, all []engine) {
 			if _, err := db.Restore(t.Context(), verified(t, path), store.Transfer{Rooms: library(3)}); err == nil || !strings.Contains(err.Error(), "duplicate") && !strings.Contains(err.Error(), "UNIQUE") {
 				t.Fatal("three works of one title are no error of the migration after it:", err)
 			}
-			write(t, source, func(tx *sql.Tx) error {
-				_, err := tx.ExecContext(t.Context(), `DELETE FROM works WHERE title = 'edge' AND id > 0`)
-				return err
-			})
+			oneOfEachTitle(t, source)
 			if _, err := source.Backup(t.Context(), path, "v1", nil); err != nil {
 				t.Fatal(err)
 			}
@@ -272,10 +278,7 @@ func testAnUpgradeIsTakenBackByTheOldProgram(t *testing.T, all []engine) {
 			db := opened(t, e.open(t))
 			migrateAll(t, db, library(1))
 			stock(t, db, 10)
-			write(t, db, func(tx *sql.Tx) error {
-				_, err := tx.ExecContext(t.Context(), `DELETE FROM works WHERE title = 'edge' AND id > 0`)
-				return err
-			})
+			oneOfEachTitle(t, db)
 			before := sums(t, db, library(1))
 			dir := t.TempDir()
 			path, keep := filepath.Join(dir, "before.jsonl"), filepath.Join(dir, "keep.jsonl")

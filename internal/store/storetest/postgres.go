@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -103,12 +102,7 @@ func startPostgres(ctx context.Context) (s *PostgresServer, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	free, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	_, s.port, _ = net.SplitHostPort(free.Addr().String())
-	if err := free.Close(); err != nil {
+	if s.port, err = freePort(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.reap(); err != nil {

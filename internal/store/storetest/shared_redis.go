@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -43,7 +44,7 @@ func RedisCluster(t testing.TB) (url string, servers []*RedisServer) {
 	var hosts []string
 	for range 3 {
 		s := redis(t, "redis-server", "--save", "", "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-config-file", filepath.Join(t.TempDir(), "nodes.conf"),
-			"--cluster-port", freePort(t), "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
+			"--cluster-port", FreePort(t), "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
 		servers, hosts = append(servers, s), append(hosts, s.Address)
 	}
 	for i, s := range servers {
@@ -95,7 +96,7 @@ func redis(t testing.TB, program string, args ...string) *RedisServer {
 	if len(args) > 0 && strings.HasSuffix(args[0], ".conf") {
 		s.args, fixed = args[:1], args[1:]
 	}
-	port := freePort(t)
+	port := FreePort(t)
 	s.Address = net.JoinHostPort("127.0.0.1", port)
 	s.args = append(append(s.args, "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--daemonize", "no", "--loglevel", "warning"), fixed...)
 	t.Cleanup(s.Kill)
@@ -103,17 +104,23 @@ func redis(t testing.TB, program string, args ...string) *RedisServer {
 	return s
 }
 
-func freePort(t testing.TB) string {
+// FreePort is a loopback port that nobody listened at just now.
+func FreePort(t testing.TB) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := freePort(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
 	return port
+}
+
+func freePort(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port, l.Close()
 }
 
 func (s *RedisServer) flag(name string) string {

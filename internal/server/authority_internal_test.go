@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/plan"
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 const authorityConfig = `gatehouse: 1
@@ -33,7 +34,7 @@ func TestEveryOperationOfTheHouseHasItsHandler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := OpenHouse(t.Context(), p.File, "n1", slog.New(slog.DiscardHandler))
+	h, err := openHouse(t.Context(), p.File, store.SharedConfig{Node: "n1", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestAReplacedSecretIsAtWork(t *testing.T) {
 		return p
 	}
 	p := compile()
-	h, err := OpenHouse(t.Context(), p.File, "n1", slog.New(slog.DiscardHandler))
+	h, err := openHouse(t.Context(), p.File, store.SharedConfig{Node: "n1", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ import (
 )
 
 // A House is what outlives a reload: stores, counts, keys, connections. Its
-// goroutines end with the context of [OpenHouse] and are waited for by Close.
+// goroutines end with the context of openHouse and are waited for by Close.
 type House struct {
 	log     *slog.Logger
 	ctx     context.Context //nolint:containedctx // the life of the house's own goroutines
@@ -71,12 +71,9 @@ type keyset struct {
 // services are given the keys, they do not discover them.
 const internalIssuer = "gatehouse"
 
-// OpenHouse opens what the config's data folder holds. What it opened before an
-// error it has closed again.
-func OpenHouse(ctx context.Context, f *config.File, node string, log *slog.Logger) (*House, error) {
-	return openHouse(ctx, f, store.SharedConfig{Node: node, Log: log})
-}
-
+// openHouse opens what the config's data folder holds. Engine has the node's name, its
+// log, and where nodes of one process share. What it opened before an error it has
+// closed again.
 func openHouse(ctx context.Context, f *config.File, engine store.SharedConfig) (h *House, err error) {
 	node, log := engine.Node, engine.Log
 	h = &House{log: log, keysets: map[string]*keyset{}, proofs: map[string]remembered{}}

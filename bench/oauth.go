@@ -237,8 +237,8 @@ func (a *authority) open(ctx context.Context, config string) error {
 	}
 	a.close = func() { _ = db.Close() }
 	changes, err1 := auditlog.OpenChanges(p.File.Events.Path.Value)
-	seal, err2 := token.LoadOrCreateSealer(filepath.Join(data, "seal.json"))
-	keys, err3 := token.LoadOrCreateKeyring(filepath.Join(data, "oauth-keys"), token.ES256, token.EdDSA, token.RS256)
+	seal, err2 := token.OpenSealer(token.Files(data), "seal.json")
+	keys, err3 := token.OpenKeyring(token.Files(data), "oauth-keys", token.ES256, token.EdDSA, token.RS256)
 	who, err4 := p.People()
 	cfg, err5 := p.OAuth()
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {

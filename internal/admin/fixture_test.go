@@ -53,7 +53,7 @@ func newHouse(t testing.TB) *house {
 	ok(t, err)
 	h.changes, err = auditlog.OpenChanges(filepath.Join(dir, "log"))
 	ok(t, err)
-	h.Keyring, err = token.LoadOrCreateKeyring(filepath.Join(dir, "keys"), token.ES256)
+	h.Keyring, err = token.OpenKeyring(token.Files(dir), "keys", token.ES256)
 	ok(t, err)
 	mail, err := identity.NewOutbox(filepath.Join(dir, "outbox"))
 	ok(t, err)

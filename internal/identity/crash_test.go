@@ -64,7 +64,7 @@ func crashConfig(ctx context.Context, dir string) identity.Config {
 	return identity.Config{
 		DB:     must(store.Open(ctx, storetest.At(filepath.Join(dir, "gatehouse.db")))),
 		Log:    must(auditlog.OpenChanges(filepath.Join(dir, "events"))),
-		Seal:   must(token.LoadOrCreateSealer(filepath.Join(dir, "seal.json"))),
+		Seal:   must(token.OpenSealer(token.Files(dir), "seal.json")),
 		Issuer: "https://id.example.com",
 		Mail:   must(identity.NewOutbox(filepath.Join(dir, "outbox"))),
 	}

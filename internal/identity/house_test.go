@@ -36,7 +36,7 @@ func newHouse(t testing.TB, set func(*identity.Config)) *house {
 	if h.log, err = auditlog.OpenChanges(filepath.Join(dir, "events")); err != nil {
 		t.Fatal(err)
 	}
-	if h.seal, err = token.LoadOrCreateSealer(filepath.Join(dir, "seal.json")); err != nil {
+	if h.seal, err = token.OpenSealer(token.Files(dir), "seal.json"); err != nil {
 		t.Fatal(err)
 	}
 	h.Directory = h.open(t, set)

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -126,13 +125,8 @@ func NewDecrypter() (*Decrypter, error) {
 	return openDecrypter(k)
 }
 
-// LoadOrCreateDecrypter is [OpenDecrypter] for the file at path. A file that others
-// may read is refused: who has read it reads the tokens.
-func LoadOrCreateDecrypter(path string) (*Decrypter, error) {
-	return OpenDecrypter(Files(filepath.Dir(path)), filepath.Base(path))
-}
-
-// OpenDecrypter reads the key that a keeper has under a name, or makes one there.
+// OpenDecrypter reads the key that a keeper has under a name, or makes one there. Who
+// has read it reads the tokens.
 func OpenDecrypter(k Keeper, name string) (d *Decrypter, err error) {
 	err = kept{k, name}.open(func(doc Document) error {
 		var key jwk

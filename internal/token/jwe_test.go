@@ -43,7 +43,7 @@ func rsaDecrypter(t testing.TB) *token.Decrypter {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "decrypt.jwk")
 	writeKey(t, path, jose.JSONWebKey{Key: privateKeys()[token.RS256], KeyID: "rsa", Algorithm: "RSA-OAEP-256", Use: "enc"})
-	d, err := token.LoadOrCreateDecrypter(path)
+	d, err := token.OpenDecrypter(at(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,14 +281,14 @@ func TestEncryptersAreShared(t *testing.T) {
 
 func TestDecryptionKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys", "decrypt.jwk")
-	d, err := token.LoadOrCreateDecrypter(path)
+	d, err := token.OpenDecrypter(at(path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	again, err := token.LoadOrCreateDecrypter(path)
+	again, err := token.OpenDecrypter(at(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestDecryptionKeyFile(t *testing.T) {
 		"another key algorithm": {Key: privateKeys()[token.RS256], KeyID: "a", Algorithm: "RSA1_5", Use: "enc"},
 	} {
 		writeKey(t, bad, k)
-		if d, err := token.LoadOrCreateDecrypter(bad); err == nil || d != nil || !strings.Contains(err.Error(), bad) {
+		if d, err := token.OpenDecrypter(at(bad)); err == nil || d != nil || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%s is taken: %v", name, err)
 		}
 	}
@@ -318,7 +318,7 @@ func TestDecryptionKeyFile(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		if d, err := token.LoadOrCreateDecrypter(bad); err == nil || d != nil || errors.Is(err, fs.ErrNotExist) {
+		if d, err := token.OpenDecrypter(at(bad)); err == nil || d != nil || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is taken", name)
 		}
 	}

@@ -30,11 +30,6 @@ func NewKeyring(algs ...Algorithm) (*Keyring, error) {
 	return makeKeyring(algs, NewSigner)
 }
 
-// LoadOrCreateKeyring is [OpenKeyring] for the files in dir.
-func LoadOrCreateKeyring(dir string, algs ...Algorithm) (*Keyring, error) {
-	return OpenKeyring(Files(dir), "", algs...)
-}
-
 // OpenKeyring reads the keys that a keeper has under dir, or makes them there: one
 // document for each algorithm, "es256.jwks" and so on, as [OpenSigner] does. RSA
 // keys take about a second to make.

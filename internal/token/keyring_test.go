@@ -31,7 +31,7 @@ func issue(t testing.TB, k *token.Keyring, alg token.Algorithm) string {
 func TestKeyring(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
 	all := []token.Algorithm{token.ES256, token.RS256, token.EdDSA}
-	k, err := token.LoadOrCreateKeyring(dir, all...)
+	k, err := token.OpenKeyring(token.Files(dir), "", all...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestKeyring(t *testing.T) {
 			t.Errorf("%q signs", alg)
 		}
 	}
-	again, err := token.LoadOrCreateKeyring(dir, all...)
+	again, err := token.OpenKeyring(token.Files(dir), "", all...)
 	if err != nil || !bytes.Equal(again.JWKS(), k.JWKS()) {
 		t.Fatalf("a second load has other keys: %v", err)
 	}
@@ -79,7 +79,7 @@ func TestKeyring(t *testing.T) {
 	for name, algs := range map[string][]token.Algorithm{
 		"an algorithm twice": {token.ES256, token.ES256}, "an empty one": {""}, "one that does not sign here": {token.PS256}, "one that is a path": {"../x"},
 	} {
-		if k, err := token.LoadOrCreateKeyring(t.TempDir(), algs...); err == nil || k != nil {
+		if k, err := token.OpenKeyring(token.Files(t.TempDir()), "", algs...); err == nil || k != nil {
 			t.Errorf("a keyring with %s is made", name)
 		}
 	}
@@ -96,7 +96,7 @@ func TestKeyring(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "eddsa.jwks"), filepath.Join(dir, "es256.jwks")); err != nil {
 		t.Fatal(err)
 	}
-	mixed, err := token.LoadOrCreateKeyring(dir, token.ES256)
+	mixed, err := token.OpenKeyring(token.Files(dir), "", token.ES256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestAKeyringFollowsTheRotationOfAnotherProcess(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	open := func() *token.Keyring {
-		k, err := token.LoadOrCreateKeyring(dir, token.ES256, token.EdDSA)
+		k, err := token.OpenKeyring(token.Files(dir), "", token.ES256, token.EdDSA)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,7 +285,7 @@ func TestSealersShareAFile(t *testing.T) {
 	var sealers [2]*token.Sealer
 	for i := range sealers {
 		var err error
-		if sealers[i], err = token.LoadOrCreateSealer(path); err != nil {
+		if sealers[i], err = token.OpenSealer(at(path)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -300,7 +300,7 @@ func TestSealersShareAFile(t *testing.T) {
 	}
 	within(t, "the new key", func() bool { _, err := server.Open("p", sealed); return err == nil })
 
-	third, err := token.LoadOrCreateSealer(path)
+	third, err := token.OpenSealer(at(path))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,13 +79,8 @@ func NewSealer() (*Sealer, error) {
 	return s, s.use(f)
 }
 
-// LoadOrCreateSealer is [OpenSealer] for the file at path. A file that others may
-// read is refused: who has read it can make tokens.
-func LoadOrCreateSealer(path string) (*Sealer, error) {
-	return OpenSealer(Files(filepath.Dir(path)), filepath.Base(path))
-}
-
-// OpenSealer reads the sealing keys that a keeper has under a name, or makes them there.
+// OpenSealer reads the sealing keys that a keeper has under a name, or makes them
+// there. Who has read them can make tokens.
 func OpenSealer(k Keeper, name string) (*Sealer, error) {
 	s := &Sealer{kept: kept{k, name}}
 	err := s.kept.open(s.reload, func() (any, error) { return sealKeys{}.next() })

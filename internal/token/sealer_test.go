@@ -13,6 +13,11 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
+// at is where a keeper has the document whose file is path.
+func at(path string) (k token.Files, name string) {
+	return token.Files(filepath.Dir(path)), filepath.Base(path)
+}
+
 func TestSealedTextOpensForItsPurposeOnlyAndWhole(t *testing.T) {
 	s, err := token.NewSealer()
 	if err != nil {
@@ -85,7 +90,7 @@ func TestTagsHoldForTheirPurposeAndDataOnly(t *testing.T) {
 func TestSealingKeysRotateAndOldOnesStillOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "keys", "seal.json")
-		s, err := token.LoadOrCreateSealer(path)
+		s, err := token.OpenSealer(at(path))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +99,7 @@ func TestSealingKeysRotateAndOldOnesStillOpen(t *testing.T) {
 		if err := s.Rotate(); err != nil {
 			t.Fatal(err)
 		}
-		again, err := token.LoadOrCreateSealer(path)
+		again, err := token.OpenSealer(at(path))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +125,7 @@ func TestSealingKeysRotateAndOldOnesStillOpen(t *testing.T) {
 		if err := os.Chmod(path, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := token.LoadOrCreateSealer(path); err == nil {
+		if _, err := token.OpenSealer(at(path)); err == nil {
 			t.Error("a key file that others may read is taken")
 		}
 		if err := os.WriteFile(path, []byte(`{"keys":[{"id":1,"key":"c2hvcnQ="}]}`), 0o600); err != nil {
@@ -129,7 +134,7 @@ func TestSealingKeysRotateAndOldOnesStillOpen(t *testing.T) {
 		if err := os.Chmod(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := token.LoadOrCreateSealer(path); err == nil {
+		if _, err := token.OpenSealer(at(path)); err == nil {
 			t.Error("a short key is taken")
 		}
 	})

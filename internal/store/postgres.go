@@ -148,6 +148,11 @@ func (p *postgres) lockMigrations(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
+func (p *postgres) linger(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, fmt.Sprintf(`SET LOCAL idle_in_transaction_session_timeout = %d`, longLoad.Milliseconds()))
+	return err
+}
+
 func (p *postgres) hasTable(ctx context.Context, tx *sql.Tx, name string) (n int, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1`, name).Scan(&n)
 	return n, err

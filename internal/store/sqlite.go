@@ -51,6 +51,8 @@ func (f *sqliteFile) migrating() *sql.TxOptions { return nil }
 // lockMigrations has nothing to do: the transaction holds the lock.
 func (f *sqliteFile) lockMigrations(context.Context, *sql.Tx) error { return nil }
 
+func (f *sqliteFile) linger(context.Context, *sql.Tx) error { return nil }
+
 func (f *sqliteFile) hasTable(ctx context.Context, tx *sql.Tx, name string) (n int, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1`, name).Scan(&n)
 	return n, err

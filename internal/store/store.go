@@ -65,6 +65,7 @@ type sqlEngine interface { //nolint:interfacebloat // two engines, in this packa
 	migrating() *sql.TxOptions                              // … in which lockMigrations is the first statement
 	lockMigrations(ctx context.Context, tx *sql.Tx) error   // until the end of tx
 	hasTable(context.Context, *sql.Tx, string) (int, error) // 1: the table is there
+	linger(ctx context.Context, tx *sql.Tx) error           // tx may wait long for what is done elsewhere
 
 	describe(context.Context, *sql.Tx) (tables []Table, refers [][2]string, err error) // tables by name; refers: this one to that one
 	about(context.Context, *sql.Tx) (string, error)                                    // name and version

@@ -41,7 +41,9 @@ type ddosStatus struct {
 // Run prints it.
 func (c *ddosStatusCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	var s ddosStatus
+	var f *config.File
 	err := withGuardBook(ctx, cli, func(b *server.GuardBook, _ string) (err error) {
+		f = b.File
 		if s.Attack, err = b.Attack(ctx); err == nil {
 			s.Bans, err = b.Bans(ctx)
 		}
@@ -50,7 +52,7 @@ func (c *ddosStatusCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
 	if err != nil {
 		return err
 	}
-	if s.Gateway, err = askGuard(ctx, cli); err != nil {
+	if s.Gateway, err = askGuard(ctx, f); err != nil {
 		s.Missing = err.Error()
 	} else if err := json.Unmarshal(s.Gateway, &s.standing); err != nil {
 		return fmt.Errorf("the answer of the gateway: %w", err)
@@ -106,11 +108,7 @@ func endOf(t time.Time) string {
 }
 
 // askGuard asks the running gateway of this machine.
-func askGuard(ctx context.Context, cli *cli) (json.RawMessage, error) {
-	f, err := config.Load(cli.Config)
-	if err != nil {
-		return nil, err
-	}
+func askGuard(ctx context.Context, f *config.File) (json.RawMessage, error) {
 	a, err := askOperator(ctx, f, "/ddos", 3*time.Second)
 	if err != nil {
 		return nil, err
@@ -133,17 +131,13 @@ func (ddosBanCmd) Help() string {
 
 // Run bans.
 func (c *ddosBanCmd) Run(ctx context.Context, cli *cli, std *stdio) error {
-	f, err := config.Load(cli.Config)
-	if err != nil {
-		return err
-	}
 	return withGuardBook(ctx, cli, func(b *server.GuardBook, actor string) error {
 		return each(c.Network, func(text string) error {
 			p, err := ddos.ParsePrefix(text)
 			if err != nil {
 				return err
 			}
-			for _, a := range f.DDoS.Allow {
+			for _, a := range b.File.DDoS.Allow {
 				if a.Overlaps(p) {
 					say(std.err, "%s: ddos.allow has %s in it, where nobody is refused\n", p, a)
 				}

@@ -44,9 +44,8 @@ func EachEvent(ctx context.Context, path string, since time.Time, visit func(*ga
 type KeyRing struct {
 	*authn.Keys
 
-	file    *config.File
-	db      *store.DB
-	changes *auditlog.Changes
+	file *config.File
+	db   *store.DB
 }
 
 // OpenKeyRing opens the API keys. Close ends it.
@@ -70,7 +69,7 @@ func OpenKeyRing(ctx context.Context, path string) (*KeyRing, error) {
 		}
 		keys.Follow(ctx, owners{people})
 	}
-	return &KeyRing{keys, f, db, changes}, nil
+	return &KeyRing{keys, f, db}, nil
 }
 
 // Close closes the database.

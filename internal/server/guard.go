@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/config"
 	"github.com/gatehouse-api/gatehouse/internal/ddos"
 	"github.com/gatehouse-api/gatehouse/internal/ddos/crowdsec"
 	"github.com/gatehouse-api/gatehouse/internal/ddos/nft"
 	"github.com/gatehouse-api/gatehouse/internal/egress"
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 // openGuard makes the guard and has it work until the house closes.
@@ -95,21 +97,30 @@ func (r *runner) openKernel(ctx context.Context, bound []Bound) (end func()) {
 type GuardBook struct {
 	*ddos.Book
 
-	keys *KeyRing
+	File *config.File
+	db   *store.DB
 }
 
 // OpenGuardBook opens it. Close ends it.
 func OpenGuardBook(ctx context.Context, path string) (*GuardBook, error) {
-	k, err := OpenKeyRing(ctx, path)
+	f, err := config.Load(path)
 	if err != nil {
 		return nil, err
 	}
-	book, err := ddos.OpenBook(ctx, k.db, k.changes)
+	changes, err := auditlog.OpenChanges(f.Events.Path.Value)
 	if err != nil {
-		return nil, errors.Join(err, k.Close())
+		return nil, err
 	}
-	return &GuardBook{book, k}, nil
+	db, err := openDatabase(ctx, f, store.Open)
+	if err != nil {
+		return nil, err
+	}
+	book, err := ddos.OpenBook(ctx, db, changes)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &GuardBook{book, f, db}, nil
 }
 
 // Close closes the database.
-func (b *GuardBook) Close() error { return b.keys.Close() }
+func (b *GuardBook) Close() error { return b.db.Close() }

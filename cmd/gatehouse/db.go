@@ -50,11 +50,8 @@ func openCellar(cli *cli, std *stdio) (*cellar, error) {
 
 // open opens the config's database by [store.Open] or [store.Look].
 func (c *cellar) open(ctx context.Context, how func(context.Context, store.Config) (*store.DB, error)) (err error) {
-	c.db, err = how(ctx, server.Database(c.file))
-	switch {
-	case err != nil && c.file.Database != nil:
-		return fmt.Errorf("%s: database: %w", c.file.Database.Place, err)
-	case errors.Is(err, fs.ErrNotExist):
+	c.db, err = server.OpenDatabase(ctx, c.file, how)
+	if c.file.Database == nil && errors.Is(err, fs.ErrNotExist) {
 		return &hintError{err, "the first start makes the database, or: gatehouse db migrate"}
 	}
 	return err

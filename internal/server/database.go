@@ -23,8 +23,9 @@ func Database(f *config.File) store.Config {
 	return store.Config{Path: filepath.Join(f.Data.Value, "gatehouse.db")}
 }
 
-// openDatabase opens it by open, which is [store.Open] or [store.Look].
-func openDatabase(ctx context.Context, f *config.File, open func(context.Context, store.Config) (*store.DB, error)) (*store.DB, error) {
+// OpenDatabase opens it by open, which is [store.Open] or [store.Look]. An error names
+// where the config has it.
+func OpenDatabase(ctx context.Context, f *config.File, open func(context.Context, store.Config) (*store.DB, error)) (*store.DB, error) {
 	db, err := open(ctx, Database(f))
 	if err != nil && f.Database != nil {
 		return nil, fmt.Errorf("%s: database: %w", f.Database.Place, err)

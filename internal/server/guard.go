@@ -111,7 +111,7 @@ func OpenGuardBook(ctx context.Context, path string) (*GuardBook, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := openDatabase(ctx, f, store.Open)
+	db, err := OpenDatabase(ctx, f, store.Open)
 	if err != nil {
 		return nil, err
 	}

@@ -180,7 +180,7 @@ func (h *House) rotateKeys() {
 
 // openKeys opens the database and the API keys in it.
 func openKeys(ctx context.Context, f *config.File, changes *auditlog.Changes) (*store.DB, *authn.Keys, error) {
-	db, err := openDatabase(ctx, f, store.Open)
+	db, err := OpenDatabase(ctx, f, store.Open)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -91,7 +91,7 @@ func LintClients(ctx context.Context, p *plan.Plan) (found []plan.Finding, err e
 	if p.File.OAuth == nil {
 		return nil, nil
 	}
-	db, err := openDatabase(ctx, p.File, store.Look)
+	db, err := OpenDatabase(ctx, p.File, store.Look)
 	if p.File.Database == nil && errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

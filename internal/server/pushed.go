@@ -105,7 +105,7 @@ func OpenConfigs(ctx context.Context, own *config.File) (*Configs, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := openDatabase(ctx, own, store.Open)
+	db, err := OpenDatabase(ctx, own, store.Open)
 	if err != nil {
 		return nil, err
 	}

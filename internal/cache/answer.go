@@ -81,11 +81,17 @@ func Judge(p *Policy, status int, fields []http1.Field, asked, now time.Time) *A
 	if a.age >= last && (a.etag == "" && a.lastModified == "" || !c.said) {
 		return nil
 	}
-	a.Fields = kept(fields)
-	if !has(fields, "Date") { // or it would be told as if it were made when it is given (RFC 9110 §6.6.1)
-		a.Fields = append(a.Fields, http1.Field{Name: "Date", Value: now.UTC().Format(http.TimeFormat)})
-	}
+	a.Fields = dated(kept(fields), now)
 	return a
+}
+
+// dated has fields say when the answer came where they do not say when it was made: or
+// it would be told as if it were made when it is given (RFC 9110 §6.6.1).
+func dated(fields []http1.Field, now time.Time) []http1.Field {
+	if has(fields, "Date") {
+		return fields
+	}
+	return append(fields, http1.Field{Name: "Date", Value: now.UTC().Format(http.TimeFormat)})
 }
 
 // keptStatus reports whether answers of a status are kept where they say for how
@@ -240,9 +246,12 @@ func (a *Answer) NotModified(to []http1.Field) []http1.Field {
 func (a *Answer) Confirmed(p *Policy, fields []http1.Field, asked, now time.Time) (b *Answer, keep bool) {
 	merged := make([]http1.Field, 0, len(a.Fields)+len(fields))
 	for i := range a.Fields {
-		if !has(fields, a.Fields[i].Name) || !replaceable(a.Fields[i].Name) {
-			merged = append(merged, a.Fields[i])
+		switch name := a.Fields[i].Name; {
+		case !replaceable(name):
+		case has(fields, name), name == "Date": // of the 304 or, where it does not say, now: else it would be as old as before
+			continue
 		}
+		merged = append(merged, a.Fields[i])
 	}
 	tag := ""
 	for i := range fields {
@@ -258,7 +267,7 @@ func (a *Answer) Confirmed(p *Policy, fields []http1.Field, asked, now time.Time
 	}
 	b = Judge(p, a.Status, merged, asked, now)
 	if b == nil {
-		return &Answer{Status: a.Status, Fields: kept(merged), Body: a.Body, etag: a.etag, lastModified: a.lastModified, modified: a.modified, received: now}, false
+		return &Answer{Status: a.Status, Fields: dated(kept(merged), now), Body: a.Body, etag: a.etag, lastModified: a.lastModified, modified: a.modified, received: now}, false
 	}
 	b.Body = a.Body
 	return b, true

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -149,8 +150,19 @@ func TestAConfirmedAnswer(t *testing.T) {
 	if b, _ := a.Confirmed(p, []http1.Field{{Name: "Etag", Value: `"2"`}}, now, now); b != nil {
 		t.Error("a 304 about another answer confirms this one")
 	}
-	if b, keep := a.Confirmed(p, []http1.Field{{Name: "Cache-Control", Value: "no-store"}}, now, now); b == nil || keep {
-		t.Error("what must not be kept any more is given once, and not kept")
+	for _, f := range []http1.Field{
+		{Name: "Cache-Control", Value: "no-store"}, {Name: "Cache-Control", Value: "private"}, {Name: "Set-Cookie", Value: "a=b"},
+		{Name: "Vary", Value: "*"}, {Name: "Clear-Site-Data", Value: `"cookies"`}, {Name: "Www-Authenticate", Value: "x"},
+	} {
+		if b, keep := a.Confirmed(p, []http1.Field{f}, now, now); b == nil || keep {
+			t.Errorf("%s: what must not be kept any more is given once, and not kept", f.Value)
+		}
+	}
+	later := now.Add(time.Hour)
+	if b, keep := a.Confirmed(p, nil, later, later); b == nil || !keep || !b.Fresh(later) || b.Age(later) != 0 {
+		t.Error("a 304 that does not say when it was made leaves the answer as old as it was")
+	} else if i := slices.IndexFunc(b.Fields, func(f http1.Field) bool { return f.Name == "Date" }); i < 0 || b.Fields[i].Value != later.UTC().Format(http.TimeFormat) {
+		t.Errorf("when it was confirmed is not told: %v", b.Fields)
 	}
 }
 

@@ -379,6 +379,10 @@ func (f *flight) answerToKeep(a answer) error {
 		if b == nil {
 			return errKept
 		}
+		// The body was checked when it came; what the 304 says beside it was not.
+		if err := f.checkKept(b); err != nil {
+			return err
+		}
 		if keep {
 			k.put(b)
 		}
@@ -406,12 +410,8 @@ func (f *flight) answerToKeep(a answer) error {
 		return f.passOn(k, a, now)
 	}
 	kept = kept.With(held)
-	if check := f.x.CheckResponse; check != nil {
-		h := http.Header{}
-		for _, n := range slices.Concat(f.own, kept.Fields) {
-			h[n.Name] = append(h[n.Name], n.Value)
-		}
-		if err := check(kept.Status, h, held); err != nil {
+	if f.x.CheckResponse != nil {
+		if err := f.checkKept(kept); err != nil {
 			return err
 		}
 		f.x.CheckResponse = nil
@@ -428,6 +428,27 @@ func (f *flight) answerToKeep(a answer) error {
 		age = strconv.Itoa(int(n))
 	}
 	return f.giveAnswer(kept, status, age)
+}
+
+// checkKept has an answer that is there whole looked at, as one that comes from the
+// service is.
+func (f *flight) checkKept(a *cache.Answer) error {
+	check, body := f.x.CheckResponse, a.Body
+	if check == nil {
+		if check = f.x.Watch; check == nil {
+			return nil
+		}
+		body = body[:min(maxWatched, len(body))]
+	}
+	h := http.Header{}
+	for _, n := range slices.Concat(f.own, a.Fields) {
+		h[n.Name] = append(h[n.Name], n.Value)
+	}
+	err := check(a.Status, h, body)
+	if f.x.CheckResponse == nil {
+		return nil // to watch changes nothing
+	}
+	return err
 }
 
 // passOn gives an answer that is not kept to who asked for it, and to nobody else:

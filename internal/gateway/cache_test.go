@@ -28,7 +28,7 @@ paths:
       parameters:
         - {name: q, in: query, schema: {type: string, maxLength: 20}}
         - {name: X-Shop, in: header, schema: {type: string, maxLength: 20}}
-      responses: {"200": {description: ok, content: {application/json: {schema: {type: object, required: [n], properties: {n: {type: integer}}}}}}}
+      responses: {"200": {description: ok, headers: {X-Stock: {schema: {type: integer}}}, content: {application/json: {schema: {type: object, required: [n], properties: {n: {type: integer}}}}}}}
     post: {operationId: addThing, security: [], responses: {"201": {description: ok}}}
   /mine:
     get: {operationId: mine, responses: {"200": {description: ok}}}
@@ -298,6 +298,47 @@ func TestAnAnswerIsConfirmed(t *testing.T) {
 	}
 	if all := service.all(); all[0].header.Get("If-None-Match") != "" || all[1].header.Get("If-None-Match") != `"v1"` {
 		t.Errorf("%v then %v", all[0].header, all[1].header)
+	}
+}
+
+func TestWhatConfirmsAnAnswerIsCheckedAsTheAnswerWas(t *testing.T) {
+	for _, c := range []struct {
+		name, control string
+		mode          validate.Mode
+		status        int
+		stock         string
+		reported      bool
+	}{
+		{"a field the document does not allow is withheld", "no-cache", validate.Enforce, 502, "", false},
+		{"then the answer before may stand in", "max-age=0", validate.Enforce, 200, "1", false},
+		{"or it is reported", "no-cache", validate.Report, 200, "many", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			url, _ := counting(t, func(n int64, w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Cache-Control", c.control)
+				w.Header().Set("Etag", `"v1"`)
+				w.Header().Set("X-Stock", []string{"1", "2", "many"}[min(n, 3)-1])
+				if r.Header.Get("If-None-Match") == `"v1"` {
+					w.WriteHeader(304)
+					return
+				}
+				_, _ = io.WriteString(w, `{"n":1}`)
+			})
+			h := cachedHouse(t, url, func(hc *houseConfig) {
+				hc.settings = map[string]validate.Settings{"things": {Responses: c.mode}}
+			})
+			_ = h.ask("GET", "/things", "")
+			if w := h.ask("GET", "/things", ""); w.Code != 200 || w.Header().Get("X-Stock") != "2" {
+				t.Fatalf("%d %v", w.Code, w.Header())
+			}
+			if w := h.ask("GET", "/things", ""); w.Code != c.status || c.stock == "many" && w.Header().Get("X-Stock") != c.stock || c.stock != "many" && w.Header().Get("X-Stock") == "many" {
+				t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+			}
+			all := h.record.all()
+			if got := len(all[len(all)-1].Reported) > 0; got != c.reported {
+				t.Errorf("reported %t", got)
+			}
+		})
 	}
 }
 

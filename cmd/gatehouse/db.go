@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -78,24 +78,16 @@ func (c *cellar) alone(ctx context.Context) error {
 		return err
 	}
 	c.hold = hold
-	rooms, err := c.db.Rooms(ctx, server.Rooms())
-	if err != nil || !slices.ContainsFunc(rooms, func(r store.RoomHealth) bool { return r.Room == "fleet" && r.Applied > 0 }) {
-		return err
-	}
-	nodes, err := fleet.List(ctx, c.db)
-	if err != nil {
-		return err
-	}
-	var alive []string
-	for _, n := range nodes {
-		if n.Alive {
-			alive = append(alive, n.Name)
-		}
-	}
-	if len(alive) > 0 {
+	return c.db.Read(ctx, func(tx *sql.Tx) error { return noneAlive(ctx, tx) })
+}
+
+// noneAlive fails when a node beats in the database.
+func noneAlive(ctx context.Context, tx *sql.Tx) error {
+	alive, err := fleet.Living(ctx, tx)
+	if err == nil && len(alive) > 0 {
 		return &hintError{fmt.Errorf("%w: %s", errAtWork, strings.Join(alive, ", ")), "end all nodes first; 'gatehouse fleet status' lists them, and one that was killed is silent after some seconds"}
 	}
-	return nil
+	return err
 }
 
 // record writes a change down before it is made.
@@ -365,7 +357,7 @@ func (r *dbRestoreCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error
 	if err := c.record(ctx, "db.restore", d.SHA256, map[string]string{"file": r.File, "made": made, "to": m.To}); err != nil {
 		return err
 	}
-	m.Tables, err = c.db.Restore(ctx, d, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version, Keep: keep})
+	m.Tables, err = c.db.Restore(ctx, d, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version, Keep: keep, Alone: noneAlive})
 	done()
 	err = c.unless(ctx, err, "db.restore", d.SHA256)
 	if errors.Is(err, store.ErrNotEmpty) {
@@ -420,7 +412,7 @@ func (dbCopyCmd) Run(ctx context.Context, cli *cli, std *stdio) (err error) {
 		return err
 	}
 	tell, done := c.progress()
-	m.Tables, err = c.db.CopyFrom(ctx, from, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version})
+	m.Tables, err = c.db.CopyFrom(ctx, from, store.Transfer{Rooms: server.Rooms(), Tell: tell, By: version, Alone: noneAlive})
 	done()
 	err = c.unless(ctx, err, "db.copy", m.To)
 	if errors.Is(err, store.ErrNotEmpty) {

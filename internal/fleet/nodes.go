@@ -23,6 +23,8 @@ const (
 	beatEvery   = 2 * time.Second
 	lifeBeats   = 4                // a node that has missed so many is gone
 	differAfter = 30 * time.Second // a deployment takes its time
+
+	deadAfter = (lifeBeats + 1) * beatEvery // of silence, for who has not watched
 )
 
 // ErrTaken tells that this process may not be a node beside one that is alive.
@@ -235,6 +237,16 @@ func List(ctx context.Context, db *store.DB) ([]Node, error) {
 	return list(ctx, db)
 }
 
+// Living gives the names of the nodes that are alive, as tx sees them, by the clock of
+// this machine and theirs. Tables that are not there yet have none.
+func Living(ctx context.Context, tx *sql.Tx) (names []string, err error) {
+	var known int
+	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM schema_migrations WHERE room = 'fleet' AND name = '0002_nodes.sql'`).Scan(&known); err != nil || known == 0 {
+		return nil, err
+	}
+	return store.Texts(ctx, tx, `SELECT name FROM fleet_nodes WHERE seen > $1 ORDER BY name`, time.Now().Add(-deadAfter).UnixMilli())
+}
+
 func list(ctx context.Context, db *store.DB) (all []Node, err error) {
 	err = db.Read(ctx, func(tx *sql.Tx) error {
 		all = nil
@@ -254,7 +266,7 @@ func list(ctx context.Context, db *store.DB) (all []Node, err error) {
 				return fmt.Errorf("the facts of node %s: %w", n.Name, err)
 			}
 			n.Shared, n.joined, n.Started, n.Seen = shared == 1, joined == 1, store.Moment(started), store.Moment(seen)
-			n.Alive = time.Since(n.Seen) < (lifeBeats+1)*beatEvery
+			n.Alive = time.Since(n.Seen) < deadAfter
 			all = append(all, n)
 		}
 		return rows.Err()

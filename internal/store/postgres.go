@@ -153,6 +153,14 @@ func (p *postgres) linger(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
+func (p *postgres) lockTables(ctx context.Context, tx *sql.Tx, quoted []string) error {
+	if len(quoted) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `LOCK TABLE `+strings.Join(quoted, ", ")+` IN ACCESS EXCLUSIVE MODE`)
+	return err
+}
+
 func (p *postgres) hasTable(ctx context.Context, tx *sql.Tx, name string) (n int, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1`, name).Scan(&n)
 	return n, err

@@ -53,6 +53,9 @@ func (f *sqliteFile) lockMigrations(context.Context, *sql.Tx) error { return nil
 
 func (f *sqliteFile) linger(context.Context, *sql.Tx) error { return nil }
 
+// lockTables likewise.
+func (f *sqliteFile) lockTables(context.Context, *sql.Tx, []string) error { return nil }
+
 func (f *sqliteFile) hasTable(ctx context.Context, tx *sql.Tx, name string) (n int, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1`, name).Scan(&n)
 	return n, err

@@ -67,6 +67,8 @@ type sqlEngine interface { //nolint:interfacebloat // two engines, in this packa
 	hasTable(context.Context, *sql.Tx, string) (int, error) // 1: the table is there
 	linger(ctx context.Context, tx *sql.Tx) error           // tx may wait long for what is done elsewhere
 
+	lockTables(ctx context.Context, tx *sql.Tx, quoted []string) error // nobody else reads or writes them until the end of tx
+
 	describe(context.Context, *sql.Tx) (tables []Table, refers [][2]string, err error) // tables by name; refers: this one to that one
 	about(context.Context, *sql.Tx) (string, error)                                    // name and version
 	examine(context.Context, *sql.Tx) (trouble []string, err error)                    // what the engine itself finds wrong

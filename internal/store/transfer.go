@@ -178,6 +178,10 @@ type Transfer struct {
 	// Keep is the file to which a database that is not empty is backed up before it
 	// is replaced, in the same transaction. Empty: such a one is refused.
 	Keep string
+
+	// Alone is asked, once nobody else can write, whether a gateway is at work; its
+	// error ends it. Nil: nobody asks.
+	Alone func(ctx context.Context, tx *sql.Tx) error
 }
 
 // Restore puts what a backup holds into db, which must be empty unless t.Keep says
@@ -237,8 +241,18 @@ func (db *DB) take(ctx context.Context, logs []RoomLog, t Transfer, content func
 	defer stop()
 	var sums []TableSum
 	err = db.write(ctx, db.migrating(), func(tx *sql.Tx) error {
+		// First of all nobody else writes: what came between the look whether it is
+		// empty and the end of its tables would be lost with them.
 		if err := db.lockMigrations(ctx, tx); err != nil {
 			return err
+		}
+		if err := clean.lock(ctx, db, tx); err != nil {
+			return err
+		}
+		if t.Alone != nil {
+			if err := t.Alone(ctx, tx); err != nil {
+				return err
+			}
 		}
 		there, err := clean.empty(ctx, db, tx, t.Rooms)
 		if errors.Is(err, ErrNotEmpty) && t.Keep != "" {
@@ -264,6 +278,22 @@ func (db *DB) take(ctx context.Context, logs []RoomLog, t Transfer, content func
 		return nil
 	})
 	return sums, err
+}
+
+// lock has nobody else write to the tables of b that are there until the end of tx:
+// who begins to waits for what the database has in it then.
+func (b *blueprint) lock(ctx context.Context, db *DB, tx *sql.Tx) error {
+	there, err := db.own(ctx, tx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, t := range there {
+		if slices.ContainsFunc(b.sums, func(s TableSum) bool { return s.Name == t.Name }) {
+			names = append(names, `"`+t.Name+`"`)
+		}
+	}
+	return db.lockTables(ctx, tx, names)
 }
 
 // clear takes the tables away, and the record of their migrations.

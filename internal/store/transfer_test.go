@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/store"
@@ -153,6 +155,7 @@ func TestDatabasesAreMovedAndLookedAfter(t *testing.T) {
 		test func(*testing.T, []engine)
 	}{
 		{"A backup of either engine is restored into either", testABackupOfEitherEngineIsRestoredIntoEither},
+		{"A node that begins during a restore loses nothing", testANodeThatBeginsDuringARestoreLosesNothing},
 		{"An older backup is brought forward with its rows", testAnOlderBackupIsBroughtForwardWithItsRows},
 		{"An upgrade is taken back by the old program", testAnUpgradeIsTakenBackByTheOldProgram},
 		{"A database of somebody else is not touched", testADatabaseOfSomebodyElseIsNotTouched},
@@ -227,6 +230,66 @@ func oneOfEachTitle(t *testing.T, db *store.DB) {
 		_, err := tx.ExecContext(t.Context(), `DELETE FROM works WHERE title = 'edge' AND id > 0`)
 		return err
 	})
+}
+
+func testANodeThatBeginsDuringARestoreLosesNothing(t *testing.T, all []engine) {
+	t.Helper()
+	for _, e := range all {
+		t.Run(e.name, func(t *testing.T) {
+			source := opened(t, e.open(t))
+			migrateAll(t, source, library(2))
+			stock(t, source, 10)
+			path := filepath.Join(t.TempDir(), "backup.jsonl")
+			if _, err := source.Backup(t.Context(), path, "v1", nil); err != nil {
+				t.Fatal(err)
+			}
+			cfg := e.open(t)
+			node := opened(t, cfg)
+			migrateAll(t, node, library(2))
+			done := make(chan error, 1)
+			begin := sync.OnceFunc(func() {
+				go func() {
+					done <- node.Write(t.Context(), func(tx *sql.Tx) error {
+						_, err := tx.ExecContext(t.Context(), `INSERT INTO works (id, title) VALUES (424242, 'the first of a node')`)
+						return err
+					})
+				}()
+				select {
+				case err := <-done:
+					done <- err
+				case <-time.After(time.Second): // it waits for the restore
+				}
+			})
+			cfg.Fault = func(point string) error {
+				if strings.HasPrefix(point, "DROP TABLE") {
+					begin()
+				}
+				return nil
+			}
+			alone := false
+			_, err := opened(t, cfg).Restore(t.Context(), verified(t, path), store.Transfer{Rooms: library(2), Alone: func(ctx context.Context, tx *sql.Tx) error {
+				alone = true
+				return tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM works`).Scan(new(int))
+			}})
+			if err != nil || !alone {
+				t.Fatal(alone, err)
+			}
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			rows := 0
+			if err := node.Read(t.Context(), func(tx *sql.Tx) error {
+				return tx.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM works WHERE id = 424242`).Scan(&rows)
+			}); err != nil || rows != 1 {
+				t.Errorf("what the node wrote is gone: %d rows, %v", rows, err)
+			}
+			busy := errors.New("a gateway is at work")
+			_, err = node.Restore(t.Context(), verified(t, path), store.Transfer{Rooms: library(2), Keep: path + ".kept", Alone: func(context.Context, *sql.Tx) error { return busy }})
+			if _, kept := os.Stat(path + ".kept"); !errors.Is(err, busy) || kept == nil {
+				t.Errorf("beside one that is at work: %v, %v", err, kept)
+			}
+		})
+	}
 }
 
 func testAnOlderBackupIsBroughtForwardWithItsRows(t *testing.T, all []engine) {

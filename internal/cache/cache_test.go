@@ -151,8 +151,12 @@ func TestAConfirmedAnswer(t *testing.T) {
 		t.Error("a 304 about another answer confirms this one")
 	}
 	for _, f := range []http1.Field{
-		{Name: "Cache-Control", Value: "no-store"}, {Name: "Cache-Control", Value: "private"}, {Name: "Set-Cookie", Value: "a=b"},
-		{Name: "Vary", Value: "*"}, {Name: "Clear-Site-Data", Value: `"cookies"`}, {Name: "Www-Authenticate", Value: "x"},
+		{Name: "Cache-Control", Value: "no-store"},
+		{Name: "Cache-Control", Value: "private"},
+		{Name: "Set-Cookie", Value: "a=b"},
+		{Name: "Vary", Value: "*"},
+		{Name: "Clear-Site-Data", Value: `"cookies"`},
+		{Name: "Www-Authenticate", Value: "x"},
 	} {
 		if b, keep := a.Confirmed(p, []http1.Field{f}, now, now); b == nil || keep {
 			t.Errorf("%s: what must not be kept any more is given once, and not kept", f.Value)

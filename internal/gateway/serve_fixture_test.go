@@ -283,7 +283,7 @@ func newHouse(t testing.TB, c houseConfig) *house {
 
 func limit(t testing.TB, name, by, rate string, burst int) gateway.Limit {
 	t.Helper()
-	return gateway.Limit{Limit: must[*ratelimit.Limit](t)(ratelimit.NewLimit(name, by, rate, burst))}
+	return gateway.Limit{Limit: must[*ratelimit.Limit](t)(ratelimit.Compile(ratelimit.Spec{Name: name, By: by, Rate: rate, Burst: burst}))}
 }
 
 // token gives the Authorization header of a caller; claims come in pairs.

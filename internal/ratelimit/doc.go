@@ -54,7 +54,7 @@
 // Errors of [Parse] name the text and what was expected. What a caller sees is
 // the problem rate_limited (429) with Retry-After, or limit_unavailable (503).
 //
-//	limit, err := ratelimit.NewLimit("per-user", "principal", "100/min", 20)
+//	limit, err := ratelimit.Compile(ratelimit.Spec{Name: "per-user", By: "principal", Rate: "100/min", Burst: 20})
 //	res := limiter.Take(limit, ratelimit.KeyOf(address, principal, operation), 1, limiter.Now())
 //	if !res.OK {
 //		return ratelimit.Problem(res)

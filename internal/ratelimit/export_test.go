@@ -2,6 +2,11 @@ package ratelimit
 
 import "time"
 
+// NewLimit is [Compile] for a limit that has nothing but these.
+func NewLimit(name, by, rate string, burst int) (*Limit, error) {
+	return Compile(Spec{Name: name, By: by, Rate: rate, Burst: burst})
+}
+
 // Period is the period of a quota that t is in.
 func Period(l *Limit, t time.Time) (since, until time.Time) {
 	p := l.quota.at(t)

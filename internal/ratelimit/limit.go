@@ -41,7 +41,7 @@ type Spec struct {
 }
 
 // A Limit is how much each key may have. The zero Limit gives nothing. Make one
-// with [Compile] or [NewLimit]; it is read-only.
+// with [Compile]; it is read-only.
 type Limit struct {
 	name      string
 	id        [2]uint64 // of the name
@@ -64,11 +64,6 @@ type Limit struct {
 // are over, so that who sends a thousand at once gets as many answers: it pays for
 // them by waiting longer.
 const debt = 10
-
-// NewLimit is [Compile] for a limit that has nothing but these.
-func NewLimit(name, by, rate string, burst int) (*Limit, error) {
-	return Compile(Spec{Name: name, By: by, Rate: rate, Burst: burst})
-}
 
 // Compile makes a limit.
 func Compile(s Spec) (*Limit, error) {

@@ -52,17 +52,15 @@ type KeysConfig struct {
 // nobody, but write each change with its actor to the log, and when that fails
 // change nothing.
 type Keys struct {
-	cfg   KeysConfig
-	start time.Time // origin of checked
+	cfg    KeysConfig
+	follow *store.Follower // of live
 
-	mu      sync.Mutex // guards what follows but for live and checked
-	version uint64     // of the database at the last look; 0: look in any case
-	seq     int64      // the newest change of a key seen
-	owners  Owners     // nil: no user is known
-	people  people     // what owners said, at version stood
-	stood   int64
-	live    atomic.Pointer[map[string]*liveKey]
-	checked atomic.Int64 // nanoseconds since start when live was last known to be what the database says
+	mu     sync.Mutex // guards what follows but for live, and looks of follow
+	seq    int64      // the newest change of a key seen
+	owners Owners     // nil: no user is known
+	people people     // what owners said, at version stood
+	stood  int64
+	live   atomic.Pointer[map[string]*liveKey]
 }
 
 // A Key is one API key as lists show it: everything but the key.
@@ -110,7 +108,7 @@ func NewKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	if err := cfg.DB.Migrate(ctx, Tables()); err != nil {
 		return nil, err
 	}
-	k := &Keys{cfg: cfg, start: time.Now(), seq: -1}
+	k := &Keys{cfg: cfg, follow: cfg.DB.Follow(), seq: -1}
 	if err := k.refresh(ctx); err != nil {
 		return nil, err
 	}

@@ -16,10 +16,7 @@ import (
 )
 
 const (
-	pollEvery  = 250 * time.Millisecond // a revocation is to be known within a second
-	pollLimit  = time.Second            // a look at the database that takes longer has failed
-	trustFor   = 2 * time.Second        // how long keys are believed without a successful look
-	usedEvery  = time.Minute            // precision of last_used
+	usedEvery  = time.Minute // precision of last_used
 	keysIssuer = "keys"
 )
 
@@ -42,7 +39,7 @@ type lastUse struct{ seen, kept atomic.Int64 }
 // were last used. Report is told the first error of each outage and, with nil,
 // its end.
 func (k *Keys) Run(ctx context.Context, report func(error)) {
-	poll, keep := time.NewTicker(pollEvery), time.NewTicker(usedEvery)
+	poll, keep := time.NewTicker(store.LookEvery), time.NewTicker(usedEvery)
 	defer poll.Stop()
 	defer keep.Stop()
 	down := false
@@ -50,7 +47,7 @@ func (k *Keys) Run(ctx context.Context, report func(error)) {
 		var err error
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), pollLimit)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.LookLimit)
 			defer cancel()
 			if err := k.keepUsed(last); err != nil {
 				report(err)
@@ -77,7 +74,7 @@ func (k *Keys) Run(ctx context.Context, report func(error)) {
 }
 
 func (k *Keys) look(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, pollLimit)
+	ctx, cancel := context.WithTimeout(ctx, store.LookLimit)
 	defer cancel()
 	return f(ctx)
 }
@@ -86,18 +83,9 @@ func (k *Keys) look(ctx context.Context, f func(context.Context) error) error {
 func (k *Keys) refresh(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	asked := time.Since(k.start)
-	version, err := k.cfg.DB.Version(ctx) // before the rows: a commit in between is seen by the next look
-	if err != nil {
+	if err := k.follow.Look(ctx, k.load); err != nil {
 		return fmt.Errorf("authn: API keys: %w", err)
 	}
-	if version != k.version {
-		if err := k.load(ctx); err != nil {
-			return fmt.Errorf("authn: API keys: %w", err)
-		}
-		k.version = version
-	}
-	k.checked.Store(int64(asked))
 	return nil
 }
 
@@ -257,7 +245,7 @@ func (k *Keys) principal(raw string, now time.Time) (*gatehouse.Principal, error
 // known looks up a key of the right form.
 func (k *Keys) known(raw, environment, id string, now time.Time) (_ *gatehouse.Principal, err error) {
 	live := k.live.Load()
-	if live == nil || now.Sub(k.start)-time.Duration(k.checked.Load()) > trustFor {
+	if live == nil || now.Sub(k.follow.Since()) > store.TrustFor {
 		return nil, keysUnavailable(errors.New("the database could not be read, so a revocation may have been missed"))
 	}
 	sum := digest(raw)

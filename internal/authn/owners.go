@@ -39,7 +39,8 @@ func isUser(owner string) bool { return strings.HasPrefix(owner, userPrefix) }
 // and before the first call, there are no users and their keys are refused.
 func (k *Keys) Follow(ctx context.Context, o Owners) {
 	k.mu.Lock()
-	k.owners, k.people, k.version = o, nil, 0
+	k.owners, k.people = o, nil
+	k.follow.Again()
 	k.mu.Unlock()
 	// Should this look fail, Run's next one does it, or keys are refused as in any outage.
 	_ = k.look(ctx, k.refresh)

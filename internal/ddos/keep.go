@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
 	"github.com/gatehouse-api/gatehouse/internal/ddos/crowdsec"
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
 // A Broadcast reaches all nodes at once; [store.Shared] is one. It may lose messages:
@@ -47,15 +48,15 @@ type KeepConfig struct {
 type keeper struct {
 	KeepConfig
 
-	book *Book
+	book  *Book
+	watch *store.Follower // of it
 
-	mu      sync.Mutex
-	version uint64 // of the database at the last look
-	seq     int64
-	attack  Attack
-	kept    []Entry
-	heard   map[netip.Prefix]Banned // of other nodes, until the database says so
-	fresh   []Banned                // not written down yet
+	mu     sync.Mutex
+	seq    int64
+	attack Attack
+	kept   []Entry
+	heard  map[netip.Prefix]Banned // of other nodes, until the database says so
+	fresh  []Banned                // not written down yet
 
 	forgiven map[netip.Prefix]time.Time // lifted bans the guard was told of, and when they were
 
@@ -70,7 +71,7 @@ func (b *Book) Keep(ctx context.Context, c KeepConfig) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	k := &keeper{KeepConfig: c, book: b, heard: map[netip.Prefix]Banned{}, alerts: make(chan []Banned, 16)}
+	k := &keeper{KeepConfig: c, book: b, watch: b.db.Follow(), heard: map[netip.Prefix]Banned{}, alerts: make(chan []Banned, 16)}
 	var both sync.WaitGroup
 	if c.CrowdSec != nil {
 		both.Go(func() { k.follow(ctx) })
@@ -153,7 +154,7 @@ func (k *keeper) noteAttack(ctx context.Context, s *state, object string, began 
 }
 
 func (k *keeper) run(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(store.LookEvery)
 	defer tick.Stop()
 	down := false
 	for {
@@ -292,25 +293,20 @@ func (k *keeper) follow(ctx context.Context) {
 
 // refresh has the guard know what the database says.
 func (k *keeper) refresh(ctx context.Context) error {
-	version, err := k.book.db.Version(ctx) // before the rows: a commit in between is seen by the next look
-	if err != nil {
+	if err := k.watch.Look(ctx, k.load); err != nil {
 		return fmt.Errorf("ddos: %w", err)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if version != k.version {
-		if err := k.load(ctx); err != nil {
-			return err
-		}
-		k.version = version
-	}
 	a := k.attack
 	k.Guard.Switch(a.On && (a.Until.IsZero() || time.Now().Before(a.Until)))
 	return nil
 }
 
-// load reads the book again when something in it is new; k.mu is held.
+// load reads the book again when something in it is new.
 func (k *keeper) load(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	now := time.Now()
 	var attack Attack
 	var seq int64
@@ -325,11 +321,8 @@ func (k *keeper) load(ctx context.Context) error {
 		lifted, err = readBans(ctx, tx, selectLifted, now.Add(-time.Hour).UnixMilli())
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("ddos: %w", err)
-	}
-	if seq == k.seq {
-		return nil
+	if err != nil || seq == k.seq {
+		return err
 	}
 	k.seq, k.attack, k.kept = seq, attack, all
 	for i := range all {
@@ -370,7 +363,7 @@ func (k *keeper) hear(message []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if message == nil {
-		k.version = 0 // read all of it again
+		k.watch.Again()
 		k.seq = 0
 		return
 	}

@@ -53,10 +53,10 @@ type KeysConfig struct {
 type Keys struct {
 	vault
 
-	mu      sync.Mutex // held while looking
-	looked  time.Time
-	version uint64
-	stamps  map[string]string
+	mu     sync.Mutex // held while looking
+	looked time.Time
+	follow *store.Follower // of stamps
+	stamps map[string]string
 }
 
 // A vault is the database of a fleet, and what binds to its secrets what is in it.
@@ -81,7 +81,7 @@ func OpenKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Keys{vault: v}
+	k := &Keys{vault: v, follow: v.db.Follow()}
 	if err := k.reseal(ctx); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
@@ -277,7 +277,7 @@ func (k *Keys) Stamp(name string) (string, error) {
 	if time.Since(k.looked) >= lookEvery {
 		ctx, cancel := context.WithTimeout(context.Background(), answerIn)
 		defer cancel()
-		if err := k.look(ctx); err != nil {
+		if err := k.follow.Look(ctx, k.stamp); err != nil {
 			return "", fmt.Errorf("the keys of the house: %w", err)
 		}
 		k.looked = time.Now()
@@ -289,11 +289,8 @@ func (k *Keys) Stamp(name string) (string, error) {
 	return stamp, nil
 }
 
-func (k *Keys) look(ctx context.Context) error {
-	version, err := k.db.Version(ctx) // before the rows: a commit in between is seen by the next look
-	if err != nil || k.stamps != nil && version == k.version {
-		return err
-	}
+// stamp reads the stamps of all documents.
+func (k *Keys) stamp(ctx context.Context) error {
 	found := map[string]string{}
 	rows, err := k.rows(ctx)
 	if err != nil {
@@ -303,7 +300,7 @@ func (k *Keys) look(ctx context.Context) error {
 		sum := sha256.Sum256([]byte(r.sealed)) // what somebody changed by hand keeps its revision
 		found[r.name] = strconv.FormatInt(r.revision, 10) + " " + string(sum[:])
 	}
-	k.version, k.stamps = version, found
+	k.stamps = found
 	return nil
 }
 

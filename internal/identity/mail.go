@@ -125,7 +125,7 @@ func (d *Directory) sendOne(ctx context.Context) (found bool, err error) {
 	} else {
 		failed = d.deliver(ctx, p)
 	}
-	done, cancel := context.WithTimeout(context.WithoutCancel(ctx), pollLimit) // also when we are to end: it was sent
+	done, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.LookLimit) // also when we are to end: it was sent
 	defer cancel()
 	err = d.cfg.DB.Write(done, func(tx *sql.Tx) error {
 		if failed == nil || errors.Is(failed, ErrRefused) {
@@ -145,7 +145,7 @@ func (d *Directory) sendOne(ctx context.Context) (found bool, err error) {
 }
 
 func (d *Directory) takeOn(ctx context.Context) (*posting, error) {
-	look, cancel := context.WithTimeout(ctx, pollLimit)
+	look, cancel := context.WithTimeout(ctx, store.LookLimit)
 	defer cancel()
 	now := time.Now()
 	due := 0 // nearly always nothing is, and then no lock is needed

@@ -15,22 +15,17 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/auditlog"
+	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
-const (
-	pollEvery  = 250 * time.Millisecond // a revocation is to be known within a second
-	pollLimit  = time.Second            // a look at the database that takes longer has failed
-	trustFor   = 2 * time.Second        // how long revocations are believed without a successful look
-	pruneEvery = time.Minute
-)
+const pruneEvery = time.Minute
 
 // A Directory is the people of one house. Its methods are safe for concurrent
 // use. They authorise nobody: who calls them has. Each administrative change is
 // written with its actor to the log first, and when that fails nothing is changed.
 type Directory struct {
-	cfg   Config
-	host  string    // of Config.Issuer
-	start time.Time // origin of revocations.checked
+	cfg  Config
+	host string // of Config.Issuer
 
 	hashes      hasher
 	breached    *breached
@@ -71,8 +66,8 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if cfg.OnlyOne == nil {
 		cfg.OnlyOne = func(ctx context.Context, work func(context.Context) error) error { return work(ctx) }
 	}
-	d := &Directory{cfg: cfg, host: issuer.Hostname(), start: time.Now(), wake: make(chan struct{}, 1)}
-	d.revocations.seq = -1
+	d := &Directory{cfg: cfg, host: issuer.Hostname(), wake: make(chan struct{}, 1)}
+	d.revocations.follow, d.revocations.seq = cfg.DB.Follow(), -1
 	d.hashes.open(cfg.HashSlots)
 	if d.breached, err = openBreached(cfg.Breached); err != nil {
 		return nil, err
@@ -104,7 +99,7 @@ func (d *Directory) Run(ctx context.Context, report func(error)) {
 		}
 	}
 	var all sync.WaitGroup
-	all.Go(func() { every(ctx, pollEvery, d.refresh, outages()) })
+	all.Go(func() { every(ctx, store.LookEvery, d.refresh, outages()) })
 	all.Go(func() {
 		every(ctx, pruneEvery, func(ctx context.Context) error { return d.cfg.OnlyOne(ctx, d.prune) }, outages())
 	})
@@ -124,7 +119,7 @@ func every(ctx context.Context, pause time.Duration, f func(context.Context) err
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
 	for {
-		look, cancel := context.WithTimeout(ctx, pollLimit)
+		look, cancel := context.WithTimeout(ctx, store.LookLimit)
 		err := f(look)
 		cancel()
 		report(err)

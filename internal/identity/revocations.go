@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -36,12 +37,11 @@ type revocation struct{ at, until int64 } // Unix milliseconds
 
 // revocations is what requests see of the table.
 type revocations struct {
-	mu      sync.Mutex // guards what follows but for live and checked
-	version uint64     // of the database at the last look
-	seq     int64      // the newest row seen
+	follow *store.Follower // of live
 
-	live    atomic.Pointer[revoked]
-	checked atomic.Int64 // nanoseconds since start when live was last known to be what the database says
+	mu   sync.Mutex // held during a look
+	seq  int64      // the newest row seen
+	live atomic.Pointer[revoked]
 }
 
 // revoked is read-only. Most rows are in old; new ones are added to a copy of
@@ -104,7 +104,7 @@ func (d *Directory) Revoked(c *token.Claims) bool {
 // RevocationsErr tells that for two seconds nobody could look whether something
 // was revoked: then no token can be believed.
 func (d *Directory) RevocationsErr() error {
-	if time.Since(d.start)-time.Duration(d.revocations.checked.Load()) > trustFor {
+	if time.Since(d.revocations.follow.Since()) > store.TrustFor {
 		return errors.New("identity: the database could not be read, so a revocation may have been missed")
 	}
 	return nil
@@ -151,24 +151,16 @@ func (d *Directory) refresh(ctx context.Context) error {
 	v := &d.revocations
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	asked := time.Since(d.start)
-	version, err := d.cfg.DB.Version(ctx) // before the rows: a commit in between is seen by the next look
-	if err != nil {
+	if err := v.follow.Look(ctx, d.catchUp); err != nil {
 		return fmt.Errorf("identity: revocations: %w", err)
 	}
-	if live := v.live.Load(); live == nil || version != v.version {
-		if err := d.follow(ctx, live); err != nil {
-			return fmt.Errorf("identity: revocations: %w", err)
-		}
-		v.version = version
-	}
-	v.checked.Store(int64(asked))
 	return nil
 }
 
-// follow adds the rows that are newer than the last look.
-func (d *Directory) follow(ctx context.Context, live *revoked) error {
+// catchUp adds the rows that are newer than the last look.
+func (d *Directory) catchUp(ctx context.Context) error {
 	v := &d.revocations
+	live := v.live.Load()
 	now, seq, found := time.Now().UnixMilli(), v.seq, 0
 	var fresh [revocableKinds]map[string]revocation
 	err := d.cfg.DB.Read(ctx, func(tx *sql.Tx) error {

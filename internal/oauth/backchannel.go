@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gatehouse-api/gatehouse/internal/store"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -66,7 +67,7 @@ func (s *Server) runClients(ctx context.Context, report func(error)) {
 		var err error
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), clientLimit)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.LookLimit)
 			defer cancel()
 			if err := s.keepUsed(last); err != nil {
 				report(err)

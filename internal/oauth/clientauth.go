@@ -132,7 +132,7 @@ func (s *Server) authenticate(r *http.Request, form url.Values) (*proven, error)
 	if _, err := s.find(r.Context(), cred.id); err != nil { // brings the snapshot up to date
 		return nil, err
 	}
-	since := s.registry.since() // before the look that counts, which is therefore not older
+	since := s.registry.Since() // before the look that counts, which is therefore not older
 	c, err := s.known(r.Context(), cred.id)
 	if err != nil && !errors.Is(err, errUnknownClient) {
 		return nil, err

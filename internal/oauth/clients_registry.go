@@ -20,22 +20,17 @@ import (
 var errUnknownClient = refuse("invalid_client", "The client is not known here.")
 
 const (
-	clientPoll  = 250 * time.Millisecond // how long a request believes what it knows of clients: a lockdown must be known within a second
-	clientMiss  = 20 * time.Millisecond  // and how long when the client is not there: it may have been made just now by another process
-	clientLimit = time.Second            // a look at the database that takes longer has failed
-	clientTrust = 2 * time.Second        // clients not seen for so long are not believed
-	usedEvery   = time.Minute            // precision of last_used
+	clientMiss = 20 * time.Millisecond // how long a request believes that there is no such client: it may have been made just now by another process
+	usedEvery  = time.Minute           // precision of last_used
 )
 
 // A registry is the clients as requests need them: a snapshot of the tables.
 // Whoever meets it out of date brings it up to date, one at a time.
 type registry struct {
-	start   time.Time
-	mu      sync.Mutex // guards version and the loading of live
-	version uint64
-	loaded  bool
-	live    atomic.Pointer[map[string]*liveClient]
-	checked atomic.Int64 // nanoseconds since start when live was last known to be what the database says
+	*store.Follower // of live
+
+	mu   sync.Mutex // held during a look
+	live atomic.Pointer[map[string]*liveClient]
 }
 
 // A liveClient is read-only but for used. Deleted ones are there too.
@@ -68,31 +63,25 @@ func (s *Server) openClients() (err error) {
 	default:
 		return fmt.Errorf("registration %q: it is off, %s or %s", s.cfg.Registration, registrationToken, registrationOpen)
 	}
-	s.registry, s.documents = &registry{start: time.Now()}, newDocuments()
+	s.registry, s.documents = &registry{Follower: s.cfg.DB.Follow()}, newDocuments()
 	s.details, err = compileDetails(&s.cfg)
 	return err
 }
 
 // age is how long ago the snapshot was known to be right.
-func (g *registry) age() time.Duration {
-	return time.Since(g.start) - time.Duration(g.checked.Load())
-}
-
-// since is when the snapshot was known to be right: what is read from it after this
-// call is not older.
-func (g *registry) since() time.Time { return g.start.Add(time.Duration(g.checked.Load())) }
+func (g *registry) age() time.Duration { return time.Since(g.Since()) }
 
 // find returns what is known of a client, nil when there is none. Its error is
 // the database's: then nobody knows who is disabled.
 func (s *Server) find(ctx context.Context, id string) (*liveClient, error) {
 	g := s.registry
 	live := g.live.Load()
-	if live == nil || g.age() > clientTrust {
+	if live == nil || g.age() > store.TrustFor {
 		if err := s.refreshClients(ctx, true); err != nil {
 			return nil, err
 		}
-	} else if g.age() > clientPoll {
-		// The error counts when it has lasted for clientTrust, see above.
+	} else if g.age() > store.LookEvery { // a lockdown must be known within a second
+		// The error counts when it has lasted for store.TrustFor, see above.
 		_ = s.refreshClients(ctx, false)
 	}
 	c := (*g.live.Load())[id]
@@ -143,20 +132,11 @@ func (s *Server) refreshClients(ctx context.Context, wait bool) error {
 		g.mu.Lock()
 	}
 	defer g.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clientLimit) // a caller who leaves must not fail the others
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.LookLimit) // a caller who leaves must not fail the others
 	defer cancel()
-	asked := time.Since(g.start)
-	version, err := s.cfg.DB.Version(ctx) // before the rows: a commit in between is seen by the next look
-	if err != nil {
+	if err := g.Look(ctx, s.loadClients); err != nil {
 		return fmt.Errorf("oauth: clients: %w", err)
 	}
-	if !g.loaded || version != g.version {
-		if err := s.loadClients(ctx); err != nil {
-			return fmt.Errorf("oauth: clients: %w", err)
-		}
-		g.version, g.loaded = version, true
-	}
-	g.checked.Store(int64(asked))
 	return nil
 }
 

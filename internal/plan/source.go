@@ -11,10 +11,9 @@ import (
 	"github.com/gatehouse-api/gatehouse/internal/store"
 )
 
-const (
-	lookEvery  = 250 * time.Millisecond // for a new config in the database
-	retryEvery = 30 * time.Second       // one that was refused: what it names may have come to this node
-)
+// retryEvery is how often a config that was refused is tried again: what it names may
+// have come to this node.
+const retryEvery = 30 * time.Second
 
 // A Source is where a node has its config from: its file, or the database of its
 // fleet, of which the file then only has the node's own settings. One goroutine at a
@@ -121,27 +120,28 @@ func (s *Source) Look(ctx context.Context, db *store.DB, refused func() bool) {
 	if !s.Pushed() {
 		return
 	}
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(store.LookEvery)
 	defer tick.Stop()
-	var version uint64
+	follow := db.Follow()
 	var head string
 	var tried time.Time
 	for {
-		v, err := db.Version(ctx) // before the row: a commit in between is seen by the next look
 		again := time.Since(tried) > retryEvery && refused()
-		if err == nil && (v != version || again) {
-			var now string
-			if now, err = s.configs.Head(ctx); err == nil {
-				if now != head || again {
-					tried = time.Now()
-					select {
-					case s.came <- struct{}{}:
-					default: // it will be loaded
-					}
-				}
-				version, head = v, now
-			}
+		if again {
+			follow.Again()
 		}
+		_ = follow.Look(ctx, func(ctx context.Context) error { // when it fails, the next one reads
+			now, err := s.configs.Head(ctx)
+			if err != nil || now == head && !again {
+				return err
+			}
+			head, tried = now, time.Now()
+			select {
+			case s.came <- struct{}{}:
+			default: // it will be loaded
+			}
+			return nil
+		})
 		select {
 		case <-ctx.Done():
 			return

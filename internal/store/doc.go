@@ -18,6 +18,9 @@
 // Errors are plain, wrapped and for the operator; callers of an API never see
 // them. A busy, full or broken database is an error, never an empty answer.
 //
+// Rooms that keep a copy of rows for requests follow them by a [Follower]: they know
+// within a second what was changed, and for how long nobody could look.
+//
 // What a fleet shares for a short time (marks that something was used, budgets of
 // rate limits, leases, messages) is kept by [Shared]: in memory, or by Valkey or
 // Redis. Who can write there can have limits forgotten and used codes used again,

@@ -124,6 +124,7 @@ func (c *counted) Read(p []byte) (int, error) {
 
 // forward carries what was checked to the service.
 func (x *exchange) forward() error {
+	http1.Waits(x.w)
 	route, e := x.route, &x.event
 	e.Allow = true
 	if route.Upgrade && x.who != nil && !x.who.Expires.IsZero() {

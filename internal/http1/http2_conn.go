@@ -31,6 +31,7 @@ type http2Conn struct {
 	cfg      *Config
 	tls      *tls.ConnectionState
 	refused  func(*gatehouse.Problem)
+	turns    chan struct{} // of the caller's address; nil: it speaks for many
 
 	resets   http2Budget
 	overhead http2Budget
@@ -71,13 +72,15 @@ type http2Held struct {
 	b [http2FrameMost]byte
 }
 
-func (s *Server) newHTTP2(tc *tls.Conn, exempt bool) *http2Conn {
+func (s *Server) newHTTP2(tc *tls.Conn, base *listenConn) *http2Conn {
 	state := tc.ConnectionState()
 	c := &http2Conn{Conn: tc, cfg: &s.cfg, tls: &state, hello: -1, buffers: &s.held}
 	c.refused = func(p *gatehouse.Problem) { s.turnedAway(tc, true, p) }
 	share := 1
-	if exempt {
+	if base.exempt {
 		share = 8 // it speaks for many callers
+	} else {
+		c.turns = base.caller.turns
 	}
 	now := time.Now()
 	c.resets.fill(s.cfg.MaxResets*share, now)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,10 @@ func (p listenPaced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.TLS = c.tls
 	x := &http2Exchange{ResponseWriter: w, conn: c, cfg: p.cfg}
+	if !x.takeTurn(r.Context()) {
+		return // the stream was reset meanwhile
+	}
+	defer x.giveTurn()
 	switch {
 	case r.ContentLength == 0 && r.Header["Content-Length"] == nil:
 		r.Body = http.NoBody // the head ended the stream
@@ -58,9 +63,58 @@ func (p listenPaced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			body.drain()
 		}
 		return
+	default:
+		r.Body = http2Stream{r.Body, x}
 	}
 	defer x.end()
 	p.Handler.ServeHTTP(x, r)
+}
+
+// http2Turns is how many requests of one address HTTP/2 has worked on at the same
+// time. An address may have thousands under way over its connections; where all of
+// them were, every other caller's would stand in line behind them for a processor.
+// With this they stand in line for one another, and those who have come no further
+// than to be looked at: who waits for a body, a service or the peer has given its
+// turn back.
+func http2Turns() int { return 16 * runtime.GOMAXPROCS(0) }
+
+// takeTurn waits until one of the caller's requests may be worked on; false: it is
+// not wanted any more.
+func (x *http2Exchange) takeTurn(ctx context.Context) bool {
+	if x.conn.turns == nil {
+		return true
+	}
+	select {
+	case x.conn.turns <- struct{}{}:
+	default:
+		select {
+		case x.conn.turns <- struct{}{}:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	x.turn.Store(true)
+	if ctx.Err() != nil { // both came at once
+		x.giveTurn()
+		return false
+	}
+	return true
+}
+
+// giveTurn lets the next one of the caller's requests be worked on.
+func (x *http2Exchange) giveTurn() {
+	if x.turn.CompareAndSwap(true, false) {
+		<-x.conn.turns
+	}
+}
+
+// Waits tells that the handler has done its own work for the request w answers and
+// goes on to wait for others. Until then it counts as one of those the processors
+// work on for the caller's address, of which there are not many at a time.
+func Waits(w http.ResponseWriter) {
+	if x, ok := w.(*http2Exchange); ok {
+		x.giveTurn()
+	}
 }
 
 // http2Streams reports whether a body of that type is a gRPC stream, which may be
@@ -79,6 +133,7 @@ type http2Exchange struct {
 	conn *http2Conn
 	cfg  *Config
 	sent int64 // bytes of the body
+	turn atomic.Bool
 
 	read  *time.Timer // of the body; nil when that is not timed
 	write *time.Timer // nil until there may be no room
@@ -96,6 +151,7 @@ func (x *http2Exchange) Write(p []byte) (n int, err error) {
 		piece := p[n:min(len(p), n+http2Piece)]
 		roomy := x.roomy(len(piece))
 		if !roomy {
+			x.giveTurn()
 			x.hurry()
 		}
 		m, err := x.ResponseWriter.Write(piece)
@@ -120,6 +176,7 @@ func (x *http2Exchange) Flush() { _ = x.FlushError() }
 
 // FlushError sends what is held.
 func (x *http2Exchange) FlushError() error {
+	x.giveTurn() // more may be long in coming
 	x.conn.eager.Store(true)
 	rc := http.NewResponseController(x.ResponseWriter)
 	if x.roomy(0) {
@@ -182,6 +239,17 @@ func (x *http2Exchange) end() {
 	}
 }
 
+// An http2Stream is a body that may be silent for hours.
+type http2Stream struct {
+	io.ReadCloser
+	x *http2Exchange
+}
+
+func (b http2Stream) Read(p []byte) (int, error) {
+	b.x.giveTurn()
+	return b.ReadCloser.Read(p)
+}
+
 // An http2Body is a request's body that must keep pace.
 type http2Body struct {
 	io.ReadCloser
@@ -194,6 +262,7 @@ type http2Body struct {
 
 func (b *http2Body) Read(p []byte) (int, error) {
 	x, start := b.x, time.Now()
+	x.giveTurn()
 	x.read.Reset(x.cfg.BodyIdle)
 	n, err := b.ReadCloser.Read(p)
 	stopped := x.read.Stop()
@@ -209,6 +278,7 @@ func (b *http2Body) Read(p []byte) (int, error) {
 // resets a stream whose request has not ended when its answer has, and a client
 // that is about to send then never sees the answer (curl 7.88).
 func (b *http2Body) drain() {
+	b.x.giveTurn()
 	if b.ended.Load() || b.got.Load() == b.length {
 		return
 	}

@@ -114,7 +114,7 @@ func NewServer(cfg Config, h http.Handler) *Server {
 	s := &Server{
 		cfg: cfg,
 		table: &listenTable{
-			conns: map[*listenConn]struct{}{}, byAddress: map[netip.Addr]int{}, shaking: map[netip.Addr]int{},
+			conns: map[*listenConn]struct{}{}, callers: map[netip.Addr]*listenCaller{},
 		},
 	}
 	paced := listenPaced{h, &s.cfg}
@@ -307,7 +307,7 @@ func (s *Server) handshake(ctx context.Context, feed *listenFeed, c *listenConn,
 		return
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
-		feed.give(s.newHTTP2(tc, c.exempt))
+		feed.give(s.newHTTP2(tc, c))
 		return
 	}
 	if s.lane != nil {

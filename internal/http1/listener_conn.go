@@ -12,14 +12,19 @@ import (
 // A listenTable counts the connections there are. It is locked when one comes
 // or goes, never for a request.
 type listenTable struct {
-	mu        sync.Mutex
-	conns     map[*listenConn]struct{}
-	byAddress map[netip.Addr]int
-	shaking   map[netip.Addr]int // TLS handshakes under way
-	shakes    int
-	second    time.Time // when told began to count
-	told      int
-	skipped   int // refusals not told since the last that was
+	mu      sync.Mutex
+	conns   map[*listenConn]struct{}
+	callers map[netip.Addr]*listenCaller
+	shakes  int       // TLS handshakes under way
+	second  time.Time // when told began to count
+	told    int
+	skipped int // refusals not told since the last that was
+}
+
+// A listenCaller is one address, as listenKey has it, for as long as it has a connection.
+type listenCaller struct {
+	conns, shakes int
+	turns         chan struct{} // one for each request of HTTP/2 that is worked on, see http2Turns
 }
 
 // ErrFull is in the [Refusal] of a connection when there are as many as there may be
@@ -36,15 +41,37 @@ func (t *listenTable) admit(nc net.Conn, cfg *Config) (*listenConn, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case len(t.conns) >= cfg.MaxConns:
+	if len(t.conns) >= cfg.MaxConns {
 		return nil, ErrFull
-	case !c.exempt && t.byAddress[c.addr] >= cfg.MaxConnsPerAddress:
-		return nil, errors.New("too many connections from one address")
+	}
+	if err := t.join(c, c.addr, c.exempt, cfg); err != nil {
+		return nil, err
 	}
 	t.conns[c] = struct{}{}
-	t.byAddress[c.addr]++
 	return c, nil
+}
+
+// join counts c as one of a caller's, unless those have all they may. It is called
+// with mu held.
+func (t *listenTable) join(c *listenConn, a netip.Addr, exempt bool, cfg *Config) error {
+	who := t.callers[a]
+	switch {
+	case who == nil:
+		who = &listenCaller{turns: make(chan struct{}, http2Turns())}
+		t.callers[a] = who
+	case !exempt && who.conns >= cfg.MaxConnsPerAddress:
+		return errors.New("too many connections from one address")
+	}
+	who.conns++
+	c.addr, c.exempt, c.caller = a, exempt, who
+	return nil
+}
+
+// part takes a connection off who has address a. It is called with mu held.
+func (t *listenTable) part(a netip.Addr, who *listenCaller) {
+	if who.conns--; who.conns == 0 {
+		delete(t.callers, a)
+	}
 }
 
 // tell reports whether one more refused connection should be recorded now, and
@@ -70,16 +97,16 @@ func (t *listenTable) tell(now time.Time) (skipped int, ok bool) {
 func (t *listenTable) shake(c *listenConn, cfg *Config) (done func(), ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.shakes >= cfg.MaxHandshakes || !c.exempt && t.shaking[c.addr] >= max(1, cfg.MaxHandshakes/16) {
+	if t.shakes >= cfg.MaxHandshakes || !c.exempt && c.caller.shakes >= max(1, cfg.MaxHandshakes/16) {
 		return nil, false
 	}
 	t.shakes++
-	t.shaking[c.addr]++
+	c.caller.shakes++
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.shakes--
-		listenLess(t.shaking, c.addr)
+		c.caller.shakes--
 	}, true
 }
 
@@ -87,7 +114,7 @@ func (t *listenTable) leave(c *listenConn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.conns, c)
-	listenLess(t.byAddress, c.addr)
+	t.part(c.addr, c.caller)
 }
 
 func (t *listenTable) closeAll() {
@@ -99,12 +126,6 @@ func (t *listenTable) closeAll() {
 	t.mu.Unlock()
 	for _, c := range all {
 		_ = c.Close()
-	}
-}
-
-func listenLess(m map[netip.Addr]int, a netip.Addr) {
-	if m[a]--; m[a] <= 0 {
-		delete(m, a)
 	}
 }
 
@@ -133,8 +154,9 @@ type listenConn struct {
 	net.Conn
 	table  *listenTable
 	addr   netip.Addr
-	exempt bool     // from the caps of one address: it is a trusted hop
-	from   net.Addr // who is behind the proxy; nil: the peer itself is the caller
+	caller *listenCaller // addr's
+	exempt bool          // from the caps of one address: it is a trusted hop
+	from   net.Addr      // who is behind the proxy; nil: the peer itself is the caller
 	idle   time.Duration
 	opened time.Time
 	closed atomic.Bool

@@ -72,12 +72,11 @@ func (t *listenTable) introduce(c *listenConn, ip netip.Addr, cfg *Config) error
 	if _, there := t.conns[c]; !there {
 		return net.ErrClosed
 	}
-	if !exempt && t.byAddress[addr] >= cfg.MaxConnsPerAddress {
-		return errors.New("too many connections from one address")
+	proxy, at := c.caller, c.addr
+	if err := t.join(c, addr, exempt, cfg); err != nil {
+		return err
 	}
-	listenLess(t.byAddress, c.addr)
-	t.byAddress[addr]++
-	c.addr, c.exempt = addr, exempt
+	t.part(at, proxy)
 	return nil
 }
 

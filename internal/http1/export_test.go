@@ -24,5 +24,5 @@ func OpenConns(s *Server) int {
 // ReadProxy reads a header of the PROXY protocol.
 func ReadProxy(r io.Reader) (from netip.AddrPort, told bool, err error) { return readProxy(r) }
 
-// HTTP2Turns is how many requests of one address are worked on at the same time.
-func HTTP2Turns() int { return http2Turns() }
+// HasTurn reports whether the request w answers is one that is worked on.
+func HasTurn(w http.ResponseWriter) bool { return w.(*http2Exchange).turn.Load() }

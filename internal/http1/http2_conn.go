@@ -31,7 +31,7 @@ type http2Conn struct {
 	cfg      *Config
 	tls      *tls.ConnectionState
 	refused  func(*gatehouse.Problem)
-	turns    chan struct{} // of the caller's address; nil: it speaks for many
+	line     *http2Line // of the caller's address; nil: it speaks for many
 
 	resets   http2Budget
 	overhead http2Budget
@@ -80,7 +80,7 @@ func (s *Server) newHTTP2(tc *tls.Conn, base *listenConn) *http2Conn {
 	if base.exempt {
 		share = 8 // it speaks for many callers
 	} else {
-		c.turns = base.caller.turns
+		c.line = base.caller.line
 	}
 	now := time.Now()
 	c.resets.fill(s.cfg.MaxResets*share, now)
@@ -95,6 +95,9 @@ func (s *Server) newHTTP2(tc *tls.Conn, base *listenConn) *http2Conn {
 func (c *http2Conn) Read(p []byte) (int, error) {
 	if c.hello != 0 {
 		return c.greet(p)
+	}
+	if c.line != nil && c.line.waiting.Load() > 0 && c.in.between() && c.line.take(nil) {
+		c.line.give()
 	}
 	n, err := c.Conn.Read(p)
 	if n > 0 && c.over.Load() == nil {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,28 +69,14 @@ func (p listenPaced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.Handler.ServeHTTP(x, r)
 }
 
-// http2Turns is how many requests of one address HTTP/2 has worked on at the same
-// time. An address may have thousands under way over its connections; where all of
-// them were, every other caller's would stand in line behind them for a processor.
-// With this they stand in line for one another, and those who have come no further
-// than to be looked at: who waits for a body, a service or the peer has given its
-// turn back.
-func http2Turns() int { return 16 * runtime.GOMAXPROCS(0) }
-
-// takeTurn waits until one of the caller's requests may be worked on; false: it is
-// not wanted any more.
+// takeTurn waits until the request may be worked on; false: it is not wanted any more.
 func (x *http2Exchange) takeTurn(ctx context.Context) bool {
-	if x.conn.turns == nil {
+	l := x.conn.line
+	if l == nil {
 		return true
 	}
-	select {
-	case x.conn.turns <- struct{}{}:
-	default:
-		select {
-		case x.conn.turns <- struct{}{}:
-		case <-ctx.Done():
-			return false
-		}
+	if !l.take(ctx.Done()) {
+		return false
 	}
 	x.turn.Store(true)
 	if ctx.Err() != nil { // both came at once
@@ -104,7 +89,7 @@ func (x *http2Exchange) takeTurn(ctx context.Context) bool {
 // giveTurn lets the next one of the caller's requests be worked on.
 func (x *http2Exchange) giveTurn() {
 	if x.turn.CompareAndSwap(true, false) {
-		<-x.conn.turns
+		x.conn.line.give()
 	}
 }
 

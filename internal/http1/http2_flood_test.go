@@ -29,7 +29,7 @@ type rawPeer struct {
 	polite bool // it stops at GOAWAY
 }
 
-// A rawFrame is what the server sent: HEADERS, RST_STREAM, PING or GOAWAY.
+// A rawFrame is what the server sent: HEADERS, RST_STREAM or GOAWAY.
 type rawFrame struct {
 	kind   http2.FrameType
 	stream uint32
@@ -37,8 +37,8 @@ type rawFrame struct {
 	block  []byte
 }
 
-// newRawPeer greets the server and reads what it sends: heads, resets, pings, GOAWAY
-// and the end, which closes seen.
+// newRawPeer greets the server and reads what it sends: heads, resets, GOAWAY and
+// the end, which closes seen.
 func newRawPeer(t *testing.T, f *front, client *tls.Config, settings ...http2.Setting) *rawPeer {
 	t.Helper()
 	conf := client.Clone()
@@ -70,7 +70,6 @@ func newRawPeer(t *testing.T, f *front, client *tls.Config, settings ...http2.Se
 				got.code = fr.ErrCode
 			case *http2.HeadersFrame:
 				got.block = bytes.Clone(fr.HeaderBlockFragment())
-			case *http2.PingFrame:
 			default:
 				continue
 			}

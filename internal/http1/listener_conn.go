@@ -24,7 +24,7 @@ type listenTable struct {
 // A listenCaller is one address, as listenKey has it, for as long as it has a connection.
 type listenCaller struct {
 	conns, shakes int
-	turns         chan struct{} // one for each request of HTTP/2 that is worked on, see http2Turns
+	line          *http2Line
 }
 
 // ErrFull is in the [Refusal] of a connection when there are as many as there may be
@@ -57,7 +57,7 @@ func (t *listenTable) join(c *listenConn, a netip.Addr, exempt bool, cfg *Config
 	who := t.callers[a]
 	switch {
 	case who == nil:
-		who = &listenCaller{turns: make(chan struct{}, http2Turns())}
+		who = &listenCaller{line: newHTTP2Line()}
 		t.callers[a] = who
 	case !exempt && who.conns >= cfg.MaxConnsPerAddress:
 		return errors.New("too many connections from one address")

@@ -450,10 +450,7 @@ func (w *laneWriter) breakOff() {
 	if !w.begun || w.chunked || w.declared >= 0 || w.isHead || !laneHasBody(w.status) {
 		return
 	}
-	if tcp, ok := w.conn.base.Conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	_ = w.conn.base.Close()
+	listenReset(w.conn.base)
 }
 
 // SetReadDeadline bounds reading the request's body.

@@ -274,14 +274,7 @@ func (s *Server) unwelcome(a netip.Addr) *gatehouse.Problem {
 // would otherwise wait here for its peers.
 func (s *Server) turnAway(nc net.Conn, secure bool, p *gatehouse.Problem) {
 	s.turnedAway(nc, secure, p)
-	raw := nc
-	if c, ok := nc.(*listenConn); ok {
-		raw = c.Conn
-	}
-	if tc, ok := raw.(*net.TCPConn); ok {
-		_ = tc.SetLinger(0)
-	}
-	_ = nc.Close()
+	listenReset(nc)
 }
 
 // handshake does TLS before net/http sees the connection, so that the bytes of

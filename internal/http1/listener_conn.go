@@ -175,6 +175,18 @@ func (c *listenConn) RemoteAddr() net.Addr {
 	return c.Conn.RemoteAddr()
 }
 
+// listenReset closes nc with a reset, if it is TCP.
+func listenReset(nc net.Conn) {
+	raw := nc
+	if c, ok := nc.(*listenConn); ok {
+		raw = c.Conn
+	}
+	if tcp, ok := raw.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = nc.Close()
+}
+
 // Close closes the connection and stops counting it.
 func (c *listenConn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {

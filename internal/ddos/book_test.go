@@ -35,13 +35,7 @@ func until(t testing.TB, what string, ok func() bool) {
 
 func within(t testing.TB, d time.Duration, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(d); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for: %s", what)
-		}
-	}
+	storetest.Within(t, d, what, ok)
 }
 
 // changes is a log of changes that can be told to fail.

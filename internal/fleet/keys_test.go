@@ -40,13 +40,7 @@ func must[T any](t testing.TB) func(T, error) T {
 
 func until(t testing.TB, what string, within time.Duration, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(within); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for: %s", what)
-		}
-	}
+	storetest.Within(t, within, what, ok)
 }
 
 // database opens the database at path once more, as another node would.

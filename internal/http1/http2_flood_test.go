@@ -504,7 +504,7 @@ func TestARefusedRequestIsNotResetWhileItsBodyComes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for limit := time.After(10 * time.Second); ; {
+	for limit := time.After(time.Minute); ; {
 		select {
 		case fr := <-p.seen:
 			switch {
@@ -525,7 +525,7 @@ func TestABodyThatDoesNotComeHoldsNoAnswerUp(t *testing.T) {
 	if err := p.open(false); err != nil {
 		t.Fatal(err)
 	}
-	for limit := time.After(5 * time.Second); ; {
+	for limit := time.After(time.Minute); ; {
 		select {
 		case fr := <-p.seen:
 			if fr.kind == http2.FrameHeaders {

@@ -246,10 +246,15 @@ func TestAHeaderOfAStrangerIsNotRead(t *testing.T) {
 }
 
 func TestAHeaderHasTheTimeOfAHead(t *testing.T) {
-	f := newFront(t, http1.Config{Proxy: local, HeadTimeout: 100 * time.Millisecond, IdleTimeout: time.Hour}, told)
-	for _, begun := range []string{"", "P", "PROXY TCP4 192.0.2.7 ", proxy2(0x21, 0x11, four)[:20]} {
+	const long = 2 * time.Second // for a busy machine to write a head in
+	f := newFront(t, http1.Config{Proxy: local, HeadTimeout: long, IdleTimeout: time.Hour}, told)
+	var begun []net.Conn
+	for _, text := range []string{"", "P", "PROXY TCP4 192.0.2.7 ", proxy2(0x21, 0x11, four)[:20]} {
 		c := f.dial(t)
-		_, _ = io.WriteString(c, begun)
+		_, _ = io.WriteString(c, text)
+		begun = append(begun, c)
+	}
+	for _, c := range begun {
 		ended(t, c)
 	}
 	f.awaitRefusal(t, "bad_proxy_header")
@@ -265,7 +270,7 @@ func TestAHeaderHasTheTimeOfAHead(t *testing.T) {
 		_, _ = io.Copy(io.Discard, resp.Body)
 	}
 	again()
-	timer := time.NewTimer(250 * time.Millisecond)
+	timer := time.NewTimer(long + 500*time.Millisecond)
 	<-timer.C
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 	again()
@@ -296,7 +301,7 @@ func TestTheCapsAreThoseOfTheCallersBehindTheProxy(t *testing.T) {
 		}
 	}
 	_ = first.Close()
-	for deadline := time.Now().Add(20 * time.Second); !taken(open("192.0.2.7")); {
+	for deadline := time.Now().Add(time.Minute); !taken(open("192.0.2.7")); {
 		if time.Now().After(deadline) {
 			t.Fatal("a connection that ended counts on")
 		}
@@ -363,7 +368,7 @@ func TestHAProxy(t *testing.T) {
 				_ = cmd.Wait()
 			})
 			var c net.Conn
-			for deadline := time.Now().Add(10 * time.Second); ; {
+			for deadline := time.Now().Add(time.Minute); ; {
 				if c, err = net.Dial("tcp", "127.0.0.1:"+port); err == nil {
 					break
 				}

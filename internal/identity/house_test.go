@@ -110,14 +110,5 @@ func wantErr(t testing.TB, err, want error) {
 // until polls f, for what happens in another goroutine or process.
 func until(t testing.TB, what string, limit time.Duration, f func() bool) {
 	t.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	deadline := time.After(limit)
-	for !f() {
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			t.Fatalf("%s: not within %v", what, limit)
-		}
-	}
+	storetest.Within(t, limit, what, f)
 }

@@ -85,7 +85,7 @@ func TestLeases(t *testing.T) {
 			all.hammer(&wg, n, lim, user("u"), 8, time.Millisecond, time.Second, 1)
 		}
 		wg.Wait()
-		if got := len(all.at); got != 1000 {
+		if got := len(all.passed); got != 1000 {
 			t.Errorf("%d of 1000", got)
 		}
 	})
@@ -103,8 +103,8 @@ func TestLeases(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if calls := n.engine.count() - before; len(all.at) != 1000 || calls > 6 {
-			t.Errorf("%d let through in %d calls", len(all.at), calls)
+		if calls := n.engine.count() - before; len(all.passed) != 1000 || calls > 6 {
+			t.Errorf("%d let through in %d calls", len(all.passed), calls)
 		}
 	})
 
@@ -189,8 +189,8 @@ func TestLeases(t *testing.T) {
 		}
 		wg.Wait()
 		for k := range got {
-			if len(got[k].at) != 5 {
-				t.Errorf("key %d: %d let through", k, len(got[k].at))
+			if len(got[k].passed) != 5 {
+				t.Errorf("key %d: %d let through", k, len(got[k].passed))
 			}
 		}
 	})
@@ -351,8 +351,8 @@ func TestLeases(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if len(all.at) != 10_000 || all.refused != 10_000-4096 {
-			t.Errorf("%d let through, %d of them at once", len(all.at), all.refused)
+		if len(all.passed) != 10_000 || all.refused != 10_000-4096 {
+			t.Errorf("%d let through, %d of them at once", len(all.passed), all.refused)
 		}
 	})
 

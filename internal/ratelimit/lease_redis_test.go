@@ -2,6 +2,7 @@ package ratelimit_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ func TestFourNodesOneLimitOnRedis(t *testing.T) {
 	const long = 3 * time.Second
 	url, _ := storetest.Redis(t)
 	fleet := redisNodes(t, url, 4)
+	late := storetest.Late(t)
 	limits := map[string]*ratelimit.Limit{}
 	var wg sync.WaitGroup
 	tallies := map[string]*tally{}
@@ -50,13 +52,13 @@ func TestFourNodesOneLimitOnRedis(t *testing.T) {
 	for name, all := range tallies {
 		over, part := all.most(800, 400), float64(all.admitted())/(800+400*long.Seconds())
 		t.Logf("%s: %.3f of the limit; worst window %.3f; slowest %v", name, part, over, all.slowest)
-		// What is granted at one moment is let through a moment later, so that a strict
-		// window may seem longer by what a request waits.
 		most := 1.05
 		if name == "strict" {
-			most = 1 + 400*all.slowest.Seconds()/800
+			most = 1 + 1./800 // their clock may tick in the middle
 		}
-		if over > most || part < 0.85 || all.unavailable > 0 {
+		// On a machine so busy that a call takes as long as the engine is given, some
+		// requests could not be counted, and there is not as much demand.
+		if idle := late() < time.Second; over > most || idle && (part < 0.85 || all.unavailable > 0) {
 			t.Errorf("%s: %.3f in a window, %.3f of the limit, %d not counted", name, over, part, all.unavailable)
 		}
 	}
@@ -76,6 +78,7 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			late := storetest.Late(t)
 			var all, exact tally
 			var wg sync.WaitGroup
 			for _, n := range fleet {
@@ -85,24 +88,20 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 			<-time.After(2 * time.Second)
 			c.away(server)
 			<-time.After(2 * time.Second)
-			for _, n := range fleet {
-				if n.SharedErr() == nil {
-					t.Error("nobody is told")
-				}
-			}
+			storetest.Within(t, time.Second, "all are told", func() bool {
+				return !slices.ContainsFunc(fleet, func(n *node) bool { return n.SharedErr() == nil })
+			})
 			c.back(server)
+			storetest.Within(t, 4*time.Second, "all know that it is back", func() bool {
+				return !slices.ContainsFunc(fleet, func(n *node) bool { return n.SharedErr() != nil })
+			})
 			wg.Wait()
-			for _, n := range fleet {
-				if err := n.SharedErr(); err != nil {
-					t.Error(err)
-				}
-			}
 			over, part := all.most(burst, perSecond), float64(all.admitted())/(burst+perSecond*long.Seconds())
 			t.Logf("%.3f of the limit; worst window %.3f; slowest %v; strict: worst window %.3f, %d not counted", part, over, all.slowest, exact.most(burst, perSecond), exact.unavailable)
-			if over > 1.05 || part < 0.8 || exact.most(burst, perSecond) > 1+perSecond*exact.slowest.Seconds()/burst {
+			if over > 1.05 || part < 0.8 || exact.most(burst, perSecond) > 1+1./burst {
 				t.Errorf("%.3f in a window, %.3f of the limit; strict: %.3f in a window", over, part, exact.most(burst, perSecond))
 			}
-			if all.slowest > time.Second || exact.unavailable == 0 {
+			if all.slowest > time.Second+late() || exact.unavailable == 0 {
 				t.Errorf("a request waited for %v; %d were told that they cannot be counted", all.slowest, exact.unavailable)
 			}
 		})

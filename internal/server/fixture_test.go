@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/server"
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 	"github.com/gatehouse-api/gatehouse/internal/token"
 )
 
@@ -50,13 +51,7 @@ func must[T any](t testing.TB) func(T, error) T {
 
 func until(t testing.TB, what string, within time.Duration, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(within); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for: %s", what)
-		}
-	}
+	storetest.Within(t, within, what, ok)
 }
 
 func freeAddress(t testing.TB) string {

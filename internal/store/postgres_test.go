@@ -83,6 +83,7 @@ func TestNoCommitIsLostWithTheServer(t *testing.T) {
 	if err := db.Migrate(t.Context(), pairs); err != nil {
 		t.Fatal(err)
 	}
+	late := storetest.Late(t)
 	var said [4]atomic.Int64 // the last number each was told is kept
 	for round := range 3 {
 		ctx, stop := context.WithCancel(t.Context())
@@ -101,7 +102,7 @@ func TestNoCommitIsLostWithTheServer(t *testing.T) {
 						}
 						return nil
 					})
-					if took := time.Since(at); took > 8*time.Second {
+					if took := time.Since(at); took > 8*time.Second+late() {
 						t.Errorf("a write took %v", took)
 					}
 					if err != nil {
@@ -113,7 +114,7 @@ func TestNoCommitIsLostWithTheServer(t *testing.T) {
 				done <- nil
 			}()
 		}
-		enough := time.Now().Add(10 * time.Second)
+		enough := time.Now().Add(time.Minute)
 		for start := said[0].Load(); said[0].Load() < start+20+int64(round)*13; time.Sleep(time.Millisecond) {
 			if time.Now().After(enough) {
 				t.Fatal("nothing is written")
@@ -160,7 +161,7 @@ func TestAServerThatHangsIsAnError(t *testing.T) {
 	}
 	server.Stop()
 	done := make(chan error, 3)
-	start := time.Now()
+	late, start := storetest.Late(t), time.Now()
 	go func() { _, err := db.Version(t.Context()); done <- err }()
 	go func() { done <- execute(t, db, `INSERT INTO lefts (n, filler) VALUES (1, 'x')`) }()
 	go func() {
@@ -174,7 +175,7 @@ func TestAServerThatHangsIsAnError(t *testing.T) {
 			t.Error("something succeeded while the server hung")
 		}
 	}
-	if took := time.Since(start); took > 15*time.Second {
+	if took := time.Since(start); took > 15*time.Second+late() {
 		t.Errorf("it took %v", took)
 	}
 	server.Cont()

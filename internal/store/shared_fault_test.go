@@ -80,7 +80,8 @@ func TestSharedEngineThatGoesAway(t *testing.T) {
 					heard.Store(true)
 				}
 			})
-			storetest.Within(t, 3*time.Second, "the subscription begins", func() bool { return gaps.Load() == 1 })
+			storetest.Within(t, 30*time.Second, "the subscription begins", func() bool { return gaps.Load() == 1 })
+			late := storetest.Late(t)
 			if failed, _ := everyCall(t, s); failed != 0 {
 				t.Fatal("it does not work before")
 			}
@@ -95,7 +96,7 @@ func TestSharedEngineThatGoesAway(t *testing.T) {
 					if _, err := s.Once(t.Context(), "space", fmt.Sprint(name, i), time.Minute); err == nil {
 						t.Error("an answer from nobody")
 					}
-					if d := time.Since(start); d > bound {
+					if d := time.Since(start); d > bound+late() {
 						t.Errorf("a call took %s", d)
 					}
 				})
@@ -109,11 +110,11 @@ func TestSharedEngineThatGoesAway(t *testing.T) {
 				n, longest := everyCall(t, s)
 				sum, worst, failed = sum+time.Since(start), max(worst, longest), failed+n
 			}
-			if worst > bound || failed != 240 {
+			if worst > bound+late() || failed != 240 {
 				t.Errorf("a call took %s; %d of 240 failed", worst, failed)
 			}
 			t.Logf("while away: 240 calls in %s, the longest %s", sum, worst)
-			if sum > 3*time.Second {
+			if sum > 3*time.Second+late() {
 				t.Errorf("240 calls took %s: they wait one after the other", sum)
 			}
 			if s.Count() < 1 {
@@ -139,12 +140,12 @@ func TestSharedEngineThatGoesAway(t *testing.T) {
 func TestSharedStartsWithoutItsEngine(t *testing.T) {
 	url, server := storetest.Redis(t)
 	server.Kill()
-	start := time.Now()
+	late, start := storetest.Late(t), time.Now()
 	s := shareAt(t, url, "a")
-	if since := time.Since(start); since > 4*time.Second {
+	if since := time.Since(start); since > 4*time.Second+late() {
 		t.Errorf("it opened after %s", since)
 	}
-	if failed, longest := everyCall(t, s); failed != 6 || longest > bound || !errors.Is(s.Err(), store.ErrAway) {
+	if failed, longest := everyCall(t, s); failed != 6 || longest > bound+late() || !errors.Is(s.Err(), store.ErrAway) {
 		t.Errorf("%d of 6 failed, %s, %v", failed, longest, s.Err())
 	}
 	server.Restart()
@@ -201,13 +202,14 @@ func TestSharedClusterWithoutOneShard(t *testing.T) {
 		t.Fatal(got, took)
 	}
 	servers[2].Stop()
+	late := storetest.Late(t)
 	var got int
 	var took time.Duration
 	storetest.Within(t, 10*time.Second, "the other shards answer, and at once", func() bool {
-		if got, took = count(); took > bound {
+		if got, took = count(); took > bound+late() {
 			t.Errorf("a call took %s", took)
 		}
-		return got > len(asks)/3 && got < len(asks) && took < 100*time.Millisecond
+		return got > len(asks)/3 && got < len(asks) && took < 100*time.Millisecond+late()
 	})
 	if !errors.Is(s.Err(), store.ErrAway) {
 		t.Errorf("a shard that is away is told: %v", s.Err())
@@ -225,12 +227,12 @@ func TestSharedFailover(t *testing.T) {
 			gaps.Add(1)
 		}
 	})
-	storetest.Within(t, 3*time.Second, "the subscription begins", func() bool { return gaps.Load() == 1 })
+	storetest.Within(t, 30*time.Second, "the subscription begins", func() bool { return gaps.Load() == 1 })
 	master.Kill()
-	start := time.Now()
+	late, start := storetest.Late(t), time.Now()
 	storetest.Within(t, 30*time.Second, "the replica has taken over", func() bool {
 		failed, longest := everyCall(t, s)
-		if longest > bound {
+		if longest > bound+late() {
 			t.Errorf("a call took %s", longest)
 		}
 		return failed == 0
@@ -274,7 +276,7 @@ func TestSharedNeedsFewRights(t *testing.T) {
 	if failed, _ := everyCall(t, s); failed != 0 {
 		t.Errorf("%d calls are refused", failed)
 	}
-	storetest.Within(t, 3*time.Second, "the subscription begins", begun.Load)
+	storetest.Within(t, 30*time.Second, "the subscription begins", begun.Load)
 }
 
 func TestSharedURLs(t *testing.T) {

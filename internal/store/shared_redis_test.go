@@ -29,5 +29,6 @@ func TestSharedRedisSentinel(t *testing.T) {
 	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return shareAt(t, url, node) })
 }
 
-// bound is what every call ends within: its time, and some for a busy machine.
+// bound is what every call ends within: its time, and some more; on a busy machine as
+// much longer as the test runs late.
 const bound = 500 * time.Millisecond

@@ -81,6 +81,14 @@ func TestTheKernelDropsWhoIsBannedAtOurPortsOnlyAndForgetsItAtTheEnd(t *testing.
 		}
 		return err == nil
 	}
+	opens := func(from, to string, port uint16) bool { // however busy the machine is
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+			if reach(from, to, port) {
+				return true
+			}
+		}
+		return false
+	}
 	left, err := nft.Open("node.1", []uint16{port}) // as a process that was killed leaves it
 	if err != nil {
 		t.Fatal(err)
@@ -92,14 +100,14 @@ func TestTheKernelDropsWhoIsBannedAtOurPortsOnlyAndForgetsItAtTheEnd(t *testing.
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reach("127.0.0.1", "127.0.0.1", port) {
+	if !opens("127.0.0.1", "127.0.0.1", port) {
 		t.Error("what was left behind is still in force")
 	}
 	bans := []nft.Entry{
 		{netip.MustParsePrefix("127.0.0.9/32"), time.Hour},
 		{netip.MustParsePrefix("127.0.7.0/24"), time.Hour},
 		{netip.MustParsePrefix("127.0.7.9/32"), time.Hour},
-		{netip.MustParsePrefix("::/64"), 2 * time.Second},
+		{netip.MustParsePrefix("::/64"), 8 * time.Second},
 	}
 	if err := k.Ban(bans); err != nil {
 		t.Fatal(err)
@@ -116,7 +124,11 @@ func TestTheKernelDropsWhoIsBannedAtOurPortsOnlyAndForgetsItAtTheEnd(t *testing.
 		{"127.0.0.8", "127.0.0.1", port, true},
 		{"127.0.8.1", "127.0.0.1", port, true},
 	} {
-		if got := reach(c.from, c.to, c.port); got != c.want {
+		ask := reach
+		if c.want {
+			ask = opens
+		}
+		if got := ask(c.from, c.to, c.port); got != c.want {
 			t.Errorf("from %s to port %d: %t, want %t\n%s", c.from, c.port, got, c.want, run(t, "nft", "list", "ruleset"))
 		}
 	}
@@ -126,13 +138,11 @@ func TestTheKernelDropsWhoIsBannedAtOurPortsOnlyAndForgetsItAtTheEnd(t *testing.
 	if err := k.Lift([]netip.Prefix{netip.MustParsePrefix("127.0.0.9/32"), netip.MustParsePrefix("192.0.2.1/32")}); err != nil {
 		t.Fatal(err)
 	}
-	if !reach("127.0.0.9", "127.0.0.1", port) {
+	if !opens("127.0.0.9", "127.0.0.1", port) {
 		t.Error("still dropped when it was lifted")
 	}
-	for end := time.Now().Add(10 * time.Second); !reach("::1", "::1", port); {
-		if time.Now().After(end) {
-			t.Fatal("an entry has no end")
-		}
+	if !opens("::1", "::1", port) {
+		t.Fatal("an entry has no end")
 	}
 	if err := k.Close(); err != nil {
 		t.Fatal(err)

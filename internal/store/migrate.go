@@ -161,7 +161,7 @@ func readMigrations(fsys fs.FS) ([]migration, error) {
 // applied returns how many of list are in the database, after checking that they
 // are the same and that what is there besides can be worked beside.
 func applied(ctx context.Context, tx *sql.Tx, room string, list []migration) (int, error) {
-	logs, err := readLogs(ctx, tx, `WHERE m.room = $1`, room)
+	logs, err := readLogs(ctx, tx, room)
 	if err != nil || len(logs) == 0 {
 		return 0, err
 	}
@@ -192,24 +192,25 @@ func recorded(list []migration, record []Applied) (n int, newer []Applied, err e
 	return n, newer, nil
 }
 
-// readLogs reads what was migrated, by room.
-func readLogs(ctx context.Context, tx *sql.Tx, where string, args ...any) (all []RoomLog, err error) {
+// readLogs reads what was migrated of a room, of all if it is "".
+func readLogs(ctx context.Context, tx *sql.Tx, room string) (all []RoomLog, err error) {
 	rows, err := tx.QueryContext(ctx, `SELECT m.room, m.version, m.name, m.sha256, m.applied,
-		(SELECT COUNT(*) FROM schema_additive a WHERE a.room = m.room AND a.version = m.version) FROM schema_migrations m `+where+` ORDER BY m.room, m.version`, args...)
+		(SELECT COUNT(*) FROM schema_additive a WHERE a.room = m.room AND a.version = m.version) FROM schema_migrations m
+		WHERE $1 = '' OR m.room = $1 ORDER BY m.room, m.version`, room)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		var room string
+		var whose string
 		var m Applied
 		var additive int64
-		if err := rows.Scan(&room, &m.Version, &m.Name, &m.SHA256, &m.Applied, &additive); err != nil {
+		if err := rows.Scan(&whose, &m.Version, &m.Name, &m.SHA256, &m.Applied, &additive); err != nil {
 			return nil, err
 		}
 		m.Additive = additive > 0
-		if len(all) == 0 || all[len(all)-1].Room != room {
-			all = append(all, RoomLog{Room: room})
+		if len(all) == 0 || all[len(all)-1].Room != whose {
+			all = append(all, RoomLog{Room: whose})
 		}
 		at := &all[len(all)-1]
 		at.Migrations = append(at.Migrations, m)

@@ -49,7 +49,7 @@ const (
 var ErrAway = errors.New("store: the shared engine is away")
 
 // An engine keeps what is shared. Every method ends when its context does.
-type engine interface {
+type engine interface { //nolint:interfacebloat // two engines, in this package
 	once(ctx context.Context, space string, id markID, ttl time.Duration) (bool, error)
 	take(ctx context.Context, asks []Ask, out []Grant) error
 	lead(ctx context.Context, name, holder string, ttl time.Duration) (bool, int64, error) // ttl 0: resign

@@ -43,7 +43,7 @@ func (db *DB) rooms(ctx context.Context, tx *sql.Tx) ([]RoomLog, error) {
 			return nil, err
 		}
 	}
-	return readLogs(ctx, tx, ``)
+	return readLogs(ctx, tx, "")
 }
 
 // A plannedRoom is what is known here of a room, and how much of it elsewhere.

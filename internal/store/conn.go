@@ -105,8 +105,7 @@ func (c *conn) statement(ctx context.Context, query string) (*statement, error) 
 // keepable: one statement, of those that are run again and again.
 func keepable(query string) bool {
 	query = strings.TrimSpace(query)
-	word, _, _ := strings.Cut(query, " ")
-	switch strings.ToUpper(word) {
+	switch strings.ToUpper(firstWord(query)) {
 	case "SELECT", "INSERT", "UPDATE", "DELETE", "WITH":
 		return len(query) <= 4096 && !strings.Contains(query, ";")
 	}
@@ -191,8 +190,8 @@ func keepableArgs(query string, args []driver.NamedValue) ([]driver.NamedValue, 
 }
 
 func firstWord(query string) string {
-	if words := strings.Fields(query); len(words) > 0 {
-		return words[0]
+	for word := range strings.FieldsSeq(query) {
+		return word
 	}
 	return ""
 }

@@ -1,31 +1,18 @@
 package http1_test
 
 import (
-	"errors"
 	"io"
-	"net"
 	"net/netip"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gatehouse-api/gatehouse/internal/http1"
 )
 
-// knock says something and gives what is answered. A reset may come before the caller
-// knows that it was connected.
+// knock says something and gives what is answered.
 func (f *front) knock(t *testing.T, says string) string {
 	t.Helper()
-	c, err := net.Dial("tcp", f.addr)
-	if errors.Is(err, syscall.ECONNRESET) {
-		return ""
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	c := f.dial(t)
 	_, _ = io.WriteString(c, says)
 	return ended(t, c)
 }

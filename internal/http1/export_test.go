@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"time"
 )
 
 // NewPlain is NewServer without a lane of our own: net/http serves every
@@ -26,3 +27,6 @@ func ReadProxy(r io.Reader) (from netip.AddrPort, told bool, err error) { return
 
 // HasTurn reports whether the request w answers is one that is worked on.
 func HasTurn(w http.ResponseWriter) bool { return w.(*http2Exchange).turn.Load() }
+
+// Patient is a Config whose answers over HTTP/2 wait so long for bodies that nobody reads.
+func Patient(d time.Duration) Config { return Config{drain: d} }

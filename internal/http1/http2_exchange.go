@@ -15,9 +15,6 @@ import (
 // of it fills one TLS record.
 const http2Piece = http2FrameMost - http2FrameHead
 
-// http2Drain is how long an answer waits for a body that nobody reads.
-const http2Drain = 100 * time.Millisecond
-
 // listenPaced holds the requests of HTTP/2 to the pace that headConn and
 // listenConn hold those of HTTP/1.1 to.
 type listenPaced struct {
@@ -267,6 +264,6 @@ func (b *http2Body) drain() {
 	if b.ended.Load() || b.got.Load() == b.length {
 		return
 	}
-	_ = http.NewResponseController(b.x.ResponseWriter).SetReadDeadline(time.Now().Add(http2Drain))
+	_ = http.NewResponseController(b.x.ResponseWriter).SetReadDeadline(time.Now().Add(b.x.cfg.drain))
 	_, _ = io.CopyN(io.Discard, b.ReadCloser, laneDrain)
 }

@@ -490,7 +490,7 @@ func TestHTTP2BeginsWithItsPreface(t *testing.T) {
 // A client that is about to send its body when it is refused must see why. curl
 // 7.88 takes the reset of such a stream for a failure of it.
 func TestARefusedRequestIsNotResetWhileItsBodyComes(t *testing.T) {
-	f, client := newTLSFront(t, http1.Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	f, client := newTLSFront(t, http1.Patient(time.Minute), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, "no such operation")
 	}))

@@ -54,6 +54,8 @@ type Config struct {
 	OnRefuse func(Refusal) (id string)
 	// Log receives what net/http has to say; nil discards it.
 	Log *slog.Logger
+
+	drain time.Duration // how long an answer over HTTP/2 waits for a body that nobody reads; 100 ms
 }
 
 // A Refusal is a request that never became one.
@@ -89,6 +91,7 @@ func (c Config) withDefaults() Config {
 	span(&c.IdleTimeout, time.Minute)
 	span(&c.BodyIdle, 10*time.Second)
 	span(&c.WriteIdle, 30*time.Second)
+	span(&c.drain, 100*time.Millisecond)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

@@ -24,6 +24,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/gatehouse-api/gatehouse/internal/store/storetest"
 )
 
 // binary builds the program once, the way a user gets it.
@@ -69,7 +71,8 @@ var binary = sync.OnceValues(func() (string, error) {
 //	repeat FILE N TEXT [TAIL]  writes TEXT N times, then TAIL
 //	keep NAME STREAM PATTERN   sets $NAME to the first group of PATTERN in stdout or stderr; what ends in
 //	                           TOKEN, SECRET, CODE or KEY must be in no log and no record
-//	until N COMMAND… TEXT      repeats call, bare, admin or gatehouse until the answer has TEXT, at most N seconds
+//	until N COMMAND… TEXT      repeats call, bare, admin or gatehouse until the answer has TEXT, at most N seconds,
+//	                           on a busy machine as much longer as the test runs late
 //	browser NAME PATH          opens a page in NAME's browser and prints it
 //	submit NAME FIELD=VALUE…   fills in and sends the form of that page which has these fields; ACTION
 //	                           instead of a field names the form by the end of its address
@@ -94,6 +97,7 @@ func runScriptsOn(t *testing.T, params testscript.Params, on *engines) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("curl is not installed: the scripts are left out")
 	}
+	late := storetest.Late(t)
 	testscript.Run(t, testscript.Params{
 		Dir:             params.Dir,
 		Files:           params.Files,
@@ -115,7 +119,7 @@ func runScriptsOn(t *testing.T, params testscript.Params, on *engines) {
 			e.Setenv("PLAIN_OTHER", e.Getenv("PLAIN")) // of the other node
 			e.Setenv("ADMIN", "http://127.0.0.1:"+ports[3])
 			e.Setenv("API", "http://127.0.0.1:"+ports[0])
-			w := &world{dir: e.WorkDir}
+			w := &world{dir: e.WorkDir, late: late}
 			if on != nil {
 				if w.fleet, err = on.fleet(e, ports); err != nil {
 					return err
@@ -181,6 +185,7 @@ type world struct {
 	tokens []string // and other secrets: none may be in a log
 	behind func()   // ends the service
 	fleet  *fleet   // nil: one node alone
+	late   func() time.Duration
 
 	browsers map[string]*browser
 	proofs   map[string]*ecdsa.PrivateKey // of callers with DPoP
@@ -432,8 +437,9 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("until repeats call, bare, admin or gatehouse, not %q", args[1])
 	}
 	want := args[len(args)-1]
-	f, hits := worldOf(ts).fleet, 0
-	deadline := time.Now().Add(time.Duration(secs) * time.Second)
+	w, hits := worldOf(ts), 0
+	f := w.fleet
+	begun, before := time.Now(), w.late()
 	for {
 		if ok {
 			curl(ts, false, ts.Getenv(base), args[2:len(args)-1])
@@ -450,7 +456,7 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 		if f != nil && base == "ADMIN" {
 			f.next() // both nodes must say so; a call goes to the other one by itself
 		}
-		if time.Now().After(deadline) {
+		if time.Since(begun) > time.Duration(secs)*time.Second+w.late()-before {
 			ts.Fatalf("after %d s the answer still has no %q", secs, want)
 		}
 		<-time.After(50 * time.Millisecond)

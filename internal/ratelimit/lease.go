@@ -21,7 +21,7 @@ type Engine interface {
 const (
 	leased     = 20                     // one of so many tokens of a burst may be in the hands of the nodes: 5 %
 	leaseTick  = 50 * time.Millisecond  // between two renewals that nobody waits for
-	leaseWait  = 250 * time.Millisecond // how long a request waits for its answer
+	leaseWait  = 250 * time.Millisecond // how long a request waits for the engine's answer
 	maxWaiters = 4096                   // requests that wait on this node; what is more decides alone
 	maxAsks    = 512                    // in one call
 )
@@ -37,6 +37,7 @@ type bank interface {
 
 // A pace is how eagerly one kind of lease is renewed and returned.
 type pace struct {
+	wait   time.Duration // how long a request waits for its answer
 	tick   time.Duration // between two rounds of renewals
 	gap    time.Duration // least time between two calls: what comes meanwhile goes in one
 	ahead  time.Duration // a lease lasts so long
@@ -348,7 +349,7 @@ func (f *leases) wait(s *leaseShard, e *lease, cost int64) Result {
 	e.last = w
 	f.want(s, e, true)
 	s.mu.Unlock()
-	w.timer.Reset(leaseWait)
+	w.timer.Reset(f.pace.wait)
 	select {
 	case r := <-w.done:
 		w.timer.Stop()

@@ -38,7 +38,7 @@ func (l *Limiter) join(cfg *Config) {
 	}
 	if cfg.Engine != nil && cfg.Engine.Remote() {
 		l.fleet = newLeases(fleet{cfg.Engine}, pace{
-			tick: leaseTick, gap: time.Millisecond, ahead: 2 * leaseTick,
+			wait: leaseWait, tick: leaseTick, gap: time.Millisecond, ahead: 2 * leaseTick,
 			idle: 10 * leaseTick, recall: time.Second, sweep: 5 * leaseTick, shy: 2 * time.Second, regroup: 2 * time.Second,
 		}, log)
 	}

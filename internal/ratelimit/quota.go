@@ -41,7 +41,7 @@ func OpenQuotas(ctx context.Context, db *store.DB, nodes func() int) (*Quotas, e
 }
 
 const (
-	quotaCall = time.Second    // one call to the database
+	quotaCall = time.Second    // one call to the database, for which requests wait as long
 	quotaKept = 24 * time.Hour // how long a period is kept when it is over: a node's clock may be behind
 	quotaTidy = time.Hour      // between two looks for such
 )
@@ -50,7 +50,7 @@ const (
 // lasts longer, and is kept longer, than one of a rate.
 func newQuotaLeases(q *Quotas, log *slog.Logger) *leases {
 	f := newLeases(q, pace{
-		tick: 250 * time.Millisecond, gap: 5 * time.Millisecond, ahead: 10 * time.Second,
+		wait: quotaCall, tick: 250 * time.Millisecond, gap: 5 * time.Millisecond, ahead: 10 * time.Second,
 		idle: time.Minute, recall: 5 * time.Second, sweep: 5 * time.Second,
 	}, log)
 	f.quota = true

@@ -14,19 +14,25 @@ func shareAt(t testing.TB, url, node string) *store.Shared {
 	return share(t, store.SharedConfig{URL: gatehouse.NewSecret(url), Node: node})
 }
 
+// patient is for tests that do not look at how long anything takes.
+func patient(t testing.TB, url, node string) *store.Shared {
+	t.Helper()
+	return share(t, store.SharedConfig{URL: gatehouse.NewSecret(url), Node: node, Timeout: 20 * time.Second})
+}
+
 func TestSharedRedis(t *testing.T) {
 	url, _ := storetest.Redis(t)
-	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return shareAt(t, url, node) })
+	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return patient(t, url, node) })
 }
 
 func TestSharedRedisCluster(t *testing.T) {
 	url, _ := storetest.RedisCluster(t)
-	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return shareAt(t, url, node) })
+	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return patient(t, url, node) })
 }
 
 func TestSharedRedisSentinel(t *testing.T) {
 	url, _, _, _ := storetest.RedisSentinel(t)
-	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return shareAt(t, url, node) })
+	storetest.RunShared(t, func(t *testing.T, node string) *store.Shared { return patient(t, url, node) })
 }
 
 // bound is what every call ends within: its time, and some more; on a busy machine as

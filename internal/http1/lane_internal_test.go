@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/textproto"
 	"net/url"
 	"reflect"
 	"strings"
@@ -83,6 +84,20 @@ func FuzzLaneRequest(f *testing.F) {
 			t.Fatal("the request is not the connection's")
 		}
 	})
+}
+
+func TestNamesAreAsNetTextprotoHasThem(t *testing.T) {
+	const letters = "azAZ09-_!"
+	var try func(name string, more int)
+	try = func(name string, more int) {
+		if got, want := laneName(name), textproto.CanonicalMIMEHeaderKey(name); got != want {
+			t.Errorf("%q becomes %q, in net/textproto %q", name, got, want)
+		}
+		for i := 0; more > 0 && i < len(letters); i++ {
+			try(name+letters[i:i+1], more-1)
+		}
+	}
+	try("", 4)
 }
 
 func TestAnIdleConnectionHoldsNoBuffer(t *testing.T) {

@@ -39,16 +39,18 @@ func NewID(t time.Time) string {
 	x := r.b[r.used : r.used+10]
 	var id [idLen]byte
 	ms := uint64(t.UnixMilli())
-	for i := range 10 {
-		id[i] = crockford[ms>>(45-5*i)&31]
+	for i := 9; i >= 0; i-- {
+		id[i] = crockford[ms&31]
+		ms >>= 5
 	}
 	for half := range 2 {
 		var v uint64
 		for _, c := range x[half*5 : half*5+5] {
 			v = v<<8 | uint64(c)
 		}
-		for i := range 8 {
-			id[10+half*8+i] = crockford[v>>(35-5*i)&31]
+		for i := 7; i >= 0; i-- {
+			id[10+half*8+i] = crockford[v&31]
+			v >>= 5
 		}
 	}
 	clear(x) // an id handed out is not kept here

@@ -239,14 +239,10 @@ func (x *exchange) matchRoute() error {
 
 // path is the path as received; URL.Path would be decoded and encoded again.
 func (x *exchange) path() string {
-	path := x.r.URL.EscapedPath()
-	if x.r.RequestURI != "" {
-		path, _, _ = strings.Cut(x.r.RequestURI, "?")
-		if !strings.HasPrefix(path, "/") {
-			path = x.r.URL.EscapedPath() // absolute-form, its authority checked already
-		}
+	if path, _, _ := strings.Cut(x.r.RequestURI, "?"); strings.HasPrefix(path, "/") {
+		return path
 	}
-	return path
+	return x.r.URL.EscapedPath() // absolute-form, its authority checked already, or no request of a listener's
 }
 
 // introduce gives the rules what needs no reading.

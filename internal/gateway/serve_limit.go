@@ -302,12 +302,15 @@ func (g *Gateway) chargeFailure(x *exchange) {
 }
 
 func (g *Gateway) chargeTaken(x *exchange, cost int64, failures bool) {
-	key := x.key()
-	x.locate(&key)
+	key, located := x.key(), false
 	now := g.Limiter.Now()
 	for _, t := range x.took {
 		if t.limit.Failures() != failures {
 			continue
+		}
+		if !located && t.limit.NeedsNetwork() {
+			x.locate(&key)
+			located = true
 		}
 		n := cost
 		if failures {

@@ -3,12 +3,14 @@ package gateway_test
 import (
 	"fmt"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/gatehouse-api/gatehouse/internal/authz"
 	"github.com/gatehouse-api/gatehouse/internal/gateway"
+	"github.com/gatehouse-api/gatehouse/internal/networks"
 	"github.com/gatehouse-api/gatehouse/internal/ratelimit"
 )
 
@@ -217,6 +219,26 @@ func TestFailuresAloneAreCounted(t *testing.T) {
 	w := h.ask("GET", "/orders", "", "Authorization", good)
 	if w.Code != 429 || w.Header().Get("Ratelimit-Policy") != `"guesses";q=2;w=3600` {
 		t.Errorf("%d %v: who guesses at the same address is told why", w.Code, w.Header())
+	}
+}
+
+func TestFailuresAreCountedByNetworkToo(t *testing.T) {
+	h := limitedHouse(t, []gateway.Limit{
+		{Limit: spec(t, ratelimit.Spec{Name: "mine", By: "address", Rate: "100/h", Failures: true})},
+		{Limit: spec(t, ratelimit.Spec{Name: "ours", By: "network", Rate: "2/h", Failures: true})},
+	}, gateway.TellFields, nil)
+	h.snap.Networks = must[*networks.Set](t)(networks.Load(networks.Config{Lists: []networks.List{
+		{Name: "office", Prefixes: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}},
+	}}))
+	got := statuses(4, func(n int) *httptest.ResponseRecorder {
+		r := h.request("GET", "/orders", "", "Authorization", "Bearer guess")
+		r.RemoteAddr = fmt.Sprintf("198.51.100.%d:1234", n+1)
+		w := httptest.NewRecorder()
+		h.entry.ServeHTTP(w, r)
+		return w
+	})
+	if !slices.Equal(got, []int{401, 401, 429, 429}) {
+		t.Fatalf("answered %v: another address of the same network guesses on", got)
 	}
 }
 

@@ -38,12 +38,14 @@ type stage struct {
 // was given. What it starts is ended by close.
 func newStage(ctx context.Context) (s *stage, err error) {
 	s = &stage{gatehouse: *binary}
-	if s.dir, err = os.MkdirTemp("", "gatehouse-bench-"); err != nil {
+	dir, err := os.MkdirTemp("", "gatehouse-bench-")
+	if err != nil {
 		return nil, err
 	}
+	s.dir = dir
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(s.dir))
+		if err != nil { // and s is nil
+			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
 	if err := s.certify(); err != nil {

@@ -96,8 +96,8 @@ func (w *laneWork) fields(text string) (host string, ok bool) {
 	return host, true
 }
 
-// laneName is the canonical form of a name that is a token: the name itself for
-// whoever writes it so, at a third of what net/textproto takes to find that out.
+// laneName is the canonical form of a name. That it is a token has been checked, so
+// whoever writes it as most do costs less than half of what net/textproto takes.
 func laneName(name string) string {
 	upper := true
 	for i := range len(name) {

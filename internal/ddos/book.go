@@ -32,6 +32,9 @@ var (
 // mostBans bounds what is read from the database.
 const mostBans = 100_000
 
+// keepOver is how long operators' bans are kept that are over.
+const keepOver = 30 * 24 * time.Hour
+
 // A ChangeLog keeps changes for ever; [*auditlog.Changes] is one. What it can not
 // keep must not happen.
 type ChangeLog interface {
@@ -119,6 +122,9 @@ func (b *Book) Ban(ctx context.Context, actor string, p netip.Prefix, reason str
 		if err := next(ctx, tx); err != nil {
 			return "", nil, err
 		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM ddos_bans WHERE until <> 0 AND until < $1`, now.Add(-keepOver).UnixMilli()); err != nil {
+			return "", nil, err
+		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO ddos_bans (prefix, origin, accept, reason, by_whom, since, until, lifted) VALUES ($1, 'operator', 1, $2, $3, $4, $5, 0)
 			ON CONFLICT (prefix) DO UPDATE SET origin = 'operator', accept = 1, reason = $2, by_whom = $3, since = $4, until = $5, lifted = 0`,
 			p.String(), cut(reason), actor, now.UnixMilli(), store.Millis(until))
@@ -178,7 +184,8 @@ func (b *Book) keep(ctx context.Context, node string, found []Banned) error {
 			return "", nil, err
 		}
 		now := time.Now().UnixMilli()
-		if _, err := tx.ExecContext(ctx, `DELETE FROM ddos_bans WHERE until <> 0 AND until < $1`, now-time.Hour.Milliseconds()); err != nil {
+		// Those of operators are not a node's to forget: its clock may be wrong.
+		if _, err := tx.ExecContext(ctx, `DELETE FROM ddos_bans WHERE origin = 'guard' AND until <> 0 AND until < $1`, now-time.Hour.Milliseconds()); err != nil {
 			return "", nil, err
 		}
 		var names []string

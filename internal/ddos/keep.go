@@ -2,6 +2,8 @@ package ddos
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -220,7 +222,7 @@ func (k *keeper) tell(ctx context.Context) {
 	const each = 1000
 	for len(found) > 0 {
 		n := min(each, len(found))
-		if err := k.Shared.Publish(ctx, topicBans, encodeBans(k.Node, found[:n])); err != nil {
+		if err := k.Shared.Publish(ctx, topicBans, encodeBans(k.book.key, k.Node, time.Now(), found[:n])); err != nil {
 			return // the database tells them
 		}
 		found = found[n:]
@@ -363,25 +365,36 @@ func (k *keeper) hear(message []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if message == nil {
-		k.watch.Again()
-		k.seq = 0
-		return
-	}
-	node, found, err := decodeBans(message)
-	if err != nil || node == k.Node {
+		k.watch.Again() // there may be something new
 		return
 	}
 	now := time.Now()
+	m, found, err := decodeBans(k.book.key, message, now)
+	if err != nil || m.Node == k.Node {
+		return
+	}
 	for _, b := range found {
-		if b.Until.After(now) && len(k.heard) < mostFresh {
+		if b.Until.After(now) && len(k.heard) < mostFresh && !k.lifted(b.Prefix, time.UnixMilli(m.Made)) {
 			k.heard[b.Prefix] = b
 		}
 	}
 	k.stand(now)
 }
 
+// lifted reports whether what was found out about p at a time was forgiven since; k.mu
+// is held.
+func (k *keeper) lifted(p netip.Prefix, at time.Time) bool {
+	for by, when := range k.forgiven {
+		if by.Bits() <= p.Bits() && by.Contains(p.Addr()) && !at.After(when) {
+			return true
+		}
+	}
+	return false
+}
+
 type bansMessage struct {
 	Node string      `json:"node"`
+	Made int64       `json:"made"` // Unix ms
 	Bans []banOnWire `json:"bans"`
 }
 
@@ -391,38 +404,58 @@ type banOnWire struct {
 	Accept bool         `json:"a"`
 }
 
-func encodeBans(node string, found []Banned) []byte {
-	m := bansMessage{Node: node}
+// bansMAC is what a message begins with. Who can write to the shared engine, and does
+// not know the key of the house, must not be able to shut anybody out.
+func bansMAC(key, body []byte) []byte {
+	m := hmac.New(sha256.New, key)
+	_, _ = m.Write([]byte("gatehouse bans\n"))
+	_, _ = m.Write(body)
+	return m.Sum(nil)
+}
+
+func encodeBans(key []byte, node string, made time.Time, found []Banned) []byte {
+	m := bansMessage{Node: node, Made: made.UnixMilli()}
 	for i := range found {
 		m.Bans = append(m.Bans, banOnWire{found[i].Prefix, found[i].Until.UnixMilli(), found[i].Accept})
 	}
 	b, _ := json.Marshal(&m) // strings and numbers only
-	return b
+	return append(bansMAC(key, b), b...)
 }
 
 // longestHeard bounds what another node can ask for: its own ladder gives no more.
-const longestHeard = 30 * 24 * time.Hour
+// longestAway is how long a message may have been on its way, and how far clocks may
+// be apart: an older one may be somebody's who sends it again.
+const (
+	longestHeard = 30 * 24 * time.Hour
+	longestAway  = time.Minute
+)
 
 // decodeBans reads what another node sent. A network that no ladder has is refused: a
 // message that shuts out half of the world is none of ours.
-func decodeBans(message []byte) (node string, found []Banned, err error) {
+func decodeBans(key, message []byte, now time.Time) (m bansMessage, found []Banned, err error) {
 	if len(message) > messageMax {
-		return "", nil, errors.New("ddos: the message of a node is too long")
+		return m, nil, errors.New("ddos: the message of a node is too long")
 	}
-	var m bansMessage
-	if err := json.Unmarshal(message, &m); err != nil {
-		return "", nil, fmt.Errorf("ddos: the message of a node: %w", err)
+	body := message[min(sha256.Size, len(message)):]
+	if !hmac.Equal(bansMAC(key, body), message[:len(message)-len(body)]) {
+		return m, nil, errors.New("ddos: the message is of no node of ours")
 	}
-	limit := time.Now().Add(longestHeard)
+	if err := json.Unmarshal(body, &m); err != nil {
+		return m, nil, fmt.Errorf("ddos: the message of a node: %w", err)
+	}
+	if away := now.Sub(time.UnixMilli(m.Made)).Abs(); away > longestAway {
+		return m, nil, errors.New("ddos: the message of a node is an old one, or a clock is wrong")
+	}
+	limit := now.Add(longestHeard)
 	for _, b := range m.Bans {
 		s, err := sourceOf(b.Prefix)
 		until := time.UnixMilli(b.Until)
 		if err != nil || s.v4 && s.bits < 24 || !s.v4 && s.bits < 48 || until.After(limit) {
-			return "", nil, errors.New("ddos: the message of a node has a ban that no guard gives")
+			return m, nil, errors.New("ddos: the message of a node has a ban that no guard gives")
 		}
 		found = append(found, Banned{Prefix: s.prefix(), Until: until, Accept: b.Accept})
 	}
-	return m.Node, found, nil
+	return m, found, nil
 }
 
 // Stand puts the bans of the book before requests, in place of those before. What

@@ -1,7 +1,10 @@
 package ddos
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"database/sql"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -167,22 +170,101 @@ func TestWhatAnotherNodeMayNotAskFor(t *testing.T) {
 		"a provider":           {Prefix: netip.MustParsePrefix("2001:db8::/32"), Until: soon},
 		"for ever":             {Prefix: netip.MustParsePrefix("192.0.2.1/32"), Until: soon.Add(10 * 365 * 24 * time.Hour)},
 	} {
-		if _, _, err := decodeBans(encodeBans("a", []Banned{b})); err == nil {
+		if _, _, err := decodeBans(someKey, encodeBans(someKey, "a", time.Now(), []Banned{b}), time.Now()); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
 	want := Banned{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Until: soon.Truncate(time.Millisecond), Accept: true}
-	node, got, err := decodeBans(encodeBans("a", []Banned{want}))
-	if err != nil || node != "a" || len(got) != 1 || got[0].Prefix != want.Prefix || !got[0].Until.Equal(want.Until) || !got[0].Accept {
-		t.Errorf("%q %+v %v", node, got, err)
+	good := encodeBans(someKey, "a", time.Now(), []Banned{want})
+	m, got, err := decodeBans(someKey, good, time.Now())
+	if err != nil || m.Node != "a" || len(got) != 1 || got[0].Prefix != want.Prefix || !got[0].Until.Equal(want.Until) || !got[0].Accept {
+		t.Errorf("%+v %+v %v", m, got, err)
+	}
+	for name, c := range map[string]struct {
+		message []byte
+		after   time.Duration
+	}{
+		"of somebody who does not know the key of the house": {encodeBans([]byte("another key"), "a", time.Now(), []Banned{want}), 0},
+		"with no mark of anybody":                            {good[sha256.Size:], 0},
+		"too short for a mark":                               {good[:7], 0},
+		"empty":                                              {[]byte{}, 0},
+		"changed on its way":                                 {append(bytes.Clone(good[:len(good)-1]), ' '), 0},
+		"sent again later":                                   {good, 2 * time.Minute},
+		"of a clock that is ahead":                           {good, -2 * time.Minute},
+	} {
+		if _, _, err := decodeBans(someKey, c.message, time.Now().Add(c.after)); err == nil {
+			t.Errorf("%s: taken", name)
+		}
 	}
 }
 
+func TestAMessageSentAgainDoesNotUndoWhatAnOperatorHasLifted(t *testing.T) {
+	g, err := NewGuard(GuardConfig{Key: someKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	book := newBook(t)
+	k := &keeper{KeepConfig: KeepConfig{Node: "a", Guard: g}, book: book, heard: map[netip.Prefix]Banned{}}
+	p := netip.MustParsePrefix("203.0.113.9/32")
+	found := []Banned{{Prefix: p, Until: time.Now().Add(time.Hour), Accept: true}}
+	message := encodeBans(book.key, "b", time.Now(), found)
+	banned := func() bool { return g.Admit(p.Addr(), time.Now()).Step == Ban }
+	if k.hear(message); !banned() {
+		t.Fatal("another node's ban does not hold")
+	}
+	if err := book.keep(t.Context(), "b", found); err != nil {
+		t.Fatal(err)
+	}
+	if err := book.Unban(t.Context(), "os:ann", p); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.refresh(t.Context()); err != nil || banned() {
+		t.Fatalf("it is not lifted: %v", err)
+	}
+	if k.hear(message); banned() {
+		t.Error("the same message once more bans it again")
+	}
+	if k.hear(encodeBans(book.key, "b", time.Now().Add(time.Second), found)); !banned() {
+		t.Error("a new one is not heard")
+	}
+}
+
+func TestANodeWhoseClockIsWrongForgetsNoBanOfAnOperators(t *testing.T) {
+	book := newBook(t)
+	p := netip.MustParsePrefix("203.0.113.0/24")
+	if err := book.Ban(t.Context(), "os:ann", p, "scraper", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	far := time.Now().Add(-24 * time.Hour) // as a clock a day ahead sees it
+	err := book.db.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `UPDATE ddos_bans SET until = $1`, far.UnixMilli())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := book.keep(t.Context(), "b", []Banned{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Until: time.Now().Add(time.Hour)}}); err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	if err := book.db.Read(t.Context(), func(tx *sql.Tx) error {
+		return tx.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM ddos_bans WHERE prefix = $1`, p.String()).Scan(&rows)
+	}); err != nil || rows != 1 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+}
+
+var someKey = []byte("0123456789abcdef0123456789abcdef")
+
 func FuzzDecodeBans(f *testing.F) {
-	f.Add(encodeBans("a", []Banned{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Until: time.Now().Add(time.Hour)}}))
+	now := time.Now()
+	f.Add(encodeBans(someKey, "a", now, []Banned{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Until: now.Add(time.Hour)}})[sha256.Size:])
 	f.Add([]byte(`{"bans":[{"p":"::ffff:1.2.3.4/120","u":1}]}`))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		_, found, err := decodeBans(message)
+		if _, _, err := decodeBans(someKey, message, now); err == nil {
+			t.Error("taken without a mark")
+		}
+		_, found, err := decodeBans(someKey, append(bansMAC(someKey, message), message...), now)
 		if err != nil {
 			return
 		}

@@ -53,6 +53,9 @@ type KeysConfig struct {
 type Keys struct {
 	vault
 
+	floor  map[string]int64 // of each document the highest revision that was opened or made here
+	floors sync.Mutex       // guards floor
+
 	mu     sync.Mutex // held while looking
 	looked time.Time
 	follow *store.Follower // of stamps
@@ -81,7 +84,7 @@ func OpenKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Keys{vault: v, follow: v.db.Follow()}
+	k := &Keys{vault: v, floor: map[string]int64{}, follow: v.db.Follow()}
 	if err := k.reseal(ctx); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
@@ -160,6 +163,10 @@ func (w *wrapper) open(name string, revision int64, sealed string) ([]byte, erro
 	return text, nil
 }
 
+// ErrSetBack tells that a document is older than one this process has had. It is
+// genuine, and may have keys that were taken out of use since.
+var ErrSetBack = errors.New("it is older than what this node has seen of it: the database was set back; if that is meant, end all nodes and start them again")
+
 var errChanged = errors.New("it was changed by somebody without the fleet's key; restore it from a backup")
 
 func bound(name string, revision int64) []byte {
@@ -183,7 +190,21 @@ func (k *Keys) open(r row) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", place(r.name), err)
 	}
+	if !k.advance(r.name, r.revision) {
+		return nil, fmt.Errorf("%s: %w", place(r.name), ErrSetBack)
+	}
 	return text, nil
+}
+
+// advance notes a revision that was opened, or made, and reports whether none later was.
+func (k *Keys) advance(name string, revision int64) bool {
+	k.floors.Lock()
+	defer k.floors.Unlock()
+	if revision < k.floor[name] {
+		return false
+	}
+	k.floor[name] = revision
+	return true
 }
 
 func place(name string) string { return "the document " + name + " in the database" }
@@ -192,6 +213,14 @@ func place(name string) string { return "the document " + name + " in the databa
 func (k *Keys) Load(name string) (token.Document, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerIn)
 	defer cancel()
+	doc, err := k.load(ctx, name)
+	if errors.Is(err, ErrSetBack) { // or it was read before another goroutine read a later one
+		doc, err = k.load(ctx, name)
+	}
+	return doc, err
+}
+
+func (k *Keys) load(ctx context.Context, name string) (token.Document, error) {
 	r := row{name: name}
 	err := k.db.Read(ctx, func(tx *sql.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT revision, kek, sealed FROM fleet_keys WHERE name = $1`, name).Scan(&r.revision, &r.kek, &r.sealed)
@@ -245,6 +274,9 @@ func (k *Keys) swap(ctx context.Context, name, revision string, text []byte) (bo
 		n, err = res.RowsAffected()
 		return err
 	})
+	if n == 1 && err == nil {
+		k.advance(name, old+1)
+	}
 	return n == 1 && err == nil, err
 }
 

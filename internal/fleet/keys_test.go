@@ -246,6 +246,47 @@ func TestRowsSomebodyChangedAreRefused(t *testing.T) {
 	}
 }
 
+// An older row is genuine, but a key that was taken out of use must not come back.
+func TestADocumentThatWasSetBackIsNotTakenByANodeThatKnowsBetter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "house.db")
+	k := open(t, path, first)
+	must[*token.Sealer](t)(token.OpenSealer(k, "a"))
+	old := must[token.Document](t)(k.Load("a"))
+	db := database(t, path)
+	var revision int64
+	var sealed string
+	err := db.Read(t.Context(), func(tx *sql.Tx) error {
+		return tx.QueryRowContext(t.Context(), `SELECT revision, sealed FROM fleet_keys WHERE name = 'a'`).Scan(&revision, &sealed)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done, err := k.Swap("a", old.Revision, []byte(`{"later": true}`)); !done || err != nil {
+		t.Fatal(done, err)
+	}
+	setBack := func() {
+		t.Helper()
+		err := db.Write(t.Context(), func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), `UPDATE fleet_keys SET revision = $1, sealed = $2 WHERE name = 'a'`, revision, sealed)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := open(t, path, first)
+	must[token.Document](t)(other.Load("a"))
+	setBack()
+	for name, node := range map[string]*fleet.Keys{"the node that made the later one": k, "a node that has read it": other} {
+		if doc, err := node.Load("a"); !errors.Is(err, fleet.ErrSetBack) || len(doc.Text) > 0 {
+			t.Errorf("%s: %v, %q", name, err, doc.Text)
+		}
+	}
+	if doc, err := open(t, path, first).Load("a"); err != nil || string(doc.Text) != string(old.Text) {
+		t.Errorf("a node that has seen nothing: %v", err) // as after a restore from a backup
+	}
+}
+
 func TestAShortKeyIsNone(t *testing.T) {
 	for _, text := range []string{"", "short", strings.Repeat("x", 31), strings.Repeat(" ", 64)} {
 		_, err := fleet.OpenKeys(t.Context(), fleet.KeysConfig{DB: database(t, filepath.Join(t.TempDir(), "h.db")), Key: gatehouse.NewSecret(text), Changes: changes(t)})

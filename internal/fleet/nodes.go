@@ -24,6 +24,8 @@ const (
 	lifeBeats   = 4                // a node that has missed so many is gone
 	differAfter = 30 * time.Second // a deployment takes its time
 
+	clocksApart = 10 * time.Second // what callers' tokens bear
+
 	deadAfter = (lifeBeats + 1) * beatEvery // of silence, for who has not watched
 )
 
@@ -80,6 +82,7 @@ type Nodes struct {
 	since  time.Time // the digests differ; zero: they do not
 	apart  time.Time // since when another one is not at our engine; zero: all are
 	told   bool
+	clocks bool // said that they differ
 }
 
 // A pulse is a heartbeat and when it was seen to be another than before.
@@ -113,19 +116,27 @@ func Join(ctx context.Context, cfg NodesConfig) (*Nodes, error) {
 	return n, nil
 }
 
-// homeOf is the id of a data folder, made there once.
+// homeOf is the id of a data folder, made there once. An empty file is none: a full
+// disk may have left it.
 func homeOf(dir string) (string, error) {
 	name := filepath.Join(dir, "node-id")
 	b, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		b = []byte(rand.Text() + "\n")
-		err = os.WriteFile(name, b, 0o600)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
 	}
 	id := strings.TrimSpace(string(b))
-	if err == nil && id == "" {
-		err = fmt.Errorf("%s is empty; remove it", name)
+	if id != "" {
+		return id, nil
 	}
-	return id, err
+	id = rand.Text()
+	fresh := name + ".new"
+	if err := errors.Join(os.RemoveAll(fresh), writeFile(fresh, id+"\n")); err != nil {
+		return "", errors.Join(err, os.RemoveAll(fresh))
+	}
+	if err := os.Rename(fresh, name); err != nil {
+		return "", err
+	}
+	return id, syncFolder(dir)
 }
 
 func (n *Nodes) join(ctx context.Context) error {
@@ -305,14 +316,20 @@ func (n *Nodes) beat(ctx context.Context, about Facts) error {
 	if err := n.write(ctx, true, about); err != nil {
 		return err
 	}
+	asked := time.Now()
 	others, err := n.others(ctx)
 	if err != nil {
 		return err
 	}
+	slow := time.Since(asked) > time.Second // then what it says of clocks is of no worth
+	var apart []string
 	var taken error
 	alive := []Node{{Name: n.cfg.Name, Self: true, Alive: true, Facts: about}}
 	for _, o := range others {
-		_, silent := n.watch(o)
+		beating, silent := n.watch(o)
+		if beating && !slow && time.Since(o.Seen).Abs() > clocksApart+n.cfg.Beat {
+			apart = append(apart, o.Name)
+		}
 		if silent > lifeBeats*n.cfg.Beat {
 			if silent > 10*lifeBeats*n.cfg.Beat {
 				if err := n.remove(ctx, o); err != nil {
@@ -332,7 +349,18 @@ func (n *Nodes) beat(ctx context.Context, about Facts) error {
 		taken = n.missing(ctx, alive[1:])
 	}
 	n.note(alive, taken)
+	n.noteClocks(apart)
 	return nil
+}
+
+// noteClocks says it once when this node's clock is not that of others.
+func (n *Nodes) noteClocks(apart []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(apart) > 0 && !n.clocks {
+		n.cfg.Log.Warn("the clock of this node, or of these, is wrong: bans, tokens and limits end at another time there; run NTP", slog.Any("nodes", apart))
+	}
+	n.clocks = len(apart) > 0
 }
 
 // missing tells that an older node of this database has not been at our shared

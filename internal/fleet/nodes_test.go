@@ -3,8 +3,10 @@ package fleet_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -104,6 +106,59 @@ func TestANodeThatWasKilledStartsAgainAtOnce(t *testing.T) {
 	}
 	if all := must[[]fleet.Node](t)(fleet.List(t.Context(), cfg.DB)); len(all) != 0 {
 		t.Errorf("nodes after it left: %+v", all)
+	}
+}
+
+func TestANodeIsToldThatItsClockOrAnothersIsWrong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "house.db")
+	cfg := config(t, path, "a", true)
+	log := new(said)
+	cfg.Log = log.logger()
+	run(t, cfg, "1")
+	run(t, config(t, path, "b", true), "1")
+	const complaint = "clock of this node"
+	told := func() bool {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		return strings.Contains(log.buf.String(), complaint)
+	}
+	until(t, "both to see each other", 10*time.Second, func() bool { return len(must[[]fleet.Node](t)(fleet.List(t.Context(), cfg.DB))) == 2 })
+	if told() {
+		t.Error("clocks that agree are called wrong")
+	}
+	n := 0
+	until(t, "the word about the clock of c", 10*time.Second, func() bool { // which is an hour behind
+		n++
+		err := cfg.DB.Write(t.Context(), func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), `INSERT INTO fleet_nodes (instance, name, home, shared, joined, beat, started, seen, facts) VALUES ('zzz', 'c', 'h', 1, 1, $1, 1, $2, '{}')
+				ON CONFLICT (instance) DO UPDATE SET beat = $1, seen = $2`, n, time.Now().Add(-time.Hour).UnixMilli())
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return told()
+	})
+}
+
+func TestAnEmptyNodeIDIsMadeAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "house.db")
+	cfg := config(t, path, "a", true)
+	name := filepath.Join(cfg.Home, "node-id")
+	if err := os.WriteFile(name, nil, 0o600); err != nil { // as a full disk left it
+		t.Fatal(err)
+	}
+	n := must[*fleet.Nodes](t)(fleet.Join(t.Context(), cfg))
+	made := must[[]byte](t)(os.ReadFile(name))
+	if err := n.Leave(); err != nil || len(made) < 10 {
+		t.Fatalf("%q, %v", made, err)
+	}
+	n = must[*fleet.Nodes](t)(fleet.Join(t.Context(), cfg))
+	if again := must[[]byte](t)(os.ReadFile(name)); string(again) != string(made) {
+		t.Errorf("%q, then %q", made, again)
+	}
+	if err := n.Leave(); err != nil {
+		t.Error(err)
 	}
 }
 

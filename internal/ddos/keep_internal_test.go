@@ -204,7 +204,7 @@ func TestAMessageSentAgainDoesNotUndoWhatAnOperatorHasLifted(t *testing.T) {
 		t.Fatal(err)
 	}
 	book := newBook(t)
-	k := &keeper{KeepConfig: KeepConfig{Node: "a", Guard: g}, book: book, heard: map[netip.Prefix]Banned{}}
+	k := &keeper{KeepConfig: KeepConfig{Node: "a", Guard: g}, book: book, watch: book.db.Follow(), heard: map[netip.Prefix]Banned{}}
 	p := netip.MustParsePrefix("203.0.113.9/32")
 	found := []Banned{{Prefix: p, Until: time.Now().Add(time.Hour), Accept: true}}
 	message := encodeBans(book.key, "b", time.Now(), found)

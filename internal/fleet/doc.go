@@ -7,7 +7,8 @@
 //
 // It trusts the database for order and durability, never for secrecy: who reads it
 // all has ciphertext, who writes it can make nodes refuse keys and cannot give them
-// his own. Who has the fleet's key and the database can be anybody at every API.
+// his own; older rows, which are genuine, he can give to a process that has not had
+// later ones. Who has the fleet's key and the database can be anybody at every API.
 // To lose the fleet's key costs all keys of the house, and with the sealing keys
 // everything at rest they sealed: it must be in a backup, and not beside the
 // database's. A node that cannot read the database goes on with the keys it has.

@@ -69,6 +69,9 @@ func (r *runner) begin(ctx context.Context, refused error) error {
 		r.meter.Reloaded(false)
 		r.refuse(refused)
 	}
+	if taken, loaded := r.from.Revisions(); taken == 0 && loaded > 0 {
+		r.log.Warn("this data folder is new, and takes the database's word for which config is the newest: it must be the one that was pushed last", slog.Int64("revision", loaded))
+	}
 	return r.from.Keep()
 }
 

@@ -156,6 +156,9 @@ func TestANodeThatRefusesAConfigKeepsTheOneItHad(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := sa.run(sa.path(), named("a", engine)), sb.run(sb.path(), named("b", engine))
+	if log := b.log.String(); !strings.Contains(log, "data folder is new") || !strings.Contains(log, "revision=1") {
+		t.Errorf("a node without a memory does not say which revision it begins with: %s", log)
+	}
 	if err := os.Remove(filepath.Join(sb.dir, "cdn.txt")); err != nil {
 		t.Fatal(err)
 	}

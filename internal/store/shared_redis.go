@@ -334,14 +334,23 @@ func (r *servers) take(ctx context.Context, asks []Ask, out []Grant) error {
 			continue
 		}
 		for k, i := range at {
-			v := numbers[4*k:]
-			out[i] = Grant{Tokens: v[0], Left: v[1], Retry: time.Duration(v[2]) * time.Microsecond, Reset: time.Duration(v[3]) * time.Microsecond}
+			out[i] = asks[i].granted(numbers[4*k : 4*k+4])
 		}
 	}
 	if failed == len(index) {
 		return out[0].Err
 	}
 	return nil
+}
+
+// granted reads what the script gave for a. Numbers that it cannot have come to are no
+// grant: whoever else writes to the engine may have put there what is no number.
+func (a *Ask) granted(v []int64) Grant {
+	const most = 4 * int64(maxSchedule/time.Microsecond)
+	if v[0] < 0 || v[0] > a.Want || v[1] < 0 || v[1] > a.Burst || min(v[2], v[3]) < 0 || max(v[2], v[3]) > most {
+		return Grant{Err: fmt.Errorf("%w: an answer that is none", ErrAway)}
+	}
+	return Grant{Tokens: v[0], Left: v[1], Retry: time.Duration(v[2]) * time.Microsecond, Reset: time.Duration(v[3]) * time.Microsecond}
 }
 
 // group makes the fewest calls of asks: of one tag in a Cluster, where the keys of

@@ -73,7 +73,7 @@ func TestEdgesAreOfTheConfig(t *testing.T) {
 			t.Errorf("does not watch %s", name)
 		}
 	}
-	hops := p.Hops()
+	hops := slices.Concat(p.Hops(), p.Snapshot.EdgeRanges())
 	for _, want := range []string{"203.0.113.0/24", "10.0.0.4/32", "10.0.0.5/32"} {
 		if !slices.Contains(hops, netip.MustParsePrefix(want)) {
 			t.Errorf("%s speaks for many, and is not among %v", want, hops)
@@ -81,6 +81,9 @@ func TestEdgesAreOfTheConfig(t *testing.T) {
 	}
 	ranges("203.0.113.0/25")
 	moved := compile(t, dir)
+	if got := moved.Snapshot.EdgeRanges(); !slices.Equal(got, []netip.Prefix{netip.MustParsePrefix("203.0.113.0/25")}) {
+		t.Errorf("after the file is another one %v speak for many", got)
+	}
 	write(t, dir, "secret", "fedcba9876543210")
 	if other := compile(t, dir); moved.Digest == p.Digest || other.File.Behind() == moved.File.Behind() || other.Digest != moved.Digest {
 		t.Error("what the files hold does not count, or the digest tells the secret")

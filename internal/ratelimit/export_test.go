@@ -23,3 +23,10 @@ func Same(l *Limiter, lim *Limit, a, b *Key) (node, fleet, known bool) {
 
 // Window is the window of a rate.
 func Window(l *Limit) time.Duration { return time.Duration(l.window) }
+
+// Bound makes q keep rows of so many keys that anybody can make, of one place and
+// of all.
+func (q *Quotas) Bound(each, all int64) { q.places.each, q.places.all = each, all }
+
+// Only has what is over deleted by only.
+func (q *Quotas) Only(only OnlyOne) { q.only = only }

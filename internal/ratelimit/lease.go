@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -90,6 +91,7 @@ type leaseShard struct {
 // the node's clock.
 type lease struct {
 	name  [16]byte // at the bank
+	place [16]byte // of a key that anybody can make, at the bank of quotas; else zero
 	limit *Limit
 	since int64 // of a quota: its period, in Unix milliseconds
 	until int64
@@ -113,6 +115,8 @@ type lease struct {
 	retry  int64 // when it is worth asking again
 	alone  int64 // the bank cannot be asked about this key until then
 	heard  int64 // when the bank last answered
+
+	standing standing // of the one goroutine that renews
 
 	used    int64 // last time somebody asked for it
 	outage  uint32
@@ -163,12 +167,12 @@ func (f *leases) budget(limit *Limit, now int64) int64 {
 
 // room is how large a lease may be. Of rates the other half of the budget is what
 // may be spent of a key that was never asked about.
-func (f *leases) room(limit *Limit, now int64) int64 {
-	n := f.budget(limit, now)
+func (f *leases) room(e *lease, now int64) int64 {
+	n := f.budget(e.limit, now)
 	if !f.quota {
 		n -= n / 2
 	}
-	if limit.strict || limit.failures || f.ended.Load() {
+	if e.limit.strict || e.limit.failures || e.standing == sharing || f.ended.Load() {
 		return 0
 	}
 	return n
@@ -184,9 +188,15 @@ func (f *leases) take(limit *Limit, key *Key, hash [2]uint64, p period, cost, no
 	e := f.open(s, limit, key, hash, p, now)
 	if e == nil {
 		s.mu.Unlock()
-		return f.full(limit, cost, now)
+		return f.full(limit, key, p, cost, now)
 	}
+	return f.spend(s, e, cost, now)
+}
+
+// spend is take of a key that has a lease. It unlocks s.
+func (f *leases) spend(s *leaseShard, e *lease, cost, now int64) Result {
 	e.used = now
+	limit := e.limit
 	var r Result
 	switch {
 	case cost <= e.held && !limit.strict:
@@ -255,10 +265,21 @@ func (f *leases) open(s *leaseShard, limit *Limit, key *Key, hash [2]uint64, p p
 	if len(s.of) >= f.most {
 		return nil
 	}
+	e = &lease{name: limit.digest(key)}
+	if f.quota { // who makes keys leaves room for those that were given out
+		var open bool
+		if e.place, open = limit.place(key); open && len(s.of) >= f.most/4*3 {
+			return nil
+		}
+	}
+	return f.enter(s, e, limit, hash, p, now)
+}
+
+func (f *leases) enter(s *leaseShard, e *lease, limit *Limit, hash [2]uint64, p period, now int64) *lease {
 	if s.of == nil {
 		s.of = map[[2]uint64]*lease{}
 	}
-	e = &lease{name: limit.digest(key), limit: limit, since: p.since, until: p.until, at: now, outage: f.outages.Load()}
+	e.limit, e.since, e.until, e.at, e.outage = limit, p.since, p.until, now, f.outages.Load()
 	switch {
 	case f.quota:
 		e.tat, e.left = now+p.left, limit.burst
@@ -273,12 +294,35 @@ func (f *leases) open(s *leaseShard, limit *Limit, key *Key, hash [2]uint64, p p
 }
 
 // full answers for a key that there is no room for.
-func (f *leases) full(limit *Limit, cost, now int64) Result {
-	if f.quota || limit.strict {
+func (f *leases) full(limit *Limit, key *Key, p period, cost, now int64) Result {
+	switch {
+	case f.quota:
+		if place, open := limit.place(key); open {
+			return f.takePlace(place, limit, p, cost, now)
+		}
+		return unavailable(limit)
+	case limit.strict:
 		return unavailable(limit)
 	}
 	n := f.nodes()
 	return f.spill(limit, func(tat int64) (int64, Result) { return limit.share(tat, now, cost, n) })
+}
+
+// takePlace spends of what the newcomers of one place share.
+func (f *leases) takePlace(place [16]byte, limit *Limit, p period, cost, now int64) Result {
+	hash := [2]uint64{binary.BigEndian.Uint64(place[:]), binary.BigEndian.Uint64(place[8:]) ^ uint64(p.since)}
+	s := &f.shard[hash[0]%shards]
+	s.mu.Lock()
+	e := s.of[hash]
+	if e == nil && len(s.of) < f.most {
+		e = f.enter(s, &lease{name: place}, limit, hash, p, now)
+	}
+	if e == nil {
+		s.mu.Unlock()
+		return unavailable(limit)
+	}
+	e.limit = limit
+	return f.spend(s, e, cost, now)
 }
 
 // lost reports whether the bank cannot be asked about e now.

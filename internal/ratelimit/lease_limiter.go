@@ -11,7 +11,11 @@ import (
 )
 
 // fleet is the engine as a bank.
-type fleet struct{ Engine }
+type fleet struct {
+	Engine
+
+	known func() int // nodes somebody else knows of
+}
 
 func (e fleet) take(ctx context.Context, _ []order, asks []store.Ask, out []store.Grant) ([]store.Grant, error) {
 	return e.Take(ctx, asks, out)
@@ -28,7 +32,8 @@ func (e fleet) probe(ctx context.Context) error {
 	return err
 }
 
-func (e fleet) nodes() int { return max(1, e.Count()) }
+// nodes: an engine that was away when this node started knows of nobody.
+func (e fleet) nodes() int { return max(1, e.Count(), e.known()) }
 
 // join makes the limiter one of a fleet's, and one that counts quotas.
 func (l *Limiter) join(cfg *Config) {
@@ -37,13 +42,17 @@ func (l *Limiter) join(cfg *Config) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Engine != nil && cfg.Engine.Remote() {
-		l.fleet = newLeases(fleet{cfg.Engine}, pace{
+		known := cfg.Nodes
+		if known == nil {
+			known = func() int { return 1 }
+		}
+		l.fleet = newLeases(fleet{cfg.Engine, known}, pace{
 			wait: leaseWait, tick: leaseTick, gap: time.Millisecond, ahead: 2 * leaseTick,
 			idle: 10 * leaseTick, recall: time.Second, sweep: 5 * leaseTick, shy: 2 * time.Second, regroup: 2 * time.Second,
 		}, log)
 	}
 	if cfg.Quotas != nil {
-		l.quotas = newQuotaLeases(cfg.Quotas, log)
+		l.book, l.quotas = cfg.Quotas, newQuotaLeases(cfg.Quotas, log)
 	}
 	for _, f := range []*leases{l.fleet, l.quotas} {
 		if f != nil {
@@ -62,9 +71,7 @@ func (l *Limiter) Run(ctx context.Context) {
 	}
 	if l.quotas != nil {
 		done.Go(func() { l.quotas.run(ctx) })
-		if q, ok := l.quotas.bank.(*Quotas); ok {
-			done.Go(func() { q.tidy(ctx, l.log) })
-		}
+		done.Go(func() { l.book.tidy(ctx, l.log) })
 	}
 	done.Wait()
 }

@@ -186,7 +186,7 @@ func (f *leases) gather(s *leaseShard, e *lease, orders []order, asks []store.As
 // short is how many tokens more the lease should have: as many as were spent, or
 // are waited for, in the time that it is to last, within its room.
 func (e *lease) short(f *leases, wanted, now int64) int64 {
-	room := f.room(e.limit, now)
+	room := f.room(e, now)
 	if e.taken += wanted; room < 1 || e.taken == 0 {
 		return 0
 	}
@@ -316,7 +316,7 @@ func (e *lease) bar(f *leases, cost, wait, now int64) {
 
 // surplus gives back what is more than the lease may be.
 func (f *leases) surplus(s *leaseShard, e *lease, now int64) {
-	if more := e.held - f.room(e.limit, now); more > 0 {
+	if more := e.held - f.room(e, now); more > 0 {
 		e.held -= more
 		e.back += more
 		f.want(s, e, false)

@@ -23,6 +23,7 @@ type Config struct {
 	// bytes, and frees its place as soon as its caller has its whole burst back.
 	Entries int
 	Engine  Engine       // of the fleet; nil, or one that is not remote: this node counts alone
+	Nodes   func() int   // how many there are, as is known without the engine; nil: nobody knows
 	Quotas  *Quotas      // nil: quotas are refused
 	Log     *slog.Logger // nil: none
 }
@@ -39,6 +40,7 @@ type Limiter struct {
 	shared   sync.Map // limit id → *atomic.Int64, the schedule its newcomers share while there is no room
 	fleet    *leases  // nil: alone
 	quotas   *leases
+	book     *Quotas // of quotas
 	log      *slog.Logger
 	shard    [shards]shard
 }
@@ -81,8 +83,15 @@ func (l *Limiter) At(t time.Time) int64 { return max(0, int64(t.Sub(l.start))) +
 
 // Overflowed counts the calls that found no room for their key and were counted
 // against the bucket all newcomers share. It grows under a flood of fresh keys,
-// or when Entries is too small.
-func (l *Limiter) Overflowed() uint64 { return l.overflow.Load() }
+// or when Entries is too small. Keys of quotas that found no room for a row of
+// their own count, too.
+func (l *Limiter) Overflowed() uint64 {
+	n := l.overflow.Load()
+	if l.book != nil {
+		n += l.book.places.shared.Load()
+	}
+	return n
+}
 
 // A Result is the state of one limit for one key after a call. Times are in
 // nanoseconds. The zero Result refuses.

@@ -24,26 +24,36 @@ func Tables() store.Room { return store.RoomOf("ratelimit", migrations) }
 // Quotas count calendar quotas in the database, for every node that has the same
 // one. Pass them to [New].
 type Quotas struct {
-	db    *store.DB
-	count func() int
+	db     *store.DB
+	count  func() int
+	only   OnlyOne
+	places places
 }
 
+// An OnlyOne does work if this node is the one of its fleet that does it for all.
+type OnlyOne func(ctx context.Context, work func(context.Context) error) error
+
 // OpenQuotas brings the table up to date. nodes is how many nodes there are, nil
-// for one.
-func OpenQuotas(ctx context.Context, db *store.DB, nodes func() int) (*Quotas, error) {
+// for one; only has what is over deleted, nil: by this node.
+func OpenQuotas(ctx context.Context, db *store.DB, nodes func() int, only OnlyOne) (*Quotas, error) {
 	if err := db.Migrate(ctx, Tables()); err != nil {
 		return nil, err
 	}
 	if nodes == nil {
 		nodes = func() int { return 1 }
 	}
-	return &Quotas{db, nodes}, nil
+	if only == nil {
+		only = func(ctx context.Context, work func(context.Context) error) error { return work(ctx) }
+	}
+	return &Quotas{db: db, count: nodes, only: only, places: newPlaces()}, nil
 }
 
 const (
-	quotaCall = time.Second    // one call to the database, for which requests wait as long
-	quotaKept = 24 * time.Hour // how long a period is kept when it is over: a node's clock may be behind
-	quotaTidy = time.Hour      // between two looks for such
+	quotaCall = time.Second           // one call to the database, for which requests wait as long
+	quotaKept = 24 * time.Hour        // how long a period is kept when it is over: a node's clock may be behind
+	quotaTidy = time.Hour             // between two looks for such
+	quotaLump = 1000                  // of them in one transaction
+	quotaRest = 20 * time.Millisecond // between two transactions
 )
 
 // A lease of a quota is paid for with a transaction that reaches the disk, so it
@@ -54,6 +64,7 @@ func newQuotaLeases(q *Quotas, log *slog.Logger) *leases {
 		idle: time.Minute, recall: 5 * time.Second, sweep: 5 * time.Second,
 	}, log)
 	f.quota = true
+	q.places.log = log
 	return f
 }
 
@@ -87,19 +98,55 @@ const (
 		RETURNING got, used`
 )
 
-// take counts the tokens of every ask in one transaction. It implements bank.
+// take counts the tokens of every ask: of those whose row is there in one
+// transaction, then of those who are new. It implements bank.
 func (q *Quotas) take(ctx context.Context, orders []order, asks []store.Ask, out []store.Grant) ([]store.Grant, error) {
+	out = slices.Grow(out[:0], len(asks))[:len(asks)]
+	clear(out)
+	known, fresh := make([]int, 0, len(asks)), []int(nil)
+	for i := range orders {
+		if e := orders[i].lease; e.place != [16]byte{} && e.standing == unknown {
+			fresh = append(fresh, i)
+		} else {
+			known = append(known, i)
+		}
+	}
+	if len(known) > 0 {
+		if err := q.spend(ctx, known, orders, asks, out); err != nil {
+			return out, err
+		}
+	}
+	if len(fresh) == 0 {
+		return out, nil
+	}
+	err := q.admit(ctx, fresh, orders)
+	if err == nil {
+		err = q.spend(ctx, fresh, orders, asks, out)
+	}
+	if err == nil {
+		return out, nil
+	}
+	if gone := q.probe(ctx); gone != nil {
+		return out, gone
+	}
+	for _, i := range fresh { // a crowd of newcomers was in its own way, and in nobody else's
+		out[i] = store.Grant{Err: err}
+	}
+	return out, nil
+}
+
+// spend counts the tokens of some asks in one transaction.
+func (q *Quotas) spend(ctx context.Context, which []int, orders []order, asks []store.Ask, out []store.Grant) error {
 	ctx, cancel := context.WithTimeout(ctx, quotaCall)
 	defer cancel()
 	now := time.Now().UnixMilli()
-	order := make([]int, len(asks)) // two nodes that change the same rows do so in the same order, or they would wait for each other
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return bytes.Compare(asks[a].Key[:], asks[b].Key[:]) })
-	out = slices.Grow(out[:0], len(asks))[:len(asks)]
-	err := q.db.Write(ctx, func(tx *sql.Tx) error {
-		for _, i := range order {
+	row := func(i int) [16]byte { return orders[i].lease.row() }
+	slices.SortStableFunc(which, func(a, b int) int { // two nodes that change the same rows do so in the same order, or they would wait for each other
+		x, y := row(a), row(b)
+		return bytes.Compare(x[:], y[:])
+	})
+	return q.db.Write(ctx, func(tx *sql.Tx) error {
+		for _, i := range which {
 			g, err := takeQuota(ctx, tx, &orders[i], &asks[i], now)
 			if err != nil {
 				return fmt.Errorf("ratelimit: quota %s: %w", orders[i].limit.name, err)
@@ -108,14 +155,14 @@ func (q *Quotas) take(ctx context.Context, orders []order, asks []store.Ask, out
 		}
 		return nil
 	})
-	return out, err
 }
 
 func takeQuota(ctx context.Context, tx *sql.Tx, o *order, a *store.Ask, now int64) (store.Grant, error) {
 	e := o.lease // its period never changes
 	end := time.Duration(max(0, e.until-now)) * time.Millisecond
 	g := store.Grant{Reset: end}
-	name, counted := o.limit.name, hex.EncodeToString(a.Key[:])
+	row := e.row()
+	name, counted := o.limit.name, hex.EncodeToString(row[:])
 	if a.Spent > 0 {
 		if _, err := tx.ExecContext(ctx, quotaCharge, name, counted, e.since, e.until, a.Spent); err != nil {
 			return g, err
@@ -143,25 +190,4 @@ func takeQuota(ctx context.Context, tx *sql.Tx, o *order, a *store.Ask, now int6
 		g.Retry = end
 	}
 	return g, nil
-}
-
-// tidy deletes the periods that are over, until ctx ends.
-func (q *Quotas) tidy(ctx context.Context, log *slog.Logger) {
-	tick := time.NewTicker(quotaTidy)
-	defer tick.Stop()
-	for {
-		before := time.Now().Add(-quotaKept).UnixMilli()
-		err := q.db.Write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `DELETE FROM limit_quotas WHERE until < $1`, before)
-			return err
-		})
-		if err != nil && ctx.Err() == nil {
-			log.Error("quotas of periods that are over could not be deleted", slog.Any("error", err))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
 }

@@ -37,7 +37,7 @@ type ledger struct {
 }
 
 // open makes a node of so many on the database at path.
-func ledgerAt(t testing.TB, path string, nodes int) *ledger {
+func ledgerAt(t testing.TB, path string, nodes int, set ...func(*ratelimit.Config)) *ledger {
 	t.Helper()
 	n := &ledger{fault: new(atomic.Bool), slow: new(atomic.Int64)}
 	var dead atomic.Bool
@@ -55,12 +55,16 @@ func ledgerAt(t testing.TB, path string, nodes int) *ledger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := ratelimit.OpenQuotas(t.Context(), db, func() int { return nodes })
+	q, err := ratelimit.OpenQuotas(t.Context(), db, func() int { return nodes }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.db = db
-	if n.Limiter, err = ratelimit.New(ratelimit.Config{Quotas: q}); err != nil {
+	cfg := ratelimit.Config{Quotas: q}
+	for _, f := range set {
+		f(&cfg)
+	}
+	if n.Limiter, err = ratelimit.New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

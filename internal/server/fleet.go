@@ -130,6 +130,15 @@ func (h *House) alive() func() (int, bool) {
 	return func() (int, bool) { return len(h.nodes.Alive()), h.nodes.Differ() }
 }
 
+// count is how many nodes there are: an engine that was away when this node started
+// knows of none, the database does.
+func (h *House) count() int {
+	if h.nodes == nil {
+		return h.shared.Count()
+	}
+	return max(h.shared.Count(), len(h.nodes.Alive()))
+}
+
 // fleetStatus writes who is alive, and returns why this node is not ready beside them.
 func (h *House) fleetStatus(w io.Writer) error {
 	if h.nodes == nil {

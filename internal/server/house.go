@@ -123,11 +123,11 @@ func openHouse(ctx context.Context, f *config.File, engine store.SharedConfig) (
 		return h, err
 	}
 	h.pools = gateway.NewPools(mint)
-	quotas, err := ratelimit.OpenQuotas(ctx, h.db, h.shared.Count)
+	quotas, err := ratelimit.OpenQuotas(ctx, h.db, h.count, h.onlyOne)
 	if err != nil {
 		return h, err
 	}
-	if h.limiter, err = ratelimit.New(ratelimit.Config{Engine: h.shared, Quotas: quotas, Log: log}); err != nil {
+	if h.limiter, err = ratelimit.New(ratelimit.Config{Engine: h.shared, Nodes: h.count, Quotas: quotas, Log: log}); err != nil {
 		return h, err
 	}
 	h.workers.Go(func() { h.limiter.Run(h.ctx) })

@@ -16,7 +16,7 @@ type Limit struct {
 	Burst      int    `yaml:"burst" min:"0" max:"1000000" doc:"How many may come at once. Default: the rate's number."`
 	IPv6Prefix int    `yaml:"ipv6_prefix" default:"64" min:"48" max:"64" doc:"How much of an IPv6 address is one caller: 48, 56 or 64."`
 	Only       Text   `yaml:"only" doc:"CEL expression: the requests it is for, like 'principal.anonymous'. Where it fails, the limit is for this request, too."`
-	Cost       *Cost  `yaml:"cost" min:"1" max:"1000000" doc:"What a request costs, in requests: a number, or a CEL expression that gives one, held to 1 and the burst. Where it fails, the whole burst. Default: 1."`
+	Cost       *Cost  `yaml:"cost" min:"1" max:"1000000" doc:"What a request costs, in requests: a number, or a CEL expression that gives one, held to 1 and the burst. A request of which it fails is refused. Default: 1."`
 	Count      string `yaml:"count" default:"requests" enum:"requests failures" doc:"requests; or failures, only those answered 401, 403 or 404: what guessing passwords, tokens and names looks like. Up to ten bursts more can be owed."`
 	Tiers      *Tiers `yaml:"tiers" doc:"Other rates for some callers: {by: CEL expression, gold: {rate: 1000/min, burst: 100}, free: {rate: 10/min}}. Who is in none has the limit's own rate."`
 	Mode       string `yaml:"mode" default:"enforce" enum:"enforce shadow" doc:"shadow: counted, and what would be refused is told in the event and in metrics, not to the caller."`

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -17,7 +18,7 @@ type Limit struct {
 
 	Only  *authz.Expr // the requests it is for; nil: all. One that fails is for this request, too.
 	Key   *authz.Expr // a text it counts by, as custom; nil: none
-	Price *authz.Expr // tokens a request costs; nil: what the limit says. One that fails costs the whole burst.
+	Price *authz.Expr // tokens a request costs; nil: what the limit says. A request of which it fails is refused.
 	By    *authz.Expr // names the caller's tier; nil: there are none
 	Tiers []Tier
 	Place string // where it was written
@@ -185,6 +186,14 @@ func (g *Gateway) limit(x *exchange, limits []Limit) error {
 			if limit, cost, asked = l.ask(x, &key); !asked {
 				continue
 			}
+			if cost == 0 && l.Price != nil {
+				g.Limiter.Refused(limit)
+				if !limit.Shadow() {
+					return l.priceless(limit)
+				}
+				x.reported = append(x.reported, gatehouse.FieldError{In: "request", Name: limit.Name(), Rule: "limit_cost", Detail: "the cost cannot be worked out: " + l.Price.String()})
+				continue
+			}
 		}
 		r := g.Limiter.Take(limit, key, cost, now)
 		told := l.plain || l.tells(r)
@@ -231,7 +240,8 @@ func (x *exchange) locate(key *ratelimit.Key) {
 }
 
 // ask finds out what the limit asks about a request: whether it is for it, which
-// share the caller has, by what it is counted and what it costs.
+// share the caller has, by what it is counted and what it costs; 0 where nobody can
+// tell.
 func (l *Limit) ask(x *exchange, key *ratelimit.Key) (limit *ratelimit.Limit, cost int64, asked bool) {
 	x.introduce()
 	if l.Only != nil {
@@ -258,13 +268,21 @@ func (l *Limit) ask(x *exchange, key *ratelimit.Key) (limit *ratelimit.Limit, co
 	cost = limit.Cost()
 	if l.Price != nil {
 		n, ok := l.Price.Number(&x.facts)
-		if !ok { // who makes the price fail must not get it cheaper
-			n = limit.Burst()
-			x.reported = append(x.reported, gatehouse.FieldError{In: "request", Name: limit.Name(), Rule: "limit_cost", Detail: "the cost cannot be worked out, so it is the whole burst: " + l.Price.String()})
+		if !ok {
+			return limit, 0, true
 		}
 		cost = min(max(n, 1), limit.Burst())
 	}
 	return limit, cost, true
+}
+
+// priceless refuses a request whose cost cannot be worked out, and charges nobody:
+// whatever was taken for it, of a limit that many share one stranger could take all.
+func (l *Limit) priceless(limit *ratelimit.Limit) *gatehouse.Problem {
+	return &gatehouse.Problem{
+		Kind: gatehouse.Malformed, Reason: "limit_cost", Detail: "What the request costs cannot be worked out from what is in it.",
+		Err: fmt.Errorf("limit %s: the cost fails: %s", limit.Name(), l.Price),
+	}
 }
 
 // late takes the limits that name parameters. Nobody is asked when a snapshot is

@@ -112,14 +112,24 @@ func TestWhatALimitAsks(t *testing.T) {
 			},
 			[]int{200, 200, 429, 200, 429}, // 1, 5, no 5 more, 4, none left
 		},
-		"a price that fails is the whole burst": {
+		"a price that fails refuses the request, and charges nobody": {
 			func(expr compile) []gateway.Limit {
-				return []gateway.Limit{{Limit: spec(t, ratelimit.Spec{Name: "l", By: "principal", Rate: "10/h"}), Price: expr(`query.limit / 10`, authz.WantNumber)}}
+				return []gateway.Limit{{Limit: spec(t, ratelimit.Spec{Name: "l", By: "all", Rate: "10/h"}), Price: expr(`100 / (query.limit - 50)`, authz.WantNumber)}}
+			},
+			func(h *house, n int) *httptest.ResponseRecorder {
+				who := []string{"eve", "eve", "eve", "ann", "ann"}[n]
+				return h.ask("GET", "/orders"+[]string{"?limit=50", "", "?limit=50", "?limit=60", "?limit=60"}[n], "", "Authorization", h.token(who))
+			},
+			[]int{400, 400, 400, 200, 429},
+		},
+		"a price that fails of a shadow refuses nobody": {
+			func(expr compile) []gateway.Limit {
+				return []gateway.Limit{{Limit: spec(t, ratelimit.Spec{Name: "l", By: "all", Rate: "10/h", Shadow: true}), Price: expr(`query.limit / 10`, authz.WantNumber)}}
 			},
 			func(h *house, _ int) *httptest.ResponseRecorder {
 				return h.ask("GET", "/orders", "", "Authorization", h.token("ann"))
 			},
-			[]int{200, 429},
+			[]int{200, 200},
 		},
 		"a fixed price": {
 			func(compile) []gateway.Limit {
@@ -138,6 +148,22 @@ func TestWhatALimitAsks(t *testing.T) {
 				t.Fatalf("answered %v, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+func TestWhoseCostCannotBeWorkedOutIsToldSo(t *testing.T) {
+	h := limitedHouse(t, nil, gateway.TellFields, func(expr func(string, authz.Want) *authz.Expr) []gateway.Limit {
+		return []gateway.Limit{{Limit: spec(t, ratelimit.Spec{Name: "lines", By: "all", Rate: "10/h"}), Price: expr(`query.limit / 10`, authz.WantNumber)}}
+	})
+	w := h.ask("GET", "/orders", "", "Authorization", h.token("ann"))
+	if p := problemOf(t, w); w.Code != 400 || p.Reason != "limit_cost" || strings.Contains(w.Body.String(), "query.limit") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if all := h.record.all(); !strings.Contains(all[0].Cause, "lines") || !strings.Contains(all[0].Cause, "query.limit / 10") {
+		t.Errorf("the operator reads %+v", all[0])
+	}
+	if got := h.gate.Limiter.Refusals(); len(got) != 1 || got[0] != (ratelimit.Refusals{Limit: "lines", Number: 1}) {
+		t.Errorf("counted %+v", got)
 	}
 }
 

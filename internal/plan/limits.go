@@ -115,7 +115,7 @@ func (p *Plan) dearCost(op *gatehouse.Operation, l config.Limit, price *authz.Ex
 	}
 	for i, named := range price.Params() {
 		if q := op.Params[i]; named && !q.Required {
-			p.warn(l.Cost.CEL.Place.String(), "limit_cost", "limits.%s: without %s.%s, which is optional, a request costs the whole burst; write has(%s.%s) ? … : 1",
+			p.warn(l.Cost.CEL.Place.String(), "limit_cost", "limits.%s: without %s.%s, which is optional, a request is refused; write has(%s.%s) ? … : 1",
 				l.ID, q.In, q.Name, q.In, q.Name)
 		}
 	}

@@ -2,6 +2,7 @@ package authz_test
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/gatehouse-api/gatehouse"
 	"github.com/gatehouse-api/gatehouse/internal/authz"
+	"github.com/gatehouse-api/gatehouse/internal/networks"
 )
 
 // What gateways in the field have let through (each name is one of their
@@ -148,6 +150,31 @@ func TestDecide(t *testing.T) {
 				t.Fatalf("allow = %v, want %v: %+v", d.Allow, test.allow, d.Reasons)
 			}
 		})
+	}
+}
+
+func TestAnAddressDoesNotLeaveAListByBeingInAnother(t *testing.T) {
+	known, err := networks.Load(networks.Config{Lists: []networks.List{
+		{Name: "bad", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		{Name: "harmless", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := compile(t, refund(), denyIf(`"bad" in request.networks`))
+	narrow := compile(t, refund(), require(`!has(request.network) || request.network == "harmless"`))
+	for address, want := range map[string][2]bool{
+		"10.2.0.1": {false, false}, "10.1.0.1": {false, true}, "::ffff:10.1.0.1": {false, true}, "192.0.2.1": {true, true},
+	} {
+		in := input(caller("manager"))
+		in.Networks, in.Address = known, netip.MustParseAddr(address)
+		if got := [2]bool{decide(p, in).Allow, decide(narrow, in).Allow}; got != want {
+			t.Errorf("%s: %v, want %v", address, got, want)
+		}
+	}
+	in := input(caller("manager"))
+	if !decide(p, in).Allow {
+		t.Error("where no networks are known, nobody is in one")
 	}
 }
 

@@ -471,6 +471,10 @@ func listed(get func(*gatehouse.Principal) []string) member {
 		}
 		return get(in.Principal)
 	}
+	return textsOf(texts)
+}
+
+func textsOf(texts func(*activation) []string) member {
 	m := onInput(stringsShape, func(in *activation) (any, bool) { return texts(in), true })
 	m.texts = texts
 	return m
@@ -489,11 +493,12 @@ var principalFields = map[string]member{
 }
 
 var requestFields = map[string]member{
-	"method":  textOf(func(in *activation) (string, bool) { return in.Method, in.Method != "" }),
-	"path":    textOf(func(in *activation) (string, bool) { return in.Path, in.Path != "" }),
-	"host":    textOf(func(in *activation) (string, bool) { return in.Host, in.Host != "" }),
-	"address": textOf(func(in *activation) (string, bool) { return in.Address.String(), in.Address.IsValid() }),
-	"network": textOf(func(in *activation) (string, bool) { of := in.Networks.Of(in.Address); return of.List, of.List != "" }),
+	"method":   textOf(func(in *activation) (string, bool) { return in.Method, in.Method != "" }),
+	"path":     textOf(func(in *activation) (string, bool) { return in.Path, in.Path != "" }),
+	"host":     textOf(func(in *activation) (string, bool) { return in.Host, in.Host != "" }),
+	"address":  textOf(func(in *activation) (string, bool) { return in.Address.String(), in.Address.IsValid() }),
+	"network":  textOf(func(in *activation) (string, bool) { of := in.Networks.Of(in.Address); return of.List, of.List != "" }),
+	"networks": textsOf(func(in *activation) []string { return in.Networks.Lists(in.Address) }),
 	"country": textOf(func(in *activation) (string, bool) {
 		of := in.Networks.Of(in.Address)
 		return of.Country, of.Country != ""

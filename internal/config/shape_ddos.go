@@ -18,7 +18,7 @@ type DDoS struct {
 	HalfLife    time.Duration  `yaml:"half_life" default:"2m" min:"10s" max:"24h" doc:"In which what an address did is half forgotten."`
 	Ban         DDoSBan        `yaml:"ban" doc:"How long one is shut out who goes on under challenge and throttle."`
 	Challenge   DDoSChallenge  `yaml:"challenge" doc:"The proof of work that is asked of callers without credentials."`
-	Networks    DDoSNetworks   `yaml:"networks" doc:"What is done about callers of the networks under networks: by the name of a list, asn:64500 or country:XX. allow is asked first, then deny, then challenge."`
+	Networks    DDoSNetworks   `yaml:"networks" doc:"What is done about callers of the networks under networks: by the name of a list, asn:64500 or country:XX. allow is asked first, then deny, then challenge, each about every list the address is in."`
 	NFTables    bool           `yaml:"nftables" doc:"Have the kernel drop what banned networks send to our ports (Linux, CAP_NET_ADMIN), in a table of our own. Without the right, bans hold where connections are accepted. Taken at the start only."`
 	CrowdSec    *CrowdSec      `yaml:"crowdsec" doc:"A CrowdSec whose decisions are taken over, and that learns of our bans. Taken at the start only."`
 	Place       Place          `yaml:"-"`

@@ -8,7 +8,7 @@ import (
 
 // Networks says what is known about addresses.
 type Networks struct {
-	Lists   map[string]*NetworkList `yaml:"lists" keys:"name" doc:"Networks under names of your own. An address in two of them is in that with the longer prefix, of equal ones in the first by name."`
+	Lists   map[string]*NetworkList `yaml:"lists" keys:"name" doc:"Networks under names of your own. ddos.networks and request.networks ask for all that an address is in; limits per network, and request.network, for that with the longest prefix, of equal ones the first by name."`
 	ASN     *Path                   `yaml:"asn" carried:"true" doc:"File that tells the autonomous system of an address: CSV of prefix,asn or first,last,asn. Read again when it changes."`
 	Country *Path                   `yaml:"country" carried:"true" doc:"File that tells the country of an address: CSV of prefix,country or first,last,country with two letters (ISO 3166-1). Read again when it changes."`
 	Place   Place                   `yaml:"-"`

@@ -2,12 +2,14 @@ package ddos
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/gatehouse-api/gatehouse/internal/networks"
 )
 
 // NetworkRules say what is done about callers of named networks: allow is asked
-// first, then deny, then challenge. A zero Names fits nobody.
+// first, then deny, then challenge, each about every list the address is in. A zero
+// Names fits nobody.
 type NetworkRules struct {
 	Of                     *networks.Set // nil: no address has a name
 	Allow, Deny, Challenge Names
@@ -44,8 +46,10 @@ func (n *Names) compile() *namer {
 	return out
 }
 
-func (n *namer) fits(of networks.Of) bool {
-	return n != nil && (n.lists[of.List] || n.asns[of.ASN] || n.countries[of.Country])
+// fits asks for every list an address is in: a short prefix that is refused is not
+// left by an address that another list names, too.
+func (n *namer) fits(of networks.Of, lists []string) bool {
+	return n != nil && (n.asns[of.ASN] || n.countries[of.Country] || slices.ContainsFunc(lists, func(l string) bool { return n.lists[l] }))
 }
 
 // rules are NetworkRules to ask.
@@ -66,13 +70,13 @@ func (r *NetworkRules) compile() *rules {
 // step is what the rules say about a; allowed that they let it pass whatever else
 // was found out about it.
 func (r *rules) step(a netip.Addr) (step Step, allowed bool) {
-	of := r.of.Of(a)
+	of, lists := r.of.Of(a), r.of.Lists(a)
 	switch {
-	case r.allow.fits(of):
+	case r.allow.fits(of, lists):
 		return Pass, true
-	case r.deny.fits(of):
+	case r.deny.fits(of, lists):
 		return Deny, false
-	case r.challenge.fits(of):
+	case r.challenge.fits(of, lists):
 		return Challenge, false
 	}
 	return Pass, false

@@ -14,6 +14,9 @@ func TestNetworksByName(t *testing.T) {
 		{Name: "partners", Prefixes: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/28")}},
 		{Name: "tor", Prefixes: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}},
 		{Name: "hosting", Prefixes: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}},
+		{Name: "harmless", Prefixes: []netip.Prefix{
+			netip.MustParsePrefix("203.0.113.64/26"), netip.MustParsePrefix("203.0.113.8/32"), netip.MustParsePrefix("198.51.100.64/26"),
+		}},
 	}}))
 	g := must[*ddos.Guard](t)(ddos.NewGuard(ddos.GuardConfig{Key: someKey}))
 	rules := ddos.NetworkRules{
@@ -28,7 +31,10 @@ func TestNetworksByName(t *testing.T) {
 	}{
 		{"203.0.113.77", ddos.Deny, false},
 		{"203.0.113.7", ddos.Pass, true},
+		{"203.0.113.8", ddos.Pass, true},
+		{"203.0.113.200", ddos.Deny, false},
 		{"198.51.100.7", ddos.Challenge, true},
+		{"198.51.100.77", ddos.Challenge, true},
 		{"192.0.2.1", ddos.Pass, true},
 	} {
 		a := netip.MustParseAddr(c.address)

@@ -20,5 +20,5 @@
 //		Lists: []networks.List{{Name: "office", Prefixes: offices}, {Name: "tor", File: "tor.txt"}},
 //		ASN:   "asn.csv", Country: "country.csv",
 //	})
-//	if of := s.Of(address); of.List == "tor" || of.ASN == 64500 { … }
+//	if of := s.Of(address); slices.Contains(s.Lists(address), "tor") || of.ASN == 64500 { … }
 package networks

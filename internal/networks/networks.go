@@ -24,7 +24,7 @@ type Config struct {
 
 // Of is what is known about an address; zero fields are not known.
 type Of struct {
-	List    string // the one with the longest prefix; of equally long ones the first in the [Config]
+	List    string // the one with the longest prefix; of equally long ones the first in the [Config]. See [Set.Lists]
 	ASN     uint32 // autonomous system number
 	Country string // ISO 3166-1 alpha-2, in capitals
 }
@@ -32,7 +32,8 @@ type Of struct {
 // A Set is a loaded [Config]. It is immutable; nil knows nothing.
 type Set struct {
 	v4, v6 table
-	of     []Of // what the tables point to; the first is zero
+	of     []Of       // what the tables point to; the first is zero
+	lists  [][]string // of each of them
 	names  []string
 	digest string
 	size   int
@@ -88,14 +89,32 @@ func Load(c Config) (*Set, error) {
 // Of tells what is known about a. A mapped address counts as IPv4, a zone does
 // not count. It does not allocate.
 func (s *Set) Of(a netip.Addr) Of {
-	if s == nil || !a.IsValid() {
+	if s == nil {
 		return Of{}
+	}
+	return s.of[s.find(a)]
+}
+
+// Lists names every list that a is in: from the longest prefix to the shortest, equally
+// long ones as in the [Config]. Who refuses by a list asks for all: an address does
+// not leave one by being in another one, too. It does not allocate; do not change it.
+func (s *Set) Lists(a netip.Addr) []string {
+	if s == nil {
+		return nil
+	}
+	return s.lists[s.find(a)]
+}
+
+// find gives the place in of and lists.
+func (s *Set) find(a netip.Addr) uint32 {
+	if !a.IsValid() {
+		return 0
 	}
 	hi, lo, four := halves(a)
 	if four {
-		return s.of[s.v4.find(hi, 0)]
+		return s.v4.find(hi, 0)
 	}
-	return s.of[s.v6.find(hi, lo)]
+	return s.v6.find(hi, lo)
 }
 
 // Digest is a SHA-256 in hex over all that was loaded; "" of nil.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,40 @@ func TestWhatIsKnownAboutAnAddress(t *testing.T) {
 	}
 }
 
+func TestAnAddressIsInEveryListAroundIt(t *testing.T) {
+	s := load(t, networks.Config{
+		Lists: []networks.List{
+			{Name: "inner", Prefixes: prefixes("10.1.0.0/16", "2001:db8:1::/48", "192.0.2.0/24")},
+			{Name: "bad", Prefixes: prefixes("10.0.0.0/8", "10.1.2.3/32", "2001:db8::/32", "192.0.2.0/24")},
+			{Name: "all", Prefixes: prefixes("0.0.0.0/0", "::/0")},
+		},
+		ASN: file(t, "asn.csv", "10.1.2.0/24,64500\n"),
+	})
+	for address, want := range map[string]string{
+		"10.2.0.1":             "bad all",
+		"10.1.0.1":             "inner bad all",
+		"10.1.2.2":             "inner bad all",
+		"10.1.2.3":             "bad inner all",
+		"::ffff:10.1.0.1":      "inner bad all",
+		"11.0.0.0":             "all",
+		"192.0.2.1":            "inner bad all",
+		"2001:db8:1::1":        "inner bad all",
+		"2001:db8:2::1":        "bad all",
+		"2001:db9::1":          "all",
+		"255.255.255.255":      "all",
+		"2001:db8:1::1%eth0":   "inner bad all",
+		"ffff:ffff:ffff::ffff": "all",
+	} {
+		if got := strings.Join(s.Lists(netip.MustParseAddr(address)), " "); got != want {
+			t.Errorf("%s is in %q, want %q", address, got, want)
+		}
+	}
+	var none *networks.Set
+	if s.Lists(netip.Addr{}) != nil || none.Lists(netip.MustParseAddr("::1")) != nil {
+		t.Error("no address, or no set, is in a list")
+	}
+}
+
 // TestATableAgreesWithALookThroughThePrefixes compares with the slow and obvious way.
 func TestATableAgreesWithALookThroughThePrefixes(t *testing.T) {
 	state := uint64(7)
@@ -121,6 +156,15 @@ func TestATableAgreesWithALookThroughThePrefixes(t *testing.T) {
 			}
 			if got := s.Of(a).List; got != want {
 				t.Fatalf("round %d: %s is in %q, want %q, of %v", round, a, got, want, lists)
+			}
+			var around []string
+			for _, l := range lists {
+				if slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) }) {
+					around = append(around, l.Name)
+				}
+			}
+			if got := slices.Sorted(slices.Values(s.Lists(a))); !slices.Equal(got, around) {
+				t.Fatalf("round %d: %s is in %v, want %v, of %v", round, a, got, around, lists)
 			}
 		}
 	}
@@ -234,7 +278,7 @@ func TestHalfAMillionPrefixesLoadInASecond(t *testing.T) {
 func TestALookupDoesNotAllocate(t *testing.T) {
 	s := load(t, networks.Config{Country: many(t)})
 	four, six := netip.MustParseAddr("10.20.30.40"), netip.MustParseAddr("2a01:20::1")
-	if n := testing.AllocsPerRun(100, func() { s.Of(four); s.Of(six) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { s.Of(four); s.Of(six); s.Lists(six) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

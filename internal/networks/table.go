@@ -98,8 +98,35 @@ func (e entry) last() (hi, lo uint64) {
 	return e.hi, e.lo | ^uint64(0)>>(e.bits-64)
 }
 
-// facts are the fields of an [Of] as numbers, 0 for none.
+// facts are what is known of a piece, as numbers, 0 for none. Of its lists it is the
+// number of a nest.
 type facts [kinds]uint32
+
+// nests are the lists around a piece, from the narrowest prefix to the widest. Each
+// different one is kept once.
+type nests struct {
+	all   [][]uint32 // numbers of lists; the first is empty
+	known map[string]uint32
+}
+
+// within gives the nest of who is in the lists inner, of one prefix, and in those
+// of outer around it.
+func (n *nests) within(outer uint32, inner []uint32) uint32 {
+	var nest []uint32
+	var key []byte
+	for _, l := range slices.Concat(inner, n.all[outer]) {
+		if !slices.Contains(nest, l) {
+			nest = append(nest, l)
+			key = binary.BigEndian.AppendUint32(key, l)
+		}
+	}
+	id, ok := n.known[string(key)]
+	if !ok {
+		id = uint32(len(n.all))
+		n.known[string(key)], n.all = id, append(n.all, nest)
+	}
+	return id
+}
 
 // A builder collects prefixes.
 type builder struct {
@@ -122,31 +149,45 @@ func (b *builder) add(p netip.Prefix, k kind, value uint32) error {
 
 // build makes the tables of s.
 func (b *builder) build(s *Set) {
-	s.of = []Of{{}}
+	s.of, s.lists = []Of{{}}, [][]string{nil}
 	known := map[facts]uint32{{}: 0}
+	in := &nests{all: [][]uint32{nil}, known: map[string]uint32{}}
+	var named [][]string // by nest
+	names := func(nest uint32) []string {
+		for n := len(named); n < len(in.all); n++ {
+			var out []string
+			for _, l := range in.all[n] {
+				out = append(out, s.names[l-1])
+			}
+			named = append(named, out)
+		}
+		return named[nest]
+	}
 	number := func(f facts) uint32 {
 		n, ok := known[f]
 		if !ok {
 			n = uint32(len(s.of))
 			known[f] = n
 			of := Of{ASN: f[kindASN]}
-			if l := f[kindList]; l > 0 {
-				of.List = s.names[l-1]
+			lists := names(f[kindList])
+			if len(lists) > 0 {
+				of.List = lists[0]
 			}
 			if c := f[kindCountry]; c > 0 {
 				of.Country = string([]byte{byte(c >> 8), byte(c)})
 			}
-			s.of = append(s.of, of)
+			s.of, s.lists = append(s.of, of), append(s.lists, lists)
 		}
 		return n
 	}
-	s.v4, s.v6 = cutUp(b.v4, false, number), cutUp(b.v6, true, number)
+	s.v4, s.v6 = cutUp(b.v4, false, in, number), cutUp(b.v6, true, in, number)
 	b.v4, b.v6 = nil, nil
 }
 
 // cutUp makes a table of prefixes, of which one lies within the other or beside it.
-// The longer one counts, and of equal ones the first that was added.
-func cutUp(in []entry, six bool, number func(facts) uint32) table {
+// The longer one counts, and of equal ones the first that was added; of lists all do,
+// in this order.
+func cutUp(in []entry, six bool, nests *nests, number func(facts) uint32) table {
 	if order := func(x, y entry) int {
 		return cmp.Or(cmp.Compare(x.hi, y.hi), cmp.Compare(x.lo, y.lo), cmp.Compare(x.bits, y.bits))
 	}; !slices.IsSortedFunc(in, order) {
@@ -181,18 +222,24 @@ func cutUp(in []entry, six bool, number func(facts) uint32) table {
 			}
 		}
 	}
-	var same facts // of this very prefix
-	for n, e := range in {
+	var lists []uint32
+	for n := 0; n < len(in); {
+		e := in[n]
 		leave(func(o open) bool { return o.hi < e.hi || o.hi == e.hi && o.lo < e.lo })
-		if n > 0 && (e.hi != in[n-1].hi || e.lo != in[n-1].lo || e.bits != in[n-1].bits) {
-			same = facts{}
-		}
-		if same[e.kind] != 0 {
-			continue
-		}
-		same[e.kind] = e.value
 		f := around[len(around)-1].facts
-		f[e.kind] = e.value
+		lists = lists[:0]
+		var said [kinds]bool
+		for ; n < len(in) && in[n].hi == e.hi && in[n].lo == e.lo && in[n].bits == e.bits; n++ {
+			switch x := in[n]; {
+			case x.kind == kindList:
+				lists = append(lists, x.value)
+			case !said[x.kind]:
+				f[x.kind], said[x.kind] = x.value, x.value != 0
+			}
+		}
+		if len(lists) > 0 {
+			f[kindList] = nests.within(f[kindList], lists)
+		}
 		hi, lo := e.last()
 		around = append(around, open{hi, lo, f})
 		begin(e.hi, e.lo, f)

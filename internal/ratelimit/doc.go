@@ -33,15 +33,19 @@
 // had seen can have its burst once more. When the engine is back each node goes on
 // so for two seconds, charges what it spent, and tells every schedule it knows, for
 // an engine that was started again empty has forgotten them. A node that never
-// reached the engine since it started takes itself for alone. A strict limit refuses instead (limit_unavailable, 503): what is strict is what
-// must not be guessed, sent or paid once too often, so that an hour without it
+// reached the engine since it started asks [Config].Nodes, or takes itself for
+// alone. A strict limit refuses instead (limit_unavailable, 503): what is strict is
+// what must not be guessed, sent or paid once too often, so that an hour without it
 // costs less than one time too much.
 //
 // A calendar quota is counted in the database ([Quotas]), by leases too, which
 // count as used when they are taken: nothing is ever given twice. What is in hand,
 // at most 5 % of the quota at all nodes, is lost with kill -9 and given back at an
 // orderly end. While the database is away what is in hand is spent, then it refuses
-// (limit_unavailable). Each key and period is a row until a day after its end.
+// (limit_unavailable). Each key and period is a row until a day after its end. Of
+// keys that anybody can make, by address or by an expression, so many have rows for
+// each place (who was authenticated, or a wide network) and in all; the newcomers of
+// a place that is full share one.
 //
 // At the engine and in the database keys are SHA-256 digests, which every node
 // computes alike: who can read there can test whether a key he guesses was counted,

@@ -318,6 +318,33 @@ func TestLeases(t *testing.T) {
 		}
 	})
 
+	for name, c := range map[string]struct {
+		nodes func() int
+		most  int
+	}{
+		"as many as the database says":                     {func() int { return 4 }, 400},
+		"each for itself where nobody knows of the others": {nil, 1600},
+	} {
+		inBubble("a fleet started while the engine is away divides the limit: "+name, func(t *testing.T) {
+			got := 0
+			for i := range 4 {
+				n := enterAs(t, store.SharedConfig{Memory: &store.SharedMemory{}, Node: fmt.Sprint(i)}, rtt, func(f *far, cfg *ratelimit.Config) {
+					f.cord(errCut)
+					cfg.Nodes = c.nodes
+				})
+				lim := limit(t, "principal", "400/h", 400)
+				for range 1000 {
+					if n.Take(lim, user("u"), 1, n.Now()).OK {
+						got++
+					}
+				}
+			}
+			if got > c.most || got < c.most*9/10 {
+				t.Errorf("%d of %d are let through", got, c.most)
+			}
+		})
+	}
+
 	inBubble("with the memory of its own process a node is alone, and strict is no more than a rate", func(t *testing.T) {
 		s, err := store.OpenShared(t.Context(), store.SharedConfig{Node: "a"})
 		if err != nil {

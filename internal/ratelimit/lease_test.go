@@ -74,12 +74,19 @@ type node struct {
 
 func enter(t testing.TB, cfg store.SharedConfig, delay time.Duration) *node {
 	t.Helper()
+	return enterAs(t, cfg, delay, func(*far, *ratelimit.Config) {})
+}
+
+func enterAs(t testing.TB, cfg store.SharedConfig, delay time.Duration, set func(*far, *ratelimit.Config)) *node {
+	t.Helper()
 	s, err := store.OpenShared(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	engine := &far{engine: s, delay: delay}
-	l, err := ratelimit.New(ratelimit.Config{Engine: engine})
+	its := ratelimit.Config{Engine: engine}
+	set(engine, &its)
+	l, err := ratelimit.New(its)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,6 +65,42 @@ func TestASecondNodeWithoutASharedEngineDoesNotStart(t *testing.T) {
 	}
 }
 
+// The engine was away when they started, so it has told nobody of the others; the
+// database has.
+func TestAFleetStartedWithoutItsEngineDividesALimit(t *testing.T) {
+	engine, path := &store.SharedMemory{}, filepath.Join(t.TempDir(), "house.db")
+	engine.Break(errors.New("pulled the plug"))
+	nodes := make([]*running, 2)
+	for i := range nodes {
+		s := member(t, path)
+		text, err := os.ReadFile(s.path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write("gatehouse.yaml", strings.Replace(string(text), "health: {public: true}", "health: {public: true, limits: [{id: few, per: all, rate: 20/h}]}", 1))
+		nodes[i] = s.run(s.path(), named(string(rune('a'+i)), engine))
+	}
+	until(t, "each node to know the other", 10*time.Second, func() bool {
+		for _, n := range nodes {
+			if status, _, body := fetch(t, "http://"+n.admin+"/metrics"); status != 200 || !strings.Contains(body, "\ngatehouse_nodes 2\n") {
+				return false
+			}
+		}
+		return true
+	})
+	got := 0
+	for _, n := range nodes {
+		for range 20 {
+			if status, _, _ := fetch(t, n.url+"/health"); status == 200 {
+				got++
+			}
+		}
+	}
+	if got != 20 {
+		t.Errorf("%d of 20 are let through", got)
+	}
+}
+
 func TestTwoNodesAreOneHouse(t *testing.T) {
 	engine := &store.SharedMemory{}
 	path := filepath.Join(t.TempDir(), "house.db")

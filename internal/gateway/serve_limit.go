@@ -178,10 +178,8 @@ func (g *Gateway) limit(x *exchange, limits []Limit) error {
 	now := g.Limiter.At(x.start)
 	for i := range limits {
 		l := &limits[i]
-		limit, cost := l.Limit, int64(1)
-		if l.plain {
-			cost = limit.Cost()
-		} else {
+		limit, cost := l.Limit, l.Cost()
+		if !l.plain {
 			var asked bool
 			if limit, cost, asked = l.ask(x, &key); !asked {
 				continue
@@ -189,7 +187,7 @@ func (g *Gateway) limit(x *exchange, limits []Limit) error {
 			if cost == 0 && l.Price != nil {
 				g.Limiter.Refused(limit)
 				if !limit.Shadow() {
-					return l.priceless(limit)
+					return priceless(limit, l.Price)
 				}
 				x.reported = append(x.reported, gatehouse.FieldError{In: "request", Name: limit.Name(), Rule: "limit_cost", Detail: "the cost cannot be worked out: " + l.Price.String()})
 				continue
@@ -278,10 +276,10 @@ func (l *Limit) ask(x *exchange, key *ratelimit.Key) (limit *ratelimit.Limit, co
 
 // priceless refuses a request whose cost cannot be worked out, and charges nobody:
 // whatever was taken for it, of a limit that many share one stranger could take all.
-func (l *Limit) priceless(limit *ratelimit.Limit) *gatehouse.Problem {
+func priceless(limit *ratelimit.Limit, price *authz.Expr) *gatehouse.Problem {
 	return &gatehouse.Problem{
 		Kind: gatehouse.Malformed, Reason: "limit_cost", Detail: "What the request costs cannot be worked out from what is in it.",
-		Err: fmt.Errorf("limit %s: the cost fails: %s", limit.Name(), l.Price),
+		Err: fmt.Errorf("limit %s: the cost fails: %s", limit.Name(), price),
 	}
 }
 

@@ -200,7 +200,8 @@ func (q *Quotas) enter(ctx context.Context, tx *sql.Tx, p quotaPeriod, order [][
 		args = append(args, hex.EncodeToString(e.name[:]))
 		each[i] = "($1, $" + strconv.Itoa(len(args)) + ", $2, $3, 0, 0)"
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO limit_quotas (name, counted, since, until, used, got) VALUES `+strings.Join(each, ", ")+` ON CONFLICT (name, counted, since) DO NOTHING`, args...)
+	_, err = tx.ExecContext(ctx, `INSERT INTO limit_quotas (name, counted, since, until, used, got) VALUES `+ //nolint:gosec // numbers of parameters
+		strings.Join(each, ", ")+` ON CONFLICT (name, counted, since) DO NOTHING`, args...)
 	return in, err
 }
 

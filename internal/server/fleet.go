@@ -130,8 +130,7 @@ func (h *House) alive() func() (int, bool) {
 	return func() (int, bool) { return len(h.nodes.Alive()), h.nodes.Differ() }
 }
 
-// count is how many nodes there are: an engine that was away when this node started
-// knows of none, the database does.
+// count is how many nodes there are: an engine away since the start knows none, the database does.
 func (h *House) count() int {
 	if h.nodes == nil {
 		return h.shared.Count()

@@ -105,33 +105,14 @@ func KeyOf(address netip.Addr, p *gatehouse.Principal, op *gatehouse.Operation) 
 func (l *Limiter) hash(limit *Limit, key *Key) (h [2]uint64, ok bool) {
 	h = limit.id
 	for _, d := range limit.by {
-		var in, name string
-		switch d {
-		case byPrincipal:
-			in, name = key.Issuer, key.Subject
-		case byKey:
-			in, name = key.Issuer, key.KeyID
-		case byClient:
-			in, name = key.Issuer, key.Client
-		case byTenant:
-			name = key.Tenant
-		case byOperation:
-			if in, name = key.API, key.Operation; name == "" {
-				return h, false
-			}
-		case byNetwork:
-			name = key.Network
-		case byCountry:
-			name = key.Country
-		case byCustom:
-			name = key.Custom
-		case byASN:
-			if key.ASN != 0 { // nobody chooses one, so it needs no key
-				h = mark(h, d)
-				h = [2]uint64{mix(h[0], uint64(key.ASN)), mix(h[1], uint64(key.ASN))}
-				continue
-			}
-		case byAddress:
+		if d == byASN && key.ASN != 0 { // nobody chooses one, so it needs no key
+			h = mark(h, d)
+			h = [2]uint64{mix(h[0], uint64(key.ASN)), mix(h[1], uint64(key.ASN))}
+			continue
+		}
+		in, name := key.part(d)
+		if d == byOperation && name == "" {
+			return h, false
 		}
 		// Who lacks a name is counted by address, under a mark of its own: an
 		// anonymous caller is not the principal whose name is that address.

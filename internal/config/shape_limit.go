@@ -33,7 +33,7 @@ type Per struct {
 }
 
 // Values lists what is counted by, an expression as cel.
-func (p Per) Values() []string {
+func (p *Per) Values() []string {
 	out := Values(p.Words)
 	if p.CEL.Value != "" {
 		out = append(out, "cel")

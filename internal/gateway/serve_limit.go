@@ -43,11 +43,11 @@ const (
 	late                // once the parameters are
 )
 
-func (l Limit) exprs() []*authz.Expr {
+func (l *Limit) exprs() []*authz.Expr {
 	return slices.DeleteFunc([]*authz.Expr{l.Only, l.Key, l.Price, l.By}, func(e *authz.Expr) bool { return e == nil })
 }
 
-func (l Limit) stage() stage {
+func (l *Limit) stage() stage {
 	at := early
 	if l.Limit == nil {
 		return at
@@ -70,7 +70,7 @@ func (l Limit) stage() stage {
 }
 
 // width is 0 for a limit of one caller's own, and 1 for one that callers share.
-func (l Limit) width() int {
+func (l *Limit) width() int {
 	if l.Counts("address") || l.Counts("principal") || l.Counts("key") {
 		return 0
 	}
@@ -79,13 +79,13 @@ func (l Limit) width() int {
 
 // Early reports whether the limit can be taken before the request is matched: by
 // where it comes from, whatever it asks for.
-func (l Limit) Early() bool { return l.stage() == early }
+func (l *Limit) Early() bool { return l.stage() == early }
 
 // NeedsCaller reports whether the limit is taken after authentication.
-func (l Limit) NeedsCaller() bool { return l.stage() >= after }
+func (l *Limit) NeedsCaller() bool { return l.stage() >= after }
 
 // NeedsParams reports whether it is taken after the parameters have been read.
-func (l Limit) NeedsParams() bool { return l.stage() == late }
+func (l *Limit) NeedsParams() bool { return l.stage() == late }
 
 // A Telling is how callers learn about limits.
 type Telling uint8

@@ -74,14 +74,14 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 	add := func(step, layer, id, place, text string, args ...any) {
 		out.Lines = append(out.Lines, Line{step, layer, id, fmt.Sprintf(text, args...), place})
 	}
-	limits := func(now func(gateway.Limit) bool) {
+	limits := func(now func(*gateway.Limit) bool) {
 		for _, l := range route.Limits() {
-			if now(l) {
+			if now(&l) {
 				describeLimit(l, func(id, text string) { add("limit", "", id, l.Place, "%s", text) })
 			}
 		}
 	}
-	limits(func(l gateway.Limit) bool { return !l.NeedsCaller() })
+	limits(func(l *gateway.Limit) bool { return !l.NeedsCaller() })
 	for _, w := range a.Ways.Any {
 		add("authenticate", "", "", "", "%s", describeWay(w))
 	}
@@ -89,7 +89,7 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 		add("authenticate", "", "", "", "nobody: credentials are not needed")
 	}
 	wishes(a.Ways, add)
-	limits(func(l gateway.Limit) bool { return l.NeedsCaller() && !l.NeedsParams() })
+	limits(func(l *gateway.Limit) bool { return l.NeedsCaller() && !l.NeedsParams() })
 	lines := route.Policy.Effective()
 	rulesOf := func(phase authz.Phase) {
 		for _, l := range lines {
@@ -117,7 +117,7 @@ func (p *Plan) Effective(name string) (*Effective, error) {
 		}
 		add("validate", "document", q.In+"."+q.Name, "", "%s %s", need, typeName(q.Shape))
 	}
-	limits(gateway.Limit.NeedsParams)
+	limits((*gateway.Limit).NeedsParams)
 	rulesOf(authz.Head)
 	if a.op.Body != nil {
 		add("validate", "document", "body", "", "%s by its schema, at most %s", typeName(a.op.Body), bodyLimit(a))

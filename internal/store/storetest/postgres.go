@@ -137,7 +137,7 @@ func (s *PostgresServer) become(names ...string) error {
 func (s *PostgresServer) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *PostgresServer) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(s.bin, name), args...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(s.bin, name), args...) //nolint:gosec // a test's own
 	as := *s.as
 	cmd.SysProcAttr, cmd.Dir = &as, s.dir
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
@@ -147,7 +147,7 @@ func (s *PostgresServer) command(ctx context.Context, name string, args ...strin
 // reap starts what ends the server and removes its folder when this process is
 // gone, however it went.
 func (s *PostgresServer) reap() error {
-	cmd := exec.Command("sh", "-c", `read _; kill -9 $(head -1 "$1/data/postmaster.pid"); rm -rf "$1"`, "sh", s.dir)
+	cmd := exec.Command("sh", "-c", `read _; kill -9 $(head -1 "$1/data/postmaster.pid"); rm -rf "$1"`, "sh", s.dir) //nolint:gosec,noctx // a folder of this test's, and it outlives every context
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var err error
 	if s.life, err = cmd.StdinPipe(); err != nil {

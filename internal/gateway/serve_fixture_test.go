@@ -234,7 +234,7 @@ func newHouse(t testing.TB, c houseConfig) *house {
 	if c.minter != nil {
 		minter = c.minter(h.signer)
 	}
-	uc := gateway.UpstreamConfig{URLs: []string{c.service}}
+	uc := gateway.UpstreamConfig{URLs: []string{c.service}, Connect: time.Minute} // a busy machine is late
 	if c.service == "" {
 		uc.URLs[0] = deadAddress(t)
 	}

@@ -94,10 +94,13 @@ func (x *http2Exchange) giveTurn() {
 // goes on to wait for others. Until then it counts as one of those the processors
 // work on for the caller's address, of which there are not many at a time.
 func Waits(w http.ResponseWriter) {
-	if x, ok := w.(*http2Exchange); ok {
-		x.giveTurn()
+	if x, ok := w.(interface{ Waits() }); ok {
+		x.Waits()
 	}
 }
+
+// Waits gives the turn back.
+func (x *http2Exchange) Waits() { x.giveTurn() }
 
 // http2Streams reports whether a body of that type is a gRPC stream, which may be
 // silent for hours; pings tell whether its peer lives. An operation that is not gRPC
